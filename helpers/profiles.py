@@ -1,0 +1,180 @@
+"""Profiles: what a machine can run, and what a recipe becomes on it.
+
+`fit` turns a recipe into the one a profile can run and lists every value it changed, with the reason. On `l4` nothing
+changes: those are the handoff's numbers.
+"""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, replace
+
+from helpers import recipes
+from helpers.errors import require_known
+from helpers.recipes import Change, Recipe
+
+
+@dataclass(frozen=True)
+class EmbeddedSettings:
+    """Size and training of an embedded policy: a Qwen3-architecture model made here from the train split.
+
+    `sft_epochs` passes over the train pairs leave it able but imperfect, so that GRPO has something to improve.
+    """
+
+    hidden_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    ffn_size: int
+    vocabulary: int
+    sft_epochs: float
+    sft_batch: int
+    sft_learning_rate: float
+    max_length: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One kind of machine. `*_cap` bound a recipe's value; `step_share` and `learning_rate_factor` multiply it.
+
+    `micro_batch` counts completions in one forward and backward pass; `eval_share` is the distance between two
+    evaluations as a share of the run; `eval_records` bounds the records a task in an evaluation.
+    """
+
+    name: str
+    device: str
+    dtype: str
+    embedded: EmbeddedSettings | None
+    threads: int
+    micro_batch: int
+    eval_batch: int
+    eval_share: float
+    step_share: float = 1.0
+    learning_rate_factor: float = 1.0
+    completion_cap: int = 4096
+    group_cap: int = 64
+    eval_records: int = 65
+    gradient_checkpointing: bool = False
+    reasons: str = ""
+
+
+_TINY = EmbeddedSettings(
+    hidden_size=128,
+    layers=4,
+    heads=4,
+    kv_heads=2,
+    head_size=32,
+    ffn_size=384,
+    vocabulary=2048,
+    sft_epochs=4.0,
+    sft_batch=8,
+    sft_learning_rate=3e-3,
+    max_length=640,
+)
+_SMALLEST = replace(_TINY, hidden_size=64, layers=2, heads=2, kv_heads=1, ffn_size=128, vocabulary=512, sft_epochs=0.05)
+
+CPU = Profile(
+    name="cpu",
+    device="cpu",
+    dtype="float32",
+    embedded=_TINY,
+    threads=2,
+    micro_batch=32,
+    eval_batch=65,
+    eval_share=0.1,
+    step_share=0.25,
+    learning_rate_factor=200.0,
+    completion_cap=192,
+    reasons="a 1M-parameter policy on two cores: it learns from fewer steps and larger updates",
+)
+
+PROFILES: dict[str, Profile] = {
+    "cpu": CPU,
+    "smallest": replace(
+        CPU,
+        name="smallest",
+        embedded=_SMALLEST,
+        threads=1,
+        micro_batch=8,
+        eval_batch=16,
+        eval_share=0.5,
+        step_share=1 / 150,
+        completion_cap=24,
+        group_cap=4,
+        eval_records=3,
+        reasons="the tests' settings: every line runs, nothing is learned",
+    ),
+    "l4": Profile(
+        name="l4",
+        device="cuda",
+        dtype="bfloat16",
+        embedded=None,
+        threads=4,
+        micro_batch=8,
+        eval_batch=65,
+        eval_share=1 / 60,
+        gradient_checkpointing=True,
+        reasons="one 24 GB NVIDIA L4 (22.1 GiB visible to torch): the handoff's numbers, unchanged",
+    ),
+}
+
+
+def get(name: str = "auto") -> Profile:
+    """The profile called `name`; `auto` is `HELPERS_PROFILE` where set, else the detected one.
+
+    >>> get("cpu").device
+    'cpu'
+    """
+    if name == "auto":
+        name = os.environ.get("HELPERS_PROFILE") or detect()[0]
+    require_known("profile", name, tuple(PROFILES))
+    return PROFILES[name]
+
+
+def detect() -> tuple[str, str]:
+    """The profile's name for this machine, and why: `l4` where an NVIDIA driver answers, else `cpu`."""
+    if shutil.which("nvidia-smi") is None:
+        return "cpu", "no nvidia-smi on this machine"
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    if answer.returncode or not answer.stdout.strip():
+        return "cpu", "nvidia-smi is there but reports no GPU"
+    return "l4", f"nvidia-smi reports {answer.stdout.strip().splitlines()[0]}"
+
+
+def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
+    """The recipe as `profile` can run it, and the changes made; none on `l4`.
+
+    >>> fitted, changes = fit(recipes.get("v4.1"), get("cpu"))
+    >>> fitted.max_steps, [change.field for change in changes]
+    (150, ['max_steps', 'learning_rate', 'max_completion_length'])
+    """
+    wanted = {
+        "max_steps": max(2, round(recipe.max_steps * profile.step_share)),
+        "learning_rate": recipe.learning_rate * profile.learning_rate_factor,
+        "max_completion_length": min(recipe.max_completion_length, profile.completion_cap),
+        "num_generations": min(recipe.num_generations, profile.group_cap),
+    }
+    changed = {key: value for key, value in wanted.items() if value != getattr(recipe, key)}
+    sources = recipe.sources | {key: f"profile {profile.name}: {profile.reasons}" for key in changed}
+    fitted = replace(recipe, **changed, sources=sources)
+    return fitted, recipes.diff(recipe, fitted)
+
+
+def eval_every(recipe: Recipe, profile: Profile) -> int:
+    """Steps between two evaluations of a fitted recipe: 10 on `l4`, as in the handoff."""
+    return max(1, round(recipe.max_steps * profile.eval_share))
+
+
+def accumulation(recipe: Recipe, profile: Profile) -> int:
+    """Gradient accumulation that makes micro-batches add up to one step's completions.
+
+    >>> accumulation(recipes.get("v4.1"), get("l4"))
+    4
+    """
+    if recipe.completions_per_step % profile.micro_batch:
+        raise ValueError(
+            f"{recipe.completions_per_step} completions a step do not divide into micro-batches of {profile.micro_batch}"
+        )
+    return recipe.completions_per_step // profile.micro_batch

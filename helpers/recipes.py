@@ -1,0 +1,207 @@
+"""Recipes: every hyperparameter of a GRPO run, each with the place it comes from.
+
+A recipe names no hardware. `helpers.profiles` turns one into what a given machine can run and says what it changed.
+Batch sizes are derived: a recipe says how many prompts a step sees, never how many completions fit in memory.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from helpers.errors import require_known
+
+HUB_05B = "Polygl0t/Tucano2-qwen-0.5B-Instruct"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The hyperparameters of one GRPO run. Lengths are tokens, `warmup_share` is a share of `max_steps`.
+
+    `version` is the reward version; it brings its parser with it (`v4`: the old regex, `v4.1`: the tolerant one).
+    `sources` tells for each field where its value comes from.
+    """
+
+    name: str
+    model_id: str
+    version: str
+    max_steps: int
+    learning_rate: float
+    lr_schedule: str
+    warmup_share: float
+    prompts_per_step: int = 2
+    num_generations: int = 16
+    max_completion_length: int = 512
+    max_seq_length: int = 2048
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    beta: float = 0.0
+    scale_rewards: bool = False
+    loss_type: str = "dr_grpo"
+    epsilon: float = 0.2
+    num_iterations: int = 1
+    lora_r: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.0
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    sources: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def completions_per_step(self) -> int:
+        """Completions in one optimiser step: prompts times group size. This is the number TRL calls the batch."""
+        return self.prompts_per_step * self.num_generations
+
+    def expected_prompts(self) -> int:
+        """Prompts that a whole run shows the policy, repeats counted."""
+        return self.prompts_per_step * self.max_steps
+
+
+@dataclass(frozen=True)
+class Change:
+    """One field in which two recipes differ, and why the second has its value."""
+
+    field: str
+    before: Any
+    after: Any
+    source: str
+
+
+_UNCHANGED = "handoff, V4.1 config summary: unchanged from V4"
+_V4_SOURCES = {
+    "model_id": "handoff, context: the 0.5B instruct model",
+    "version": "handoff, V4.1 change 1: V4 scored with the regex parser",
+    "max_steps": "handoff, V4.1 change 2: was 200",
+    "learning_rate": "handoff, V4.1 change 4: was 2e-6",
+    "lr_schedule": "handoff, V4.1 change 3: was cosine",
+    "warmup_share": "handoff, V4.1 config summary: was 0.1",
+    "prompts_per_step": (
+        "handoff, change 2: 2 prompts a step. As it ran, BATCH_SIZE = 2 counted completions and was raised to one group: "
+        "one prompt a step, hence its 13.5 % of an epoch"
+    ),
+    "num_generations": _UNCHANGED,
+    "max_completion_length": _UNCHANGED,
+    "max_seq_length": "handoff, scenario A: 2048, unchanged",
+    "temperature": _UNCHANGED,
+    "beta": _UNCHANGED,
+    "scale_rewards": _UNCHANGED,
+    "lora_r": _UNCHANGED,
+    "lora_alpha": _UNCHANGED,
+    "loss_type": "Dr. GRPO (arXiv 2503.20783): with scale_rewards off, no length or difficulty bias",
+    "top_p": "explicit: the hub model's own generation config would restrict sampling",
+    "top_k": "explicit: the hub model's own generation config says 50; 0 switches it off",
+    "repetition_penalty": "explicit: the hub model's own generation config says 1.2, which rollouts must not inherit",
+    "epsilon": "TRL default, written out",
+    "num_iterations": "TRL default, written out: one update a generation, strictly on-policy",
+    "lora_dropout": "explicit: rollouts and log-probabilities must come from the same network",
+    "weight_decay": "TRL default, written out (Unsloth would change it)",
+    "max_grad_norm": "TRL default, written out",
+}
+
+V4 = Recipe(
+    name="v4",
+    model_id=HUB_05B,
+    version="v4",
+    max_steps=200,
+    learning_rate=2e-6,
+    lr_schedule="cosine",
+    warmup_share=0.1,
+    sources=_V4_SOURCES,
+)
+
+V41 = replace(
+    V4,
+    name="v4.1",
+    version="v4.1",
+    max_steps=600,
+    learning_rate=5e-6,
+    lr_schedule="constant_with_warmup",
+    warmup_share=0.05,
+    sources=_V4_SOURCES
+    | {
+        "version": "handoff, V4.1 change 1: the parser fix; weights as in V4",
+        "max_steps": "handoff, V4.1 change 2: 600",
+        "lr_schedule": "handoff, V4.1 change 3: constant after warm-up",
+        "warmup_share": "handoff, V4.1 change 3: 5 %, 30 steps of 600",
+        "learning_rate": "handoff, V4.1 change 4: 5e-6",
+    },
+)
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (V4, V41)}
+
+
+def get(name: str) -> Recipe:
+    """The recipe called `name`; `UserError` lists the valid names.
+
+    >>> get("v4.1").completions_per_step
+    32
+    """
+    require_known("recipe", name, tuple(RECIPES))
+    return RECIPES[name]
+
+
+def values(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's hyperparameters as plain values, without their sources."""
+    return {key: value for key, value in asdict(recipe).items() if key != "sources"}
+
+
+def diff(a: Recipe, b: Recipe) -> list[Change]:
+    """The fields in which `b` differs from `a` (names aside), in the order of the dataclass.
+
+    >>> [change.field for change in diff(get("v4"), get("v4.1"))]
+    ['version', 'max_steps', 'learning_rate', 'lr_schedule', 'warmup_share']
+    """
+    before, after = values(a), values(b)
+    return [
+        Change(key, before[key], after[key], b.sources.get(key, ""))
+        for key in after
+        if key != "name" and before[key] != after[key]
+    ]
+
+
+def coverage(recipe: Recipe, task_counts: dict[str, int]) -> dict[str, dict[str, float]]:
+    """What a run will see of each task: records there are, prompts expected, and the share of the records.
+
+    The trainer draws a fresh random permutation an epoch, so a task's expected share is the run's share of an epoch;
+    above 1 it counts repeats.
+
+    >>> coverage(get("v4.1"), {"extraction": 594, "push": 890})["extraction"]["share"]
+    0.809
+    """
+    share = recipe.expected_prompts() / sum(task_counts.values())
+    return {
+        task: {"records": count, "expected_prompts": round(count * share, 1), "share": round(share, 3)}
+        for task, count in task_counts.items()
+    }
+
+
+def learning_rates(recipe: Recipe) -> list[float]:
+    """The learning rate that each of the `max_steps` optimiser steps uses, from transformers' own scheduler."""
+    import torch
+    from transformers import get_scheduler
+
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=recipe.learning_rate)
+    scheduler = get_scheduler(
+        recipe.lr_schedule,
+        optimizer,
+        num_warmup_steps=warmup_steps(recipe),
+        num_training_steps=recipe.max_steps,
+    )
+    rates = []
+    for _ in range(recipe.max_steps):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def warmup_steps(recipe: Recipe) -> int:
+    """Warm-up steps, rounded up as transformers does.
+
+    >>> warmup_steps(get("v4.1"))
+    30
+    """
+    import math
+
+    return math.ceil(recipe.max_steps * recipe.warmup_share)
