@@ -1,0 +1,60 @@
+"""One look for every figure: a colour and a name for each task, sizes that read well at notebook width.
+
+Colours are the Okabe-Ito palette (jfly.uni-koeln.de/color), which colour-blind readers can tell apart.
+"""
+
+import matplotlib as mpl
+
+TASK_COLORS: dict[str, str] = {
+    "extraction": "#0072B2",
+    "sql_qa": "#D55E00",
+    "insights": "#009E73",
+    "push": "#CC79A7",
+}
+TASK_LABELS: dict[str, str] = {
+    "extraction": "Review extraction",
+    "sql_qa": "SQL questions",
+    "insights": "Business insights",
+    "push": "Push notifications",
+}
+ALL_TASKS_COLOR = "#333333"
+MUTED = "#9A9A9A"
+SERIES_COLORS: tuple[str, ...] = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#56B4E9",
+    "#CC79A7",
+    "#F0E442",
+    "#000000",
+)
+"""For what is not a task: reward parts, parser repairs, runs. Tell series apart by hatch or marker too."""
+
+WIDTH = 9.0
+"""Figure width in inches; at 90 dots an inch it fills a notebook cell."""
+
+
+def apply_style() -> None:
+    """Set matplotlib's defaults for this project; every plotting function calls it, so figures need no set-up."""
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 90,
+            "savefig.dpi": 90,
+            "figure.figsize": (WIDTH, 3.6),
+            "figure.constrained_layout.use": True,
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "#E6E6E6",
+            "grid.linewidth": 0.8,
+            "lines.linewidth": 1.8,
+            "lines.markersize": 4,
+            "legend.frameon": False,
+            "legend.fontsize": 9,
+        }
+    )

@@ -1,0 +1,99 @@
+"""The run record: what a training run leaves behind, written so that a kill at any moment costs at most one line.
+
+    config.json     what was run: recipe, profile, seed, coverage, versions
+    metrics.jsonl   one object a logged step, W&B's keys; durations and throughput under "time/"
+    eval.jsonl      one object a scored completion
+    events.jsonl    start, resume, checkpoint, warning, stop, reward_error, eval, end
+
+JSON has no NaN or infinity: they are written as the strings "NaN", "Infinity" and "-Infinity", which `float` reads
+back.
+`helpers.analysis.load_run` reads a record.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from helpers import files
+
+CONFIG, METRICS, EVAL, EVENTS = "config.json", "metrics.jsonl", "eval.jsonl", "events.jsonl"
+EVENT_KINDS = ("start", "resume", "checkpoint", "warning", "stop", "reward_error", "eval", "end")
+
+
+class RunRecorder:
+    """Appends to the run record in `folder` (made if missing); each call writes whole lines and flushes them.
+
+    A half line that a killed process left at the end of a file is cut off when the recorder is made.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in (METRICS, EVAL, EVENTS):
+            _cut_half_line(self.folder / name)
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write config.json in one step; a second call replaces it."""
+        files.write_json(self.folder / CONFIG, jsonable(config))
+
+    def log_metrics(self, step: int, metrics: dict[str, Any]) -> None:
+        """Append one row of metrics.jsonl; `metrics` maps W&B keys to numbers."""
+        self._append(METRICS, [{"step": step, **metrics}])
+
+    def log_eval(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Append scored completions to eval.jsonl, all in one write."""
+        self._append(EVAL, rows)
+
+    def log_event(self, kind: str, step: int, message: str, **values: Any) -> None:
+        """Append one event; raises `ValueError` for a kind that readers do not know."""
+        if kind not in EVENT_KINDS:
+            raise ValueError(f"unknown event kind {kind!r}; known: {', '.join(EVENT_KINDS)}")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._append(EVENTS, [{"time": now, "step": step, "kind": kind, "message": message, **values}])
+
+    def truncate_after(self, step: int) -> None:
+        """Drop every row later than `step`, each file in one step; a resumed run continues where its checkpoint is.
+
+        Rows that a crashed run wrote after its last checkpoint would otherwise stand twice. -1 empties the record.
+        """
+        for name in (METRICS, EVAL, EVENTS):
+            path = self.folder / name
+            if path.exists():
+                files.write_jsonl(path, [row for _, row in files.read_jsonl(path) if row.get("step", 0) <= step])
+
+    def _append(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+        text = "".join(json.dumps(jsonable(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        with (self.folder / name).open("a", encoding="utf-8", newline="") as file:
+            file.write(text)
+
+
+def jsonable(value: Any) -> Any:
+    """`value` with what JSON cannot hold made plain: NumPy and torch scalars, tuples, paths, NaN and infinities.
+
+    >>> jsonable({"loss": float("nan"), "parts": (1, 2)})
+    {'loss': 'NaN', 'parts': [1, 2]}
+    """
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        return jsonable(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _cut_half_line(path: Path) -> None:
+    """Cut `path` behind its last line end, so that the next row starts on a line of its own."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        content = file.read()
+        if not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
