@@ -1,0 +1,81 @@
+# `make` alone lists the targets. Every target that runs Python first makes sure of .venv (target `venv`).
+.DEFAULT_GOAL := help
+.PHONY: help run series test test-slow lint bench notebooks venv
+.NOTPARALLEL:
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PYTHON ?=
+GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
+REQUIREMENTS := $(if $(GPU),requirements.txt,requirements-cpu.txt)
+# Linux wheels of torch on PyPI bring 2 GB of CUDA; this index has the same version without. Used where it answers.
+CPU_TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+# `helpers` is importable from every folder that a notebook or a kernel starts in.
+export PYTHONPATH := $(CURDIR)
+# Two spinning OpenMP threads on a busy machine are ten times slower than one.
+export OMP_WAIT_POLICY := PASSIVE
+export TOKENIZERS_PARALLELISM := false
+export WANDB_SILENT := true
+
+# $(call timed,what,command): say what starts, run it, say how long it took, keep its exit code.
+timed = @printf '==> %s\n' "$(1)"; start=$$(date +%s); $(2); status=$$?; \
+	printf '==> %s: %s after %d s\n' "$(1)" "$$([ $$status -eq 0 ] && echo done || echo FAILED)" \
+	$$(($$(date +%s) - start)); exit $$status
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: venv data/commerce.db ## install, build the data, run notebooks 01-03: executed copies and the run record go to runs/
+	$(call timed,notebooks 01 02 03,$(PY) -m helpers notebooks)
+
+series: venv data/commerce.db ## the same with every notebook of the series
+	$(call timed,every notebook of the series,$(PY) -m helpers notebooks --all)
+
+notebooks: venv data/commerce.db ## run the series and refresh the executed copies kept in notebooks/
+	$(call timed,refreshing notebooks/,$(PY) -m helpers notebooks --all --in-place)
+
+lint: venv ## ruff and mypy
+	$(call timed,ruff,$(PY) -m ruff check .)
+	$(call timed,mypy,$(PY) -m mypy)
+
+# The notebooks run here with the smallest training settings, and write beside the real runs.
+test: export HELPERS_PROFILE := smallest
+test: export HELPERS_RUN_DIR := $(CURDIR)/runs/test
+test: lint data/commerce.db ## ruff, mypy, the tests, the doctests and every notebook (nbval), under 12 minutes on 2 cores
+	$(call timed,pytest,$(PY) -m pytest -m 'not slow' --nbval-lax --nbval-current-env tests helpers notebooks)
+
+test-slow: venv data/commerce.db ## the tests that train for minutes
+	$(call timed,slow tests,$(PY) -m pytest -m slow tests)
+
+bench: venv ## every script of benchmarks/, one after the other
+	@for script in benchmarks/*.py; do printf '==> %s\n' "$$script"; $(PY) "$$script" || exit 1; done
+
+data/commerce.db: $(wildcard helpers/commerce/*.py) | venv
+	$(call timed,building data/commerce.db,$(PY) -m helpers data && touch $@)
+
+# .venv is whole when it holds a stamp named after the content of the requirements; the stamp is written last.
+venv: SHELL := /bin/sh
+venv:
+	@stamp="$(VENV)/.installed-$$(cat requirements*.txt | cksum | cut -d' ' -f1)-$(basename $(REQUIREMENTS))"; \
+	supported='import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'; \
+	if [ -e "$$stamp" ] && $(PY) -c "import pip; $$supported" 2>/dev/null; then exit 0; fi; \
+	start=$$(date +%s); \
+	if ! $(PY) -c "import pip; $$supported" 2>/dev/null; then \
+		base=; \
+		for candidate in $(or $(PYTHON),python3 python3.12 python3.11); do \
+			if "$$candidate" -c "$$supported" 2>/dev/null; then base=$$candidate; break; fi; \
+		done; \
+		if [ -z "$$base" ]; then \
+			echo "error: no Python 3.11 or 3.12 with venv ($(or $(PYTHON),python3 python3.12 python3.11)):" \
+				"install one or name it, as in make PYTHON=/usr/bin/python3.12" >&2; exit 2; \
+		fi; \
+		echo "==> creating $(VENV) with $$("$$base" -V)"; \
+		"$$base" -m venv --clear $(VENV) || exit 1; \
+	fi; \
+	echo "==> installing $(REQUIREMENTS) into $(VENV) (2 GB on a CPU machine: a few minutes the first time)"; \
+	extra=; \
+	if [ -z "$(GPU)" ] && curl -sfIo /dev/null --max-time 5 "$(CPU_TORCH_INDEX)/"; then extra="--extra-index-url $(CPU_TORCH_INDEX)"; fi; \
+	$(PY) -m pip install -q --no-input --disable-pip-version-check $$extra -r $(REQUIREMENTS) || exit 1; \
+	rm -f $(VENV)/.installed-*; touch "$$stamp"; \
+	echo "==> $(VENV) is ready after $$(($$(date +%s) - start)) s"
