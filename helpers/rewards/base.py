@@ -1,0 +1,64 @@
+"""What every reward is made of: named parts, the table of their weights, and the score they add up to."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from helpers.parsing import ParsedCompletion
+
+Parser = Callable[[str], ParsedCompletion]
+
+VERSIONS: tuple[str, ...] = ("v4", "v4.1")
+
+REPAIR_FLAG = "repair:"
+
+_FORM_WEIGHTS: dict[str, dict[str, float]] = {
+    "extraction": {"parsed": 0.20, "fields": 0.40, "values": 0.40},
+    "sql_qa": {"structure": 0.30, "query_and_explanation": 0.25, "numbers": 0.25, "vocabulary": 0.20},
+    "insights": {"structure": 0.30, "actions": 0.25, "length": 0.20, "vocabulary": 0.25},
+    "push": {"length": 0.40, "call_to_action": 0.25, "personal": 0.20, "no_formulas": 0.15},
+}
+
+WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
+    "v4": _FORM_WEIGHTS,  # v4.1 differs from v4 in its parser only
+    "v4.1": _FORM_WEIGHTS,
+}
+"""version -> task -> part -> weight; the weights of one task sum to 1."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A completion's parts, each a share in [0, 1], and what was noticed on the way."""
+
+    shares: dict[str, float]
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Score:
+    """A completion's reward: `total` in [0, 1], each part's share in [0, 1], flags such as `repair:code_fence`.
+
+    `total` is the sum of weight x share over `WEIGHTS[version][task]`, clipped to [0, 1].
+    """
+
+    total: float
+    parts: dict[str, float] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+
+    @property
+    def repairs(self) -> tuple[str, ...]:
+        """The names of the parser's repairs, in the order in which the parser reports them."""
+        return tuple(flag.removeprefix(REPAIR_FLAG) for flag in self.flags if flag.startswith(REPAIR_FLAG))
+
+
+TaskReward = Callable[[str, Mapping[str, Any], Parser], Parts]
+"""(completion text, record, parser) -> parts."""
+
+
+def total_of(shares: Mapping[str, float], weights: Mapping[str, float]) -> float:
+    """The weighted sum of the shares, clipped to [0, 1]; rounding keeps a full score exactly 1.
+
+    >>> total_of({"a": 1.0, "b": 0.5}, {"a": 0.8, "b": 0.2})
+    0.9
+    """
+    return min(1.0, max(0.0, round(sum(weight * shares[part] for part, weight in weights.items()), 6)))

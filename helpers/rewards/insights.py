@@ -1,0 +1,71 @@
+"""Reward of insights: a short strategic analysis of a small table, with findings, causes and actions."""
+
+import re
+from collections.abc import Mapping
+from itertools import zip_longest
+from typing import Any
+
+from helpers.rewards.base import Parser, Parts
+from helpers.rewards.text import fold, vocabulary, words
+
+ACTION_WORDS_WANTED = 3
+BUSINESS_TERMS_WANTED = 4
+FULL_LENGTH = (250, 1500)
+ZERO_LENGTH = 3000
+SECTION_WORDS = 3
+
+# A label opens a line or a sentence, may wear Markdown, and ends in a colon or with its line. Repetitions are bounded
+# so that no text takes quadratic time.
+_LABEL = re.compile(
+    r"(?:^|[.;!?\n])[ \t#>*_\-\d.)]{0,12}"
+    r"(?:(?:principais|proximas|proximos|possiveis|plano\s+de)[ ]+)?"
+    r"(?:(?P<findings>achados?|descobertas?|constatac\w+|diagnostico|insights?|observac\w+|destaques?|resultados?|"
+    r"o[ ]que[ ]os[ ]dados[ ]mostram)"
+    r"|(?P<causes>causas?|hipoteses?|motivos?|por[ ]que)"
+    r"|(?P<actions>ac(?:ao|oes)|recomendac\w+|passos|sugestoes|o[ ]que[ ]fazer))"
+    r"(?:[ ]\w{1,20}){0,2}[ \t*_]{0,6}(?::|$)",
+    re.MULTILINE,
+)
+
+
+def sections(text: str) -> dict[str, str]:
+    """The folded text of each labelled section (`findings`, `causes`, `actions`); repeated labels are joined.
+
+    >>> sections("Achados: o frete subiu.\\nAções: renegociar o frete.")
+    {'findings': 'o frete subiu.', 'actions': 'renegociar o frete.'}
+    """
+    folded = fold(text)
+    labels = list(_LABEL.finditer(folded))
+    found: dict[str, str] = {}
+    for label, following in zip_longest(labels, labels[1:]):
+        body = folded[label.end() : following.start() if following else None]
+        found[label.lastgroup] = f"{found.get(label.lastgroup, '')} {body}".strip(" \t\n*_")
+    return found
+
+
+def structure_share(text: str) -> float:
+    """Half for a findings section with words in it, half for an actions section."""
+    found = sections(text)
+    return sum(len(words(found.get(name, ""))) >= SECTION_WORDS for name in ("findings", "actions")) / 2
+
+
+def length_share(characters: int) -> float:
+    """Full from 250 to 1,500 characters, linear below, falling to 0 at 3,000.
+
+    >>> [length_share(n) for n in (0, 125, 250, 1500, 2250, 4000)]
+    [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    low, high = FULL_LENGTH
+    return max(0.0, min(1.0, characters / low, (ZERO_LENGTH - characters) / (ZERO_LENGTH - high)))
+
+
+def form(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
+    """v4.1: two labelled sections, action words, a sensible length, business words. No figure is checked."""
+    return Parts(
+        {
+            "structure": structure_share(text),
+            "actions": vocabulary("actions").share(text, ACTION_WORDS_WANTED),
+            "length": length_share(len(text.strip())),
+            "vocabulary": vocabulary("business").share(text, BUSINESS_TERMS_WANTED),
+        }
+    )

@@ -1,0 +1,51 @@
+"""`score`: one completion, one record, one reward version -> the reward and its parts."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from helpers.errors import require_known
+from helpers.parsing import parse_completion
+from helpers.parsing_baselines import PARSERS
+from helpers.rewards import extraction, insights, push, sql_qa
+from helpers.rewards.base import VERSIONS, WEIGHTS, Parser, Score, TaskReward, total_of
+from helpers.tasks import REVIEW_FIELDS, TASKS
+
+MAX_CHARACTERS = 20_000
+"""Text beyond this is not read: ten times the longest useful completion."""
+
+_FORM: dict[str, TaskReward] = {
+    "extraction": extraction.form,
+    "sql_qa": sql_qa.form,
+    "insights": insights.form,
+    "push": push.form,
+}
+_REWARDS: dict[str, dict[str, TaskReward]] = {"v4": _FORM, "v4.1": _FORM}
+_TOLERANT = partial(parse_completion, fields=tuple(REVIEW_FIELDS))
+_PARSER_OF: dict[str, Parser] = {"v4": PARSERS["regex"], "v4.1": _TOLERANT, "v4.2": _TOLERANT}
+
+
+def score(
+    task: str, completion: object, record: Mapping[str, Any], version: str = "v4.1", parser: Parser | None = None
+) -> Score:
+    """The reward of one completion under a reward version.
+
+    `parser` replaces the version's own JSON parser (extraction only), to measure what the parser alone changes.
+    Any completion gets a score: what is not text counts as empty. Raises `UserError` for an unknown task or version.
+
+    >>> score("push", "Ana, seu tênis está 10% mais barato. Aproveite!", {"meta": {"context": {"name": "Ana"}}}).total
+    1.0
+    """
+    require_known("task", task, TASKS)
+    require_known("reward version", version, VERSIONS)
+    text, noticed = _readable(completion)
+    parts = _REWARDS[version][task](text, record, parser or _PARSER_OF[version])
+    return Score(total_of(parts.shares, WEIGHTS[version][task]), parts.shares, (*noticed, *parts.flags))
+
+
+def _readable(completion: object) -> tuple[str, tuple[str, ...]]:
+    if not isinstance(completion, str):
+        return "", ("not_text",)
+    if len(completion) > MAX_CHARACTERS:
+        return completion[:MAX_CHARACTERS], ("cut",)
+    return completion, ()
