@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Bad input, told in one line: what is wrong, where, and what to do. The command line prints it and exits with 2."""
+    """Bad input, told in one line: what is wrong, where, what to do. The command line prints it and exits with 2."""
 
 
 def require_known(kind: str, name: str, known: tuple[str, ...]) -> None:

@@ -152,12 +152,12 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
     """
     wanted = {
         "max_steps": max(2, round(recipe.max_steps * profile.step_share)),
-        "learning_rate": recipe.learning_rate * profile.learning_rate_factor,
+        "learning_rate": float(f"{recipe.learning_rate * profile.learning_rate_factor:.6g}"),
         "max_completion_length": min(recipe.max_completion_length, profile.completion_cap),
         "num_generations": min(recipe.num_generations, profile.group_cap),
     }
     changed = {key: value for key, value in wanted.items() if value != getattr(recipe, key)}
-    sources = recipe.sources | {key: f"profile {profile.name}: {profile.reasons}" for key in changed}
+    sources = recipe.sources | dict.fromkeys(changed, f"profile {profile.name}: {profile.reasons}")
     fitted = replace(recipe, **changed, sources=sources)
     return fitted, recipes.diff(recipe, fitted)
 
@@ -175,6 +175,6 @@ def accumulation(recipe: Recipe, profile: Profile) -> int:
     """
     if recipe.completions_per_step % profile.micro_batch:
         raise ValueError(
-            f"{recipe.completions_per_step} completions a step do not divide into micro-batches of {profile.micro_batch}"
+            f"{recipe.completions_per_step} completions a step: not a multiple of micro_batch {profile.micro_batch}"
         )
     return recipe.completions_per_step // profile.micro_batch

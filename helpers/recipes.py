@@ -76,8 +76,8 @@ _V4_SOURCES = {
     "lr_schedule": "handoff, V4.1 change 3: was cosine",
     "warmup_share": "handoff, V4.1 config summary: was 0.1",
     "prompts_per_step": (
-        "handoff, change 2: 2 prompts a step. As it ran, BATCH_SIZE = 2 counted completions and was raised to one group: "
-        "one prompt a step, hence its 13.5 % of an epoch"
+        "handoff, change 2: 2 prompts a step. As V4 ran, BATCH_SIZE = 2 counted completions and was raised to one "
+        "group: one prompt a step, hence its 13.5 % of an epoch"
     ),
     "num_generations": _UNCHANGED,
     "max_completion_length": _UNCHANGED,

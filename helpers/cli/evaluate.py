@@ -1,0 +1,47 @@
+"""`python -m helpers evaluate`: answer a split with the base policy or a trained run, and score it."""
+
+import argparse
+from pathlib import Path
+
+HELP = "answer and score a split with the base policy or a run's adapter"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("--run", type=Path, help="a run folder whose adapter answers (default: the base policy)")
+    parser.add_argument("--profile", default="auto", help="cpu, smallest, l4, or auto (default)")
+    parser.add_argument("--recipe", default="v4.1", help="whose length, temperature and reward version (default v4.1)")
+    parser.add_argument("--split", default="eval", help="train, eval (default) or test")
+    parser.add_argument("--mode", default="sample", help="sample (temperature 1, default) or greedy")
+    parser.add_argument("--samples", type=int, default=1, help="completions a prompt (default 1)")
+    parser.add_argument("--seed", type=int, default=1_000, help="sampling seed (default 1000, a run's own)")
+    parser.add_argument("--out", type=Path, help="also write the scored completions there, as JSON lines")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print each task's mean with its interval, and write the rows where `--out` says."""
+    from helpers import evaluation, profiles, recipes
+    from helpers.errors import require_known
+    from helpers.files import write_jsonl
+    from helpers.records import SPLITS, load_split
+
+    require_known("split", args.split, SPLITS)
+    require_known("mode", args.mode, ("sample", "greedy"))
+    profile = profiles.get(args.profile)
+    recipe, _ = profiles.fit(recipes.get(args.recipe), profile)
+    records = load_split(args.split)
+
+    from helpers import models
+    from helpers.progress import Progress
+
+    policy = models.load_base(recipe, profile)
+    if args.run:
+        policy = models.load_adapter(policy, args.run / "adapter")
+    settings = evaluation.settings_for(recipe, profile, mode=args.mode, samples=args.samples, seed=args.seed)
+    line = Progress(f"{policy.name}, {args.split}", len(records))
+    rows, metrics = evaluation.timed_evaluate(policy, records, settings, split=args.split, on_batch=line.update)
+    line.close(f"{len(rows)} completions")
+    if args.out:
+        write_jsonl(args.out, rows)
+    print(evaluation.report(metrics, settings))
+    return 0

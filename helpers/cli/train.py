@@ -1,0 +1,29 @@
+"""`python -m helpers train`: one GRPO run from a recipe, with its run record."""
+
+import argparse
+from pathlib import Path
+
+HELP = "train a recipe with GRPO and leave a run record"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("--recipe", default="v4.1", help="v4 (the reference) or v4.1 (default)")
+    parser.add_argument("--profile", default="auto", help="cpu, smallest, l4, or auto (default): what this machine is")
+    parser.add_argument("--seed", type=int, default=0, help="seed of LoRA, data order and sampling (default 0)")
+    parser.add_argument("--out", type=Path, help="the run's folder (default runs/<recipe>-<profile>-seed<seed>)")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint in --out")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; prints the paired gain over the base policy when done."""
+    from helpers import profiles, recipes
+    from helpers.files import PROJECT_ROOT
+
+    recipe, profile = recipes.get(args.recipe), profiles.get(args.profile)
+    folder = args.out or PROJECT_ROOT / "runs" / f"{recipe.name}-{profile.name}-seed{args.seed}"
+    from helpers import training
+
+    training.train_grpo(recipe, profile, folder, seed=args.seed, resume=args.resume)
+    training.print_gains(folder)
+    return 0

@@ -1,0 +1,224 @@
+"""Evaluation: answer a set of prompts in batches, score every completion, keep all of it.
+
+Two modes, always named: `sample` (temperature 1, what GRPO trains) and `greedy` (what a user mostly gets). Neither
+inherits anything from the model's own generation config.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from helpers import rewards, stats
+from helpers.errors import require_known
+from helpers.models import Policy
+from helpers.profiles import Profile
+from helpers.recipes import Recipe
+from helpers.tasks import TASKS
+
+MODES = ("sample", "greedy")
+SEED = 1_000
+"""Evaluations sample with this seed at every step of every run: curves then differ by policy alone."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One completion. `clipped`: it reached the length limit before an end token."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    clipped: bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an evaluation decodes and scores. `limit` is the completion's length in tokens."""
+
+    limit: int
+    batch: int
+    mode: str = "sample"
+    samples: int = 1
+    temperature: float = 1.0
+    seed: int = SEED
+    version: str = "v4.1"
+
+
+def generate(
+    policy: Policy,
+    prompts: list[list[dict[str, str]]],
+    settings: Settings,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[Generation]:
+    """One completion a prompt, in the prompts' order; batches hold prompts of like length to waste little padding.
+
+    The same seed, prompts and batch size give the same completions; the caller's random state is left as it was.
+    `on_batch` is told how many prompts are done.
+    """
+    import torch
+
+    require_known("mode", settings.mode, MODES)
+    texts = [policy.tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
+    token_ids = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    order = sorted(range(len(prompts)), key=lambda i: len(token_ids[i]))
+    found: dict[int, Generation] = {}
+    with torch.random.fork_rng(devices=_cuda_devices()), _answering(policy.model):
+        torch.manual_seed(settings.seed)
+        for batch in _batches(order, settings.batch):
+            found |= dict(zip(batch, _generate_batch(policy, [token_ids[i] for i in batch], settings), strict=True))
+            if on_batch:
+                on_batch(len(found))
+    return [found[i] for i in range(len(prompts))]
+
+
+def evaluate(
+    policy: Policy,
+    records: list[dict[str, Any]],
+    settings: Settings,
+    step: int = 0,
+    split: str = "eval",
+    on_batch: Callable[[int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Answer and score `records`; one row a completion, in the form of a run record's eval.jsonl."""
+    rows = []
+    for sample in range(settings.samples):
+        seeded = replace(settings, seed=settings.seed + sample)
+        answers = generate(policy, [record["prompt"] for record in records], seeded, on_batch)
+        for record, answer in zip(records, answers, strict=True):
+            where = {"step": step, "split": split, "mode": settings.mode, "sample": sample}
+            rows.append(where | score_row(record, answer.text, settings.version) | _lengths(answer))
+    return rows
+
+
+def score_row(record: dict[str, Any], completion: str, version: str) -> dict[str, Any]:
+    """A completion's score as plain values: total, parts, flags, and the repairs its parser made."""
+    score = rewards.score(record["task"], completion, record, version)
+    repairs = [flag.removeprefix("repair:") for flag in score.flags if flag.startswith("repair:")]
+    return {
+        "record_id": record["id"],
+        "task": record["task"],
+        "version": version,
+        "total": score.total,
+        "parts": dict(score.parts),
+        "flags": [flag for flag in score.flags if not flag.startswith("repair:")],
+        "repairs": repairs,
+        "completion": completion,
+    }
+
+
+def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Means and 95 % intervals over prompts: `eval/mean_reward`, `eval/<task>`, each with `_low` and `_high`."""
+    totals = {task: _prompt_totals(rows, task) for task in TASKS if any(row["task"] == task for row in rows)}
+    summary = _interval("mean_reward", stats.stratified_mean(totals))
+    for task, values in totals.items():
+        summary |= _interval(task, stats.bootstrap_mean(values))
+    summary["eval/completion_length"] = sum(row["completion_tokens"] for row in rows) / len(rows)
+    summary["eval/clipped_ratio"] = sum(row["clipped"] for row in rows) / len(rows)
+    return summary
+
+
+def settings_for(
+    recipe: Recipe, profile: Profile, mode: str = "sample", samples: int = 1, seed: int = SEED
+) -> Settings:
+    """A fitted recipe's evaluation: its length, temperature and reward version, in the profile's batches."""
+    return Settings(
+        limit=recipe.max_completion_length,
+        batch=profile.eval_batch,
+        mode=mode,
+        samples=samples,
+        temperature=recipe.temperature,
+        seed=seed,
+        version=recipe.version,
+    )
+
+
+def report(metrics: dict[str, float], settings: Settings) -> str:
+    """A summary's means and intervals as lines of text, with how they were obtained."""
+    lines = [f"reward {settings.version}, mode {settings.mode}, {settings.samples} a prompt, seed {settings.seed}"]
+    for name in ("mean_reward", *TASKS):
+        if f"eval/{name}" in metrics:
+            mean, low, high = (metrics[f"eval/{name}{end}"] for end in ("", "_low", "_high"))
+            lines.append(f"  {name:<12} {mean:.3f} [{low:.3f}, {high:.3f}]")
+    lines.append(f"  {metrics['time/eval_tokens_per_s']:.0f} tokens/s, {metrics['eval/clipped_ratio']:.1%} clipped")
+    return "\n".join(lines)
+
+
+def throughput(rows: list[dict[str, Any]], seconds: float) -> dict[str, float]:
+    """How long an evaluation took and its generated tokens a second."""
+    tokens = sum(row["completion_tokens"] for row in rows)
+    return {"time/eval_s": round(seconds, 2), "time/eval_tokens_per_s": round(tokens / seconds, 1)}
+
+
+def timed_evaluate(*args: Any, **kwargs: Any) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """`evaluate`, with its summary and throughput as one dict of metrics."""
+    started = time.monotonic()
+    rows = evaluate(*args, **kwargs)
+    return rows, summarize(rows) | throughput(rows, time.monotonic() - started)
+
+
+def _interval(name: str, interval: stats.Interval) -> dict[str, float]:
+    return {f"eval/{name}": interval.mean, f"eval/{name}_low": interval.low, f"eval/{name}_high": interval.high}
+
+
+def _prompt_totals(rows: list[dict[str, Any]], task: str) -> list[float]:
+    chosen = [row for row in rows if row["task"] == task]
+    return list(stats.by_prompt([row["record_id"] for row in chosen], [row["total"] for row in chosen]).values())
+
+
+def _lengths(answer: Generation) -> dict[str, Any]:
+    return {
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "clipped": answer.clipped,
+    }
+
+
+def _batches(order: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _generate_batch(policy: Policy, token_ids: list[list[int]], settings: Settings) -> list[Generation]:
+    import torch
+
+    inputs = policy.tokenizer.pad({"input_ids": token_ids}, padding_side="left", return_tensors="pt")
+    inputs = inputs.to(policy.model.device)
+    sampling = {"do_sample": False} if settings.mode == "greedy" else _sampling(settings)
+    with torch.inference_mode():
+        output = policy.model.generate(
+            **inputs, max_new_tokens=settings.limit, repetition_penalty=1.0, use_cache=True, **sampling
+        )
+    ends = set(policy.model.generation_config.eos_token_id)
+    width = inputs["input_ids"].shape[1]
+    return [
+        _read(policy, row, len(prompt), ends) for row, prompt in zip(output[:, width:].tolist(), token_ids, strict=True)
+    ]
+
+
+def _sampling(settings: Settings) -> dict[str, Any]:
+    return {"do_sample": True, "temperature": settings.temperature, "top_p": 1.0, "top_k": 0}
+
+
+def _read(policy: Policy, new_ids: list[int], prompt_tokens: int, ends: set[int]) -> Generation:
+    end = next((i for i, token in enumerate(new_ids) if token in ends), None)
+    answer = new_ids if end is None else new_ids[:end]
+    text = policy.tokenizer.decode(answer, skip_special_tokens=True)
+    return Generation(text, prompt_tokens, len(answer) + (end is not None), clipped=end is None)
+
+
+def _cuda_devices() -> list[int]:
+    import torch
+
+    return list(range(torch.cuda.device_count()))
+
+
+@contextmanager
+def _answering(model: Any) -> Iterator[None]:
+    """Inference mode for a block; a model that was training goes on training after it."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -1,0 +1,102 @@
+"""Loading policies: from a folder or the hub, with or without a trained LoRA adapter.
+
+Every loader here sets generation up the same way: nothing of a model card's own sampling advice survives (the hub
+model's says temperature 0.1 and repetition penalty 1.2, which would end exploration).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from helpers.errors import UserError
+from helpers.profiles import Profile
+from helpers.recipes import Recipe
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass
+class Policy:
+    """A model that answers, with its tokenizer. `source` is the folder or hub name it was loaded from."""
+
+    model: "PreTrainedModel | Any"
+    tokenizer: "PreTrainedTokenizerBase | Any"
+    name: str
+    source: str
+
+
+def set_threads(profile: Profile) -> None:
+    """Give torch the profile's number of threads."""
+    import torch
+
+    torch.set_num_threads(profile.threads)
+
+
+def load(source: str, profile: Profile, name: str = "") -> Policy:
+    """Load a causal language model and its tokenizer from a folder or the hub, on the profile's device and dtype.
+
+    Raises `UserError` in one line where neither a folder nor a reachable hub has it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, profile.dtype))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"cannot load the policy {source!r}: {reason}; check the name and the network") from error
+    plain_generation(model, tokenizer)
+    return Policy(model.to(profile.device), tokenizer, name or Path(source).name, source)
+
+
+def plain_generation(model: Any, tokenizer: Any) -> None:
+    """Replace a model's generation defaults by its token ids alone; how to sample is said at every call.
+
+    All end tokens the model names are kept: Qwen3 chat models have two.
+    """
+    from transformers import GenerationConfig
+
+    ends = model.generation_config.eos_token_id
+    ends = [ends] if isinstance(ends, int) else list(ends or [])
+    if tokenizer.eos_token_id not in ends:
+        ends.append(tokenizer.eos_token_id)
+    model.generation_config = GenerationConfig(
+        eos_token_id=ends, pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id
+    )
+
+
+def lora_config(recipe: Recipe) -> "LoraConfig":
+    """The recipe's LoRA on every linear layer of a block: attention and feed-forward."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=recipe.lora_r,
+        lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout,
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def load_adapter(base: Policy, folder: Path) -> Policy:
+    """`base` with the LoRA adapter of `folder` on top, for generating. `UserError` where there is no adapter."""
+    from peft import PeftModel
+
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError(f"{folder}: no adapter_config.json there; give the adapter/ folder of a finished run")
+    model = PeftModel.from_pretrained(base.model, folder)
+    return Policy(model, base.tokenizer, f"{base.name}+{folder.parent.name}", str(folder))
+
+
+def load_base(recipe: Recipe, profile: Profile) -> Policy:
+    """The policy a run starts from: the profile's embedded one, or the recipe's hub model."""
+    from helpers import embedded
+
+    set_threads(profile)
+    if profile.embedded is not None:
+        return embedded.base_policy(profile)
+    return load(recipe.model_id, profile)

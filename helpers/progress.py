@@ -1,0 +1,62 @@
+"""A progress line that reads well in a terminal, in a notebook, and in a notebook run by a machine."""
+
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+
+def in_notebook() -> bool:
+    """True inside a Jupyter kernel, whoever drives it."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes and seconds.
+
+    >>> clock(125.4)
+    '2:05'
+    """
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class Progress:
+    """One line that says how far a job is: steps, a note, time gone and left.
+
+    In a notebook the line is one display that is rewritten, so that the saved output holds only its last state.
+    """
+
+    def __init__(self, label: str, total: int) -> None:
+        self.label, self.total, self.started = label, total, time.monotonic()
+        self.handle: Any = None
+        self.bar: Any = None
+        if in_notebook():
+            from IPython.display import display
+
+            self.handle = display({"text/plain": f"{label}: starting"}, raw=True, display_id=True)
+        else:
+            self.bar = tqdm(total=total, desc=label, file=sys.stderr, mininterval=1.0, dynamic_ncols=True)
+
+    def update(self, done: int, note: str = "") -> None:
+        """Show that `done` of `total` steps are behind us."""
+        if self.bar is not None:
+            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(done - self.bar.n)
+            return
+        gone = time.monotonic() - self.started
+        left = gone / done * (self.total - done) if done else 0.0
+        self._show(f"{self.label}: {done}/{self.total} {note} [{clock(gone)} gone, {clock(left)} left]")
+
+    def close(self, note: str = "") -> None:
+        """End the line, leaving `note` as its last state."""
+        if self.bar is not None:
+            self.bar.set_postfix_str(note)
+            self.bar.close()
+        else:
+            self._show(f"{self.label}: {note} [{clock(time.monotonic() - self.started)}]")
+
+    def _show(self, text: str) -> None:
+        self.handle.update({"text/plain": text}, raw=True)

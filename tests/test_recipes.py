@@ -1,0 +1,91 @@
+"""Recipes hold the handoff's numbers, and a profile says what it changed of them."""
+
+import pytest
+
+from helpers import profiles, recipes
+from helpers.errors import UserError
+from helpers.tasks import TASKS
+
+COUNTS = {"extraction": 594, "sql_qa": 594, "insights": 148, "push": 148}
+
+
+def test_v41_differs_from_v4_in_the_handoffs_changes_alone():
+    changed = {change.field: (change.before, change.after) for change in recipes.diff(recipes.V4, recipes.V41)}
+    assert changed == {
+        "version": ("v4", "v4.1"),
+        "max_steps": (200, 600),
+        "learning_rate": (2e-6, 5e-6),
+        "lr_schedule": ("cosine", "constant_with_warmup"),
+        "warmup_share": (0.1, 0.05),
+    }
+
+
+def test_every_value_of_a_recipe_names_its_source():
+    for recipe in recipes.RECIPES.values():
+        without = set(recipes.values(recipe)) - set(recipe.sources) - {"name"}
+        assert not without, f"{recipe.name} has values without a source"
+
+
+def test_the_batch_is_derived_from_prompts_so_that_600_steps_see_1200_prompts():
+    recipe = recipes.get("v4.1")
+    assert recipe.completions_per_step == 2 * 16
+    assert recipe.expected_prompts() == 1_200
+
+
+def test_coverage_of_v41_is_81_percent_of_each_task():
+    plan = recipes.coverage(recipes.get("v4.1"), COUNTS)
+    assert set(plan) == set(TASKS)
+    assert all(numbers["share"] == pytest.approx(1_200 / 1_484, abs=1e-3) for numbers in plan.values())
+    assert sum(numbers["expected_prompts"] for numbers in plan.values()) == pytest.approx(1_200, abs=0.5)
+
+
+def test_the_cosine_schedule_still_had_a_third_of_its_peak_at_step_130_and_nothing_at_200():
+    rates = recipes.learning_rates(recipes.V4)
+    assert rates[130] / max(rates) == pytest.approx(0.33, abs=0.02)
+    assert rates[199] == pytest.approx(1.5e-10, rel=0.05)
+
+
+def test_the_constant_schedule_warms_up_for_30_steps_and_stays():
+    rates = recipes.learning_rates(recipes.V41)
+    assert rates[0] == 0.0
+    assert rates[29] < rates[30] == rates[599] == 5e-6
+
+
+def test_the_l4_profile_changes_nothing_of_v41():
+    fitted, changes = profiles.fit(recipes.V41, profiles.get("l4"))
+    assert changes == []
+    assert recipes.values(fitted) == recipes.values(recipes.V41)
+
+
+def test_the_l4_profile_evaluates_every_ten_steps_as_the_handoff_reads_its_curves():
+    assert profiles.eval_every(recipes.V41, profiles.get("l4")) == 10
+
+
+@pytest.mark.parametrize("name", profiles.PROFILES)
+def test_every_profile_splits_a_step_into_whole_micro_batches(name):
+    profile = profiles.get(name)
+    fitted, _ = profiles.fit(recipes.V41, profile)
+    assert profile.micro_batch * profiles.accumulation(fitted, profile) == fitted.completions_per_step
+
+
+def test_a_profile_keeps_the_ratio_of_steps_and_rates_between_v4_and_v41():
+    old, new = (profiles.fit(recipe, profiles.get("cpu"))[0] for recipe in (recipes.V4, recipes.V41))
+    assert new.max_steps == 3 * old.max_steps
+    assert new.learning_rate / old.learning_rate == pytest.approx(2.5)
+
+
+def test_a_changed_value_names_the_profile_as_its_source():
+    _, changes = profiles.fit(recipes.V41, profiles.get("cpu"))
+    assert changes
+    assert all(change.source.startswith("profile cpu") for change in changes)
+
+
+@pytest.mark.parametrize(("call", "valid"), [(recipes.get, "v4.1"), (profiles.get, "l4")])
+def test_an_unknown_name_is_answered_with_the_valid_ones(call, valid):
+    with pytest.raises(UserError, match=valid):
+        call("v9")
+
+
+def test_auto_is_the_environments_profile_where_one_is_named(monkeypatch):
+    monkeypatch.setenv("HELPERS_PROFILE", "smallest")
+    assert profiles.get("auto").name == "smallest"
