@@ -1,7 +1,7 @@
 """The verbs of the command line, and how their errors are told.
 
 A verb lives in the module of the same name (`audit-parser` in `audit_parser.py`), which has `HELP`, one line;
-`add_arguments(parser)`; and `run(arguments)`, which returns the exit code. Only the verb that was asked for is imported.
+`add_arguments(parser)`; and `run(arguments)`, which returns the exit code. Only the verb asked for is imported.
 
 Exit codes: 0 done; 1 the verb says no (a check failed, a notebook failed); 2 bad input; 130 interrupted.
 """
@@ -30,6 +30,9 @@ VERBS = (
 )
 
 
+_VENV_PYTHON = ".venv/bin/python"
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one line, told like every other `UserError`."""
 
@@ -52,13 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         return _fail(_told(error), 1)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("helpers"):
+            raise
+        return _fail(f"the package {error.name} is missing here: use {_VENV_PYTHON}, which `make venv` fills", 2)
     return code
 
 
 def overview() -> str:
     """The text of `python -m helpers --help`: one line a verb."""
     lines = [f"  {verb:<14} {_module(verb).HELP}" for verb in VERBS]
-    return "\n".join(["usage: python -m helpers <verb> [options]", "", *lines, "", "Each verb explains itself: --help."])
+    return "\n".join(["usage: python -m helpers <verb> [options]", "", *lines, "", "`<verb> --help` tells its options."])
 
 
 def _dispatch(arguments: list[str]) -> int:

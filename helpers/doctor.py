@@ -1,0 +1,228 @@
+"""What this machine is and whether the project can run on it: one `Check` a question.
+
+Only the standard library is imported: the doctor must answer where nothing is installed yet.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from helpers import profiles, tracking
+from helpers.errors import UserError
+from helpers.files import PROJECT_ROOT
+
+SUPPORTED_PYTHONS = ((3, 11), (3, 12))
+CUDA_13_DRIVER = 580
+HUB_SECONDS = 5.0
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One answer. `off` means that the project cannot run as it should; `note` is worth reading; `ok` is neither."""
+
+    name: str
+    value: str
+    state: Literal["ok", "note", "off"] = "ok"
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One line of `nvidia-smi`; memory in MiB."""
+
+    name: str
+    memory: int
+    free: int
+    driver: str
+
+
+def examine(root: Path = PROJECT_ROOT) -> list[Check]:
+    """Every check, machine first."""
+    gpus = list_gpus()
+    requirements = root / ("requirements.txt" if gpus else "requirements-cpu.txt")
+    return [
+        check_python(),
+        *check_hardware(gpus, root),
+        check_profile(),
+        check_hub(needed=bool(gpus)),
+        check_wandb(),
+        check_data(root),
+        *check_packages(read_pins(requirements), bool(gpus)),
+    ]
+
+
+def read_pins(path: Path) -> dict[str, str]:
+    """Package to version, from a requirements file and the files that its `-r` lines name.
+
+    Raises `UserError` naming file and line where a requirement is not pinned exactly (`name==version`).
+    """
+    pins: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        requirement = line.split("#")[0].strip()
+        if requirement.startswith("-r"):
+            pins |= read_pins(path.parent / requirement[2:].strip())
+        elif requirement:
+            name, equals, version = requirement.partition("==")
+            if not equals or "*" in version:
+                raise UserError(f"{path}, line {number}: {requirement!r} is not pinned; write name==version")
+            pins[name.strip()] = version.strip()
+    return pins
+
+
+def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Check:
+    """Python 3.11 or 3.12.
+
+    >>> check_python((3, 13, 0)).state
+    'off'
+    """
+    value = ".".join(map(str, version))
+    if version[:2] in SUPPORTED_PYTHONS:
+        return Check("Python", f"{value} ({sys.executable})")
+    return Check("Python", value, "off", "use 3.11 or 3.12: make run PYTHON=/path/to/python3.12")
+
+
+def check_packages(pins: dict[str, str], gpu: bool = False) -> Iterator[Check]:
+    """One check a pinned package: installed, at its pin, and not a CPU build on a machine with a GPU."""
+    for name, pin in pins.items():
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield Check(name, f"missing (pin {pin})", "off", "make run or make test installs it")
+            continue
+        public, _, build = installed.partition("+")
+        if public != pin:
+            yield Check(name, f"{installed} (pin {pin})", "off", "make run or make test installs the pin")
+        elif gpu and build == "cpu":
+            yield Check(name, f"{installed}, a CPU build on a GPU machine", "off", "remove .venv, then make run")
+        else:
+            yield Check(name, installed)
+
+
+def list_gpus() -> list[Gpu]:
+    """The GPUs that `nvidia-smi` names; none where it is missing or fails."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = "--query-gpu=name,memory.total,memory.free,driver_version"
+    command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except subprocess.SubprocessError:
+        return []
+    return parse_gpus(answer.stdout)
+
+
+def parse_gpus(text: str) -> list[Gpu]:
+    """Read `nvidia-smi`'s CSV lines; memory that it does not report ("[N/A]") counts as 0.
+
+    >>> parse_gpus("NVIDIA L4, 23034, 22563, 580.65.06")
+    [Gpu(name='NVIDIA L4', memory=23034, free=22563, driver='580.65.06')]
+    """
+    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.strip()]
+    return [Gpu(name, _mebibytes(total), _mebibytes(free), driver) for name, total, free, driver in rows]
+
+
+def check_hardware(gpus: list[Gpu], root: Path) -> Iterator[Check]:
+    """Cores, memory, disk and GPUs."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    yield Check("Machine", f"{platform.system()} {platform.machine()}, {cores} cores")
+    yield _enough("Memory", f"{memory / GIB:.1f} GiB", memory, 4 * GIB)
+    disk = shutil.disk_usage(root)
+    yield _enough("Disk", f"{disk.free / GIB:.1f} of {disk.total / GIB:.1f} GiB free", disk.free, 3 * GIB)
+    if not gpus:
+        yield Check("GPU", "none (nvidia-smi does not answer): the embedded policy trains on the CPU")
+    for gpu in gpus:
+        yield check_gpu(gpu)
+
+
+def check_gpu(gpu: Gpu) -> Check:
+    """A GPU's name, memory and driver; the pins' CUDA 13 needs driver 580 or later."""
+    value = f"{gpu.name}, {gpu.free / 1024:.1f} of {gpu.memory / 1024:.1f} GiB free, driver {gpu.driver}"
+    if int(gpu.driver.split(".")[0]) < CUDA_13_DRIVER:
+        return Check("GPU", value, "off", f"the pins are for CUDA 13: update the driver to {CUDA_13_DRIVER} or later")
+    return Check("GPU", value)
+
+
+def check_profile() -> Check:
+    """The profile that `auto` stands for here, and why."""
+    chosen = os.environ.get("HELPERS_PROFILE")
+    try:
+        name = profiles.get("auto").name
+    except UserError as error:
+        return Check("Profile", str(error), "off", "unset HELPERS_PROFILE or set it to one of these")
+    return Check("Profile", f"{name}: {'HELPERS_PROFILE names it' if chosen else profiles.detect()[1]}")
+
+
+def check_hub(needed: bool) -> Check:
+    """Whether the model hub answers within a few seconds; `needed` where the profile loads its policy from there."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return Check("Model hub", "not asked: HF_HUB_OFFLINE is set", "note" if needed else "ok")
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    problem = probe(f"{endpoint}/api/models?limit=1")
+    if problem is None:
+        return Check("Model hub", f"{endpoint} answers")
+    remedy = "profile=cpu needs no hub: HELPERS_PROFILE=cpu" if needed else "not needed: the policy is embedded"
+    return Check("Model hub", f"{endpoint} does not answer ({problem})", "note", remedy)
+
+
+def probe(url: str, seconds: float = HUB_SECONDS) -> str | None:
+    """None where `url` answers within `seconds`, else why not. In a thread, because name lookups know no timeout."""
+    outcome: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(url, timeout=seconds):
+                outcome.append(None)
+        except urllib.error.URLError as error:
+            outcome.append(" ".join(str(error.reason).split()))
+        except (OSError, ValueError) as error:
+            outcome.append(" ".join(str(error).split()))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return outcome[0] if outcome else f"no answer in {seconds:g} s"
+
+
+def check_wandb() -> Check:
+    """Where W&B metrics would go; offline is as good as online."""
+    mode, why = tracking.wandb_mode()
+    return Check("W&B", f"{mode}: {why}")
+
+
+def check_data(root: Path) -> Check:
+    """The pairs are shipped and essential; the database is built on demand."""
+    pairs = [root / "data" / "pairs" / f"{split}.jsonl" for split in ("train", "eval", "test")]
+    missing = [path.name for path in pairs if not path.is_file()]
+    if missing:
+        return Check("Data", f"data/pairs lacks {', '.join(missing)}", "off", "python -m helpers pairs")
+    if not (root / "data" / "commerce.db").is_file():
+        return Check("Data", "pairs are there; commerce.db is not built", "note", "python -m helpers data")
+    return Check("Data", "pairs and commerce.db are there")
+
+
+def as_json(checks: list[Check]) -> str:
+    """The checks as one JSON array, for a bug report."""
+    return json.dumps([vars(check) for check in checks], ensure_ascii=False, indent=2)
+
+
+def _mebibytes(text: str) -> int:
+    return int(text) if text.isdigit() else 0
+
+
+def _enough(name: str, value: str, there: int, wanted: int) -> Check:
+    if there < wanted:
+        return Check(name, value, "note", f"less than {wanted / GIB:.0f} GiB may not be enough")
+    return Check(name, value)
