@@ -1,0 +1,70 @@
+"""Tables into `commerce.db`: SQLite with keys, indexes and `orders_enriched`; the old file stays if anything fails."""
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from helpers.commerce.schema import ALL_TABLES, SQL_DIR, Table, create_statement
+from helpers.errors import UserError
+from helpers.files import replacing
+
+
+def build_db(tables: dict[str, pd.DataFrame], path: Path) -> None:
+    """Write the Olist tables (and `review_labels` where given) to the SQLite file `path`, in one step.
+
+    Raises `UserError` where a row breaks a key; the old database is then still in place.
+    """
+    with replacing(path) as temporary, closing(sqlite3.connect(temporary)) as connection:
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("PRAGMA synchronous = OFF")
+        for table in ALL_TABLES:
+            connection.execute(create_statement(table))
+            if table.name in tables:
+                _insert(connection, table, _rows(table, tables[table.name]))
+        for table in ALL_TABLES:
+            for column in table.indexes:
+                connection.execute(f"CREATE INDEX {table.name}_{column} ON {table.name} ({column})")
+        _check_references(connection)
+        connection.executescript((SQL_DIR / "orders_enriched.sql").read_text(encoding="utf-8"))
+        connection.execute("ANALYZE")
+        connection.commit()
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A read-only connection to the database; `UserError` where there is none."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such database; `python -m helpers data` builds it")
+    return sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+
+
+def _rows(table: Table, frame: pd.DataFrame) -> Iterable[tuple[Any, ...]]:
+    columns = []
+    for name in table.columns:
+        column = frame[name]
+        if name in table.nullable:
+            column = column.astype(object).where(column.notna(), None)
+        columns.append(column.tolist())
+    return zip(*columns, strict=True)
+
+
+def _insert(connection: sqlite3.Connection, table: Table, rows: Iterable[tuple[Any, ...]]) -> None:
+    marks = ", ".join("?" * len(table.columns))
+    try:
+        connection.executemany(f"INSERT INTO {table.name} VALUES ({marks})", rows)
+    except sqlite3.IntegrityError as error:
+        raise UserError(f"{table.file}: {error}; each row needs its own {' + '.join(table.key)}") from error
+
+
+def _check_references(connection: sqlite3.Connection) -> None:
+    broken = connection.execute("PRAGMA foreign_key_check").fetchone()
+    if broken is None:
+        return
+    table = next(table for table in ALL_TABLES if table.name == broken[0])
+    target = next(other for other in ALL_TABLES if other.name == broken[2])
+    column = next(name for name, name_target in table.references.items() if name_target == target.name)
+    value = connection.execute(f"SELECT {column} FROM {table.name} WHERE rowid = ?", (broken[1],)).fetchone()[0]
+    raise UserError(f"{table.file}: {column} {value!r} (row {broken[1]}) is not in {target.file}")

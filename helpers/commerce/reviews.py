@@ -1,0 +1,372 @@
+"""Customers' reviews from a grammar of meanings. What a text means is decided first, so its ten labels are true.
+
+A review is a few fragments (`text/reviews.toml`): the issue and its cause, praise, asides that each carry an effect
+(a request makes it urgent, "nunca mais compro" means churn), an ironic opening, a recommendation. The labels follow
+from the fragments that were written, never from a second look at the text. A style (capitals, no accents,
+abbreviations, typos, emoji) is laid over the words and changes no meaning, save that shouting makes the tone strong.
+"""
+
+import math
+import random
+import tomllib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from helpers.tasks import REVIEW_FIELDS
+
+TEXT_DIR = Path(__file__).resolve().parent / "text"
+CEILING = 200
+TARGET_MEDIAN = {1: 101, 2: 85, 3: 80, 4: 47, 5: 44}
+TARGET_SIGMA = {1: 0.62, 2: 0.65, 3: 0.70, 4: 0.80, 5: 0.80}
+EXCLAMATION_SHARE, CAPITALS_SHARE, EMOJI_SHARE = 0.128, 0.027, 0.03
+STRONG_EFFECTS = frozenset({"never_again", "threat", "upset"})
+
+DELIVERY_ISSUES = frozenset({"late_delivery", "not_delivered"})
+PRODUCT_ISSUES = frozenset({"damaged_product", "wrong_product", "product_quality"})
+SELLER_ISSUES = frozenset({"wrong_product", "customer_service", "payment_refund"})
+NEEDS_ANSWER = frozenset({"not_delivered", "payment_refund"})  # someone waits for goods or money: urgent
+
+
+class OrderFacts(NamedTuple):
+    """What the customer's order was like: score 1-5, Olist status, days late (NaN undelivered), days waited, category."""
+
+    score: int
+    status: str
+    delay_days: float
+    wait_days: float
+    category: str | None
+
+
+class Written(NamedTuple):
+    """One written review and the ten labels that its meaning gives."""
+
+    title: str | None
+    message: str
+    labels: dict[str, Any]
+
+
+@dataclass
+class Meaning:
+    """What a review says: its score, main issue and cause, whether mild, ironic or bare, and the product's noun."""
+
+    score: int
+    product: str
+    days: int
+    issue: str = "none"
+    cause: dict[str, Any] = field(default_factory=dict)
+    second: str = "none"
+    mild: bool = False
+    ironic: bool = False
+
+
+class Clause(NamedTuple):
+    """A fragment and what it does to the labels (`issue:<name>`, `praise`, or a key of `[aside]`)."""
+
+    text: str
+    effect: str
+
+
+@cache
+def fragments() -> dict[str, Any]:
+    """The fragments of `text/reviews.toml`."""
+    return tomllib.loads((TEXT_DIR / "reviews.toml").read_text(encoding="utf-8"))
+
+
+@cache
+def product_nouns() -> dict[str, list[str]]:
+    """What each category sells, each noun with its article."""
+    return tomllib.loads((TEXT_DIR / "products.toml").read_text(encoding="utf-8"))
+
+
+def sentiment_of(score: int) -> str:
+    """The sentiment that a review's score stands for: 4-5 positive, 3 neutral, 1-2 negative."""
+    return "positive" if score >= 4 else "neutral" if score == 3 else "negative"
+
+
+def write_review(rng: random.Random, order: OrderFacts, with_title: bool) -> Written:
+    """Decide what this customer means, say it, and label it."""
+    meaning = _draw_meaning(rng, order)
+    target = min(CEILING, TARGET_MEDIAN[order.score] * math.exp(TARGET_SIGMA[order.score] * rng.gauss(0, 1)))
+    clauses = _bare(rng, meaning, target) or _compose(rng, meaning, target)
+    message, loud = _style(rng, _join(rng, clauses), meaning.score)
+    effects = {clause.effect for clause in clauses}
+    title = _title(rng, meaning) if with_title else None
+    return Written(title, message, label(meaning, effects, loud))
+
+
+def label(meaning: Meaning, effects: set[str], loud: bool) -> dict[str, Any]:
+    """The ten fields of a review from its meaning and the effects of what was written (data/README.md tells the rules).
+
+    >>> label(Meaning(5, "o produto", 0), {"praise", "recommend"}, loud=False)["churn_risk"]
+    'low'
+    """
+    said = {effect.removeprefix("issue:") for effect in effects if effect.startswith("issue:")}
+    issue = meaning.issue if meaning.issue in said else "none"
+    strong = loud or bool(effects & STRONG_EFFECTS) or meaning.ironic
+    values = {
+        "sentiment": sentiment_of(meaning.score),
+        "sentiment_score": _sentiment_score(meaning.score, strong, "praise" in effects, issue != "none"),
+        "complaint_category": issue,
+        "churn_risk": _churn_risk(meaning.score, issue, effects, strong),
+        "urgency": _urgency(meaning.score, issue, effects),
+        "delivery_issue": bool(said & DELIVERY_ISSUES),
+        "product_issue": bool(said & PRODUCT_ISSUES),
+        "seller_issue": bool(said & SELLER_ISSUES) or "contact" in effects,
+        "would_buy_again": _would_buy_again(meaning.score, issue, effects),
+        "main_complaint": _summary(meaning) if issue != "none" else None,
+    }
+    return {name: values[name] for name in REVIEW_FIELDS}
+
+
+def _sentiment_score(score: int, strong: bool, praised: bool, complained: bool) -> float:
+    """The score, moved a little by tone: up by praise in a bad review, down by a complaint in a good one."""
+    if score >= 4:
+        step = -0.4 if complained else 0.0 if strong else -0.2
+        return round({5: 5.0, 4: 4.3}[score] + step, 1)
+    if score == 3:
+        return 3.3 if praised else 2.7 if complained else 3.0
+    step = 0.0 if strong else 0.5 if praised else 0.2
+    return round({2: 1.8, 1: 1.0}[score] + step, 1)
+
+
+def _churn_risk(score: int, issue: str, effects: set[str], strong: bool) -> str:
+    if effects & {"never_again", "threat", "not_recommend"}:
+        return "high"
+    if score >= 4:
+        return "low"
+    if score == 3:
+        return "medium"
+    return "high" if score == 1 or strong or issue in NEEDS_ANSWER else "medium"
+
+
+def _urgency(score: int, issue: str, effects: set[str]) -> str:
+    if effects & {"request", "threat"} or (issue in NEEDS_ANSWER and score <= 3):
+        return "high"
+    return "medium" if issue != "none" and score <= 3 else "low"
+
+
+def _would_buy_again(score: int, issue: str, effects: set[str]) -> bool:
+    if effects & {"never_again", "threat", "not_recommend"}:
+        return False
+    if effects & {"recommend", "maybe"}:
+        return True
+    return score >= 4 or (score == 3 and issue == "none")
+
+
+def _draw_meaning(rng: random.Random, order: OrderFacts) -> Meaning:
+    noun = rng.choice(product_nouns().get(order.category or "", ["o produto"]))
+    if rng.random() < 0.35:
+        noun = "o produto"
+    late = order.delay_days > 0
+    days = max(1, math.ceil(order.delay_days)) if late else 0
+    meaning = Meaning(order.score, noun, days)
+    meaning.issue = _draw_issue(rng, order)
+    if meaning.issue == "none":
+        return meaning
+    meaning.mild = order.score >= 4 or (order.score == 3 and rng.random() < 0.6)
+    causes = fragments()["issue"][meaning.issue]["causes"]
+    if not 2 <= days <= 60:
+        causes = [cause for cause in causes if "{dias}" not in cause["summary"]]
+    meaning.cause = rng.choice(causes)
+    meaning.ironic = order.score == 1 and rng.random() < 0.06
+    if order.score <= 2 and late and meaning.issue != "late_delivery" and rng.random() < 0.3:
+        meaning.second = "late_delivery"
+    elif order.score <= 2 and meaning.issue == "late_delivery" and rng.random() < 0.12:
+        meaning.second = rng.choice(("product_quality", "damaged_product", "wrong_product"))
+    return meaning
+
+
+def _draw_issue(rng: random.Random, order: OrderFacts) -> str:
+    """The main complaint: what the order shows (late, undelivered) first, else the product or the seller."""
+    delivered = order.status == "delivered"
+    if not delivered:
+        if order.status in ("canceled", "unavailable") and order.score <= 3 and rng.random() < 0.6:
+            return "payment_refund"
+        return "not_delivered" if order.score <= 4 or rng.random() < 0.5 else "none"
+    late = order.delay_days > 0
+    if late and rng.random() < {1: 0.8, 2: 0.8, 3: 0.75, 4: 0.5, 5: 0.3}[order.score]:
+        return "late_delivery"
+    if rng.random() < {1: 0.0, 2: 0.0, 3: 0.35, 4: 0.75, 5: 0.985}[order.score]:
+        return "none"
+    shares = {"product_quality": 40, "wrong_product": 24, "damaged_product": 15, "customer_service": 13, "payment_refund": 8}
+    if order.score >= 4:
+        shares = {"product_quality": 60, "wrong_product": 15, "damaged_product": 10, "customer_service": 15}
+    return rng.choices(list(shares), list(shares.values()))[0]
+
+
+def _bare(rng: random.Random, meaning: Meaning, target: float) -> list[Clause]:
+    """A review that gives no reason, when it is to be short and the order gives nothing to complain about."""
+    on_time = meaning.days == 0 and meaning.issue not in NEEDS_ANSWER
+    limit = 16 if meaning.score >= 4 else 30
+    if target > limit or not on_time or (meaning.issue != "none" and rng.random() < 0.5):
+        return []
+    text = rng.choice(fragments()["bare"][str(meaning.score)])
+    recommends = {"Recomendo": "recommend", "Super recomendo": "recommend", "Não recomendo": "not_recommend"}
+    return [Clause(text, recommends.get(text, "not_recommend" if text == "Não comprem" else "plain"))]
+
+
+def _compose(rng: random.Random, meaning: Meaning, target: float) -> list[Clause]:
+    """The core, then what else fits until the text is about `target` characters long."""
+    core = _core(rng, meaning, target)
+    length = sum(len(clause.text) + 2 for clause in core)
+    for clause in _further(rng, meaning):
+        if any(clause.effect == other.effect and clause.text == other.text for other in core):
+            continue
+        longer = length + len(clause.text) + 2
+        if abs(longer - target) < abs(length - target) and longer <= CEILING + 5:
+            core.append(clause)
+            length = longer
+    return core
+
+
+def _core(rng: random.Random, meaning: Meaning, target: float) -> list[Clause]:
+    """What must be said: the issue, or praise; of three draws the one that fits the length best."""
+    if meaning.issue == "none":
+        kinds = ["faint"] if meaning.score == 3 else ["praise"]
+        drawn = [_praise(rng, meaning, kinds[0]) for _ in range(4)]
+        if meaning.score <= 2:
+            drawn = [Clause(rng.choice(fragments()["bare"][str(meaning.score)]), "plain")]
+        return [min(drawn, key=lambda clause: abs(len(clause.text) - target))]
+    say = meaning.cause["mild"] if meaning.mild else meaning.cause["say"]
+    drawn = [Clause(_fill(rng.choice(say), meaning), f"issue:{meaning.issue}") for _ in range(3)]
+    core = [min(drawn, key=lambda clause: abs(len(clause.text) - target))]
+    if meaning.ironic:
+        core.insert(0, Clause(rng.choice(fragments()["irony"]["open"]), "irony"))
+    if meaning.score >= 4 and meaning.issue != "none":
+        core.insert(0, _praise(rng, meaning, "praise"))
+    return core
+
+
+def _praise(rng: random.Random, meaning: Meaning, kind: str) -> Clause:
+    """One praising fragment that contradicts neither the issue nor a late or missing delivery."""
+    pools = dict(fragments()[kind])
+    if meaning.days > 0 or meaning.issue in DELIVERY_ISSUES:
+        pools.pop("delivery")
+    if meaning.issue in PRODUCT_ISSUES or meaning.issue == "not_delivered":
+        pools.pop("product")
+        pools.pop("value", None)
+    if meaning.issue in SELLER_ISSUES:
+        pools.pop("seller")
+    pool = rng.choice([name for name in pools for _ in range(2 if name == "product" else 1)])
+    return Clause(_fill(rng.choice(pools[pool]), meaning), "praise")
+
+
+def _further(rng: random.Random, meaning: Meaning) -> list[Clause]:
+    """Candidates beyond the core, in the order in which a customer would come to them."""
+    aside = fragments()["aside"]
+    pick = lambda name: Clause(rng.choice(aside[name]), name)  # noqa: E731
+    clauses: list[Clause] = []
+    if meaning.second != "none":
+        cause = rng.choice(fragments()["issue"][meaning.second]["causes"][1:])
+        clauses.append(Clause(_fill(rng.choice(cause["say"]), meaning), f"issue:{meaning.second}"))
+    if meaning.score >= 4:
+        clauses += [_praise(rng, meaning, "praise") for _ in range(3)]
+        clauses += [pick("plain")] if rng.random() < 0.4 else []
+        clauses += [_praise(rng, meaning, "praise"), pick("recommend")]
+        return _shuffled_head(rng, clauses)
+    if meaning.score == 3:
+        clauses += [_praise(rng, meaning, "faint")] if rng.random() < 0.7 else []
+        clauses += [pick("plain"), pick("maybe" if rng.random() < 0.5 else "plain"), _praise(rng, meaning, "faint")]
+        return clauses
+    middle = [pick("plain"), pick("upset"), pick("contact"), pick("request"), pick("plain")]
+    rng.shuffle(middle)
+    if rng.random() < 0.15:
+        middle.insert(0, _praise(rng, meaning, "faint"))
+    return [*clauses, *middle, pick(rng.choice(("never_again", "not_recommend", "threat", "upset"))), pick("not_recommend")]
+
+
+def _shuffled_head(rng: random.Random, clauses: Sequence[Clause]) -> list[Clause]:
+    """The clauses in chance order, the last (a recommendation) kept last half of the time."""
+    head, last = list(clauses[:-1]), clauses[-1]
+    rng.shuffle(head)
+    return [*head, last] if rng.random() < 0.5 else [last, *head]
+
+
+def _fill(template: str, meaning: Meaning) -> str:
+    """A fragment with its slots filled; an article in front of the noun agrees with it."""
+    article, noun = meaning.product.split(" ", 1)
+    slots = {
+        "o_produto": meaning.product,
+        "do_produto": f"d{meaning.product}",
+        "produto": noun,
+        "Produto": noun[0].upper() + noun[1:],
+        "o": article,
+        "ele": "ela" if article == "a" else "ele",
+        "dias": meaning.days,
+    }
+    return template.format(**slots)
+
+
+def _summary(meaning: Meaning) -> str:
+    """The main complaint in a few words."""
+    return _fill(meaning.cause["summary"], meaning)
+
+
+def _title(rng: random.Random, meaning: Meaning) -> str:
+    titles = fragments()["title"]
+    by_issue = meaning.issue != "none" and not meaning.mild and rng.random() < 0.6
+    return rng.choice(titles[meaning.issue if by_issue else str(meaning.score)])
+
+
+def _join(rng: random.Random, clauses: Sequence[Clause]) -> str:
+    """The fragments as sentences: a turn from praise to complaint takes "mas", the rest stops, commas or "e"."""
+    text = clauses[0].text
+    for before, clause in zip(clauses, clauses[1:], strict=False):
+        turn = (before.effect == "praise") != (clause.effect == "praise")
+        complains = clause.effect.startswith("issue:") or before.effect.startswith("issue:")
+        if turn and complains and "mas " not in text:
+            link = rng.choice((", mas ", " mas ", ". Só que ", ", porém "))
+        else:
+            link = rng.choice((". ", ". ", ", ", ", ", " e ", "... ") if "praise" in clause.effect else (". ", ". ", ", "))
+        piece = clause.text
+        text += link + (piece[0].upper() + piece[1:] if link in (". ", "... ") else piece)
+    return text[0].upper() + text[1:]
+
+
+def _style(rng: random.Random, text: str, score: int) -> tuple[str, bool]:
+    """The text in the customer's own hand, and whether it is loud ("!" or capitals)."""
+    if rng.random() < 0.22:
+        text = _abbreviate(rng, text)
+    if rng.random() < 0.28:
+        text = strip_accents(text)
+    if rng.random() < 0.13:
+        text = _typo(rng, text)
+    if rng.random() < 0.22:
+        text = text.lower()
+    exclaimed = rng.random() < EXCLAMATION_SHARE
+    text += rng.choice(("!", "!", "!!", "!!!")) if exclaimed else rng.choice((".", ".", "", "", ""))
+    capitals = rng.random() < CAPITALS_SHARE
+    if capitals:
+        text = text.upper()
+    if rng.random() < EMOJI_SHARE:
+        text += " " + rng.choice(fragments()["style"]["emoji_bad" if score <= 2 else "emoji_good"])
+    return text, exclaimed or capitals
+
+
+def _abbreviate(rng: random.Random, text: str) -> str:
+    short = fragments()["style"]["short"]
+    return " ".join(short[word] if word in short and rng.random() < 0.8 else word for word in text.split(" "))
+
+
+def strip_accents(text: str) -> str:
+    """The text without accents or cedillas.
+
+    >>> strip_accents("não é ótimo")
+    'nao e otimo'
+    """
+    return "".join(letter for letter in unicodedata.normalize("NFD", text) if not unicodedata.combining(letter))
+
+
+def _typo(rng: random.Random, text: str) -> str:
+    """One slip of the finger inside a longer word: a letter lost, doubled, or swapped with the next."""
+    places = [at for at in range(1, len(text) - 2) if text[at - 1 : at + 3].isalpha()]
+    if not places:
+        return text
+    at = rng.choice(places)
+    kind = rng.randrange(3)
+    slip = ("", text[at] * 2, text[at + 1] + text[at])[kind]
+    return text[:at] + slip + text[at + (2 if kind == 2 else 1) :]

@@ -1,0 +1,492 @@
+"""A shop that looks like Olist: nine tables drawn from the published figures in `facts.toml`, seeded and vectorised.
+
+What depends on what: the state sets delivery days, freight and lateness; the category sets the price; lateness and
+status set the review's score; the score sets whether a review has text, how long it is and what it complains about.
+Shares are filled by quota, not by chance, so that a small shop is as faithful as a large one.
+"""
+
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from helpers.commerce.reviews import OrderFacts, write_review
+from helpers.commerce.schema import DEFAULT_ORDERS, DEFAULT_SEED
+
+Tables = dict[str, pd.DataFrame]
+
+FIRST_DAY, LAST_DAY = np.datetime64("2016-10-01"), np.datetime64("2018-08-29")
+BLACK_FRIDAY = np.datetime64("2017-11-24")
+DAY = 86_400
+
+# Not in the facts: chosen so that the marginals come out as the facts say (`describe.compare_with_facts` checks them).
+DAYS_SIGMA = 0.62  # of log delivery days within a state; the states' means add the rest of 0.678
+PRICE_SIGMA = 0.80  # of log price within a category
+EARLY_MEAN, EARLY_SHAPE = 13.9, 4.5  # days by which an on-time order beats the promise: a gamma distribution
+LATENESS_SHARE = {"late_1_3": 0.28, "late_4_7": 0.23, "late_8_more": 0.49}
+LATENESS_RANGE = {"late_1_3": (0.05, 3.0), "late_4_7": (3.05, 7.0), "late_8_more": (7.05, 38.0)}
+SCORES_IF = {  # shares of scores 1 to 5; their means are the facts'. The on-time orders take what is left.
+    "late_1_3": (0.23, 0.06, 0.19, 0.24, 0.28),
+    "late_4_7": (0.58, 0.13, 0.12, 0.08, 0.09),
+    "late_8_more": (0.71, 0.11, 0.08, 0.05, 0.05),
+    "not_delivered": (0.67, 0.11, 0.09, 0.06, 0.07),
+}
+PAID_BY = {"credit_card": 74.2, "boleto": 17.8, "voucher": 6.5, "debit_card": 1.5}  # first payment of an order
+EXTRA_VOUCHERS = {0: 96.9, 1: 2.1, 2: 0.7, 3: 0.3}  # further payments of an order, all vouchers
+
+
+@cache
+def load_facts() -> dict[str, Any]:
+    """The figures of `facts.toml`."""
+    return tomllib.loads((Path(__file__).parent / "facts.toml").read_text(encoding="utf-8"))
+
+
+def simulate(orders: int = DEFAULT_ORDERS, seed: int = DEFAULT_SEED) -> Tables:
+    """Draw the nine Olist tables and `review_labels` for `orders` orders; the same seed gives the same bytes."""
+    rng = np.random.default_rng(seed)
+    customers = _customers(rng, orders)
+    sellers = _sellers(rng, max(30, round(orders * _per_order("sellers"))))
+    products = _products(rng, max(200, round(orders * _per_order("products"))), len(sellers))
+    order_table = _orders(rng, customers)
+    items = _items(rng, order_table, customers, products, sellers)
+    payments = _payments(rng, order_table, items)
+    reviews, labels = _reviews(rng, order_table, items, products)
+    return {
+        "customers": customers,
+        "geolocation": _geolocation(rng, customers, round(orders * _per_order("geolocation"))),
+        "sellers": sellers,
+        "products": products.drop(columns=["base_price", "seller"]),
+        "orders": _with_text_dates(order_table),
+        "order_items": _with_text_dates(items),
+        "order_payments": payments,
+        "order_reviews": reviews,
+        "product_category_name_translation": _translation(),
+        "review_labels": labels,
+    }
+
+
+def quota(rng: np.random.Generator, shares: dict[Any, float], size: int) -> np.ndarray:
+    """`size` shuffled values whose counts follow `shares` as closely as whole numbers can (largest remainder).
+
+    >>> values = quota(np.random.default_rng(0), {"a": 75, "b": 25}, 8)
+    >>> sorted(values.tolist())
+    ['a', 'a', 'a', 'a', 'a', 'a', 'b', 'b']
+    """
+    weights = np.array(list(shares.values()), dtype=float)
+    exact = weights / weights.sum() * size
+    counts = np.floor(exact).astype(int)
+    short = size - counts.sum()
+    counts[np.argsort(counts - exact, kind="stable")[:short]] += 1
+    values = np.repeat(np.array(list(shares), dtype=object), counts)
+    rng.shuffle(values)
+    return values
+
+
+def stratified_normal(rng: np.random.Generator, size: int) -> np.ndarray:
+    """`size` standard normal values, one from each of `size` equal slices of the distribution, shuffled."""
+    from scipy.special import ndtri
+
+    return ndtri((rng.permutation(size) + rng.uniform(0.05, 0.95, size)) / size)
+
+
+def _per_order(table: str) -> float:
+    counts = load_facts()["counts"]
+    return counts[table] / counts["orders"]
+
+
+def _ids(rng: np.random.Generator, size: int) -> np.ndarray:
+    digits = rng.bytes(16 * size).hex()
+    return np.array([digits[start : start + 32] for start in range(0, 32 * size, 32)], dtype=object)
+
+
+def _state_column(name: str) -> dict[str, float]:
+    states = load_facts()["states"]
+    position = states["columns"].index(name)
+    return {state: row[position] for state, row in states.items() if state not in ("columns", "known")}
+
+
+def _zip_and_city(rng: np.random.Generator, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A five-digit zip prefix and a city for each state; the capital takes about half. One city for one prefix."""
+    zips, cities = np.empty(len(states), dtype=object), np.empty(len(states), dtype=object)
+    for state, (names, first_digits) in load_facts()["cities"].items():
+        rows = np.flatnonzero(states == state)
+        suffix = np.minimum(rng.geometric(0.02, len(rows)), 999)
+        position = np.where(suffix % 2 == 0, 0, suffix % len(names))
+        cities[rows] = np.array(names, dtype=object)[position]
+        zips[rows] = [f"{first_digits}{number:03d}" for number in suffix]
+    return zips, cities
+
+
+def _customers(rng: np.random.Generator, size: int) -> pd.DataFrame:
+    """One row an order; about 3.4 % of the orders belong to a person who bought before."""
+    states = quota(rng, _state_column("share"), size)
+    zips, cities = _zip_and_city(rng, states)
+    persons = np.arange(size)
+    again = rng.choice(np.arange(1, size), size - round(size * _per_order("people")), replace=False)
+    again.sort()
+    persons[again] = persons[rng.integers(0, again)]
+    return pd.DataFrame(
+        {
+            "customer_id": _ids(rng, size),
+            "customer_unique_id": _ids(rng, size)[persons],
+            "customer_zip_code_prefix": zips[persons],
+            "customer_city": cities[persons],
+            "customer_state": states[persons],
+        }
+    )
+
+
+def _sellers(rng: np.random.Generator, size: int) -> pd.DataFrame:
+    states = quota(rng, load_facts()["seller_states"], size)
+    zips, cities = _zip_and_city(rng, states)
+    columns = {"seller_id": _ids(rng, size), "seller_zip_code_prefix": zips, "seller_city": cities}
+    return pd.DataFrame({**columns, "seller_state": states})
+
+
+def category_shares() -> dict[str, float]:
+    """Share of items of each category, %; what the facts leave over falls off among the categories without a figure."""
+    shares = {name: float(row[0]) for name, row in load_facts()["categories"].items()}
+    rest = [name for name, share in shares.items() if share == 0]
+    weights = 1.0 / (np.arange(len(rest)) + 6.0)
+    for name, weight in zip(rest, weights / weights.sum() * (100 - sum(shares.values())), strict=True):
+        shares[name] = float(weight)
+    return shares
+
+
+def _category_log_price(names: list[str]) -> dict[str, float]:
+    """Log of each category's median price: the facts' where known, else spread between about 50 and 105 reais."""
+    known = load_facts()["price"]["category_median"]
+    spread = np.exp(np.linspace(np.log(58), np.log(96), 9))
+    return {name: float(np.log(known.get(name, spread[(5 * place + 4) % 9]))) for place, name in enumerate(names)}
+
+
+def _products(rng: np.random.Generator, size: int, sellers: int) -> pd.DataFrame:
+    """Products with a price to which items stay close; 2 % have no category, and then none of its descriptions."""
+    shares = category_shares()
+    categories = quota(rng, shares, size)
+    log_price = _category_log_price(list(shares))
+    base = np.exp(np.array([log_price[name] for name in categories]) + PRICE_SIGMA * stratified_normal(rng, size))
+    weight = np.clip(np.exp(6.5 + 1.1 * rng.standard_normal(size) + 0.3 * np.log(base / 75)), 50, 30_000)
+    table = pd.DataFrame(
+        {
+            "product_id": _ids(rng, size),
+            "product_category_name": categories,
+            "product_name_lenght": np.clip(rng.normal(48.5, 10, size), 5, 76).astype(int),
+            "product_description_lenght": np.clip(np.exp(rng.normal(6.4, 0.75, size)), 4, 3992).astype(int),
+            "product_photos_qty": np.minimum(rng.geometric(0.46, size), 20),
+            "product_weight_g": (weight // 50 * 50).astype(int),
+            "product_length_cm": np.clip(rng.normal(31, 14, size), 7, 105).astype(int),
+            "product_height_cm": np.clip(np.exp(rng.normal(2.6, 0.7, size)), 2, 105).astype(int),
+            "product_width_cm": np.clip(rng.normal(23, 10, size), 6, 118).astype(int),
+            "base_price": base,
+            "seller": np.minimum(rng.zipf(1.3, size) - 1, sellers * 50) % sellers,
+        }
+    )
+    described = ["product_category_name", "product_name_lenght", "product_description_lenght", "product_photos_qty"]
+    bare = rng.choice(size, round(0.019 * size), replace=False)
+    table[described] = table[described].astype(object)
+    table.loc[bare, described] = None
+    return table
+
+
+def _purchase_times(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Purchase moments: a shop that grows, a Black Friday, quiet weekends, quiet nights."""
+    days = np.arange(FIRST_DAY, LAST_DAY + 1)
+    age = np.arange(len(days))
+    weight = np.minimum(0.25 + age / 420.0, 1.35)
+    weekday = (age + 5) % 7  # the first day is a Saturday; 0 is Monday
+    weight = weight * np.array([1.1, 1.1, 1.05, 1.0, 0.95, 0.75, 0.8])[weekday]
+    weight = weight * np.where((days >= BLACK_FRIDAY) & (days < BLACK_FRIDAY + 3), 3.5, 1.0)
+    day = rng.choice(len(days), size, p=weight / weight.sum())
+    by_hour = np.array([2, 1, 0.6, 0.4, 0.4, 0.5, 1, 2, 4, 5, 6, 6, 6, 6.2, 6.2, 6.2, 6.3, 6, 6, 6, 6.2, 6.2, 5.8, 4])
+    hour = rng.choice(24, size, p=by_hour / by_hour.sum())
+    seconds = hour * 3600 + rng.integers(0, 3600, size)
+    return days[day].astype("datetime64[s]") + seconds.astype("timedelta64[s]")
+
+
+def _delivery_days(rng: np.random.Generator, states: np.ndarray) -> np.ndarray:
+    """Days from purchase to delivery: log-normal around the state's mean."""
+    days = np.empty(len(states))
+    for state, mean in _state_column("days").items():
+        rows = np.flatnonzero(states == state)
+        mu = np.log(mean) - DAYS_SIGMA**2 / 2
+        days[rows] = np.exp(mu + DAYS_SIGMA * stratified_normal(rng, len(rows)))
+    return np.clip(days, 0.7, 190)
+
+
+def _late_orders(rng: np.random.Generator, states: np.ndarray, days: np.ndarray) -> np.ndarray:
+    """True for the late ones: each state's share, slow deliveries first to be picked."""
+    late = np.zeros(len(states), dtype=bool)
+    for state, share in _state_column("late").items():
+        rows = np.flatnonzero(states == state)
+        whole, part = divmod(share / 100 * len(rows), 1)
+        count = int(whole) + int(rng.random() < part)
+        keys = np.log(rng.random(len(rows))) / days[rows] ** 3
+        late[rows[np.argsort(keys)[len(rows) - count :]]] = True
+    return late
+
+
+def _lateness_days(rng: np.random.Generator, days: np.ndarray) -> np.ndarray:
+    """Days late, longer for slower deliveries, never more than leaves three days to the promise."""
+    bucket = quota(rng, LATENESS_SHARE, len(days))
+    low, high = np.array([LATENESS_RANGE[name] for name in bucket]).T.reshape(2, -1)
+    lateness = np.sort(low + (high - low) * rng.beta(1.0, 1.6, len(days)))
+    slow_first = np.argsort(np.argsort(days * np.exp(0.4 * rng.standard_normal(len(days)))))
+    return np.minimum(lateness[slow_first], np.maximum(days - 3, 0.05))
+
+
+def _orders(rng: np.random.Generator, customers: pd.DataFrame) -> pd.DataFrame:
+    """Statuses and dates: bought, approved, handed to the carrier, delivered, promised (a midnight)."""
+    size, states = len(customers), customers["customer_state"].to_numpy()
+    bought = _purchase_times(rng, size)
+    days = _delivery_days(rng, states)
+    late = _late_orders(rng, states, days)
+    delivered = bought + (days * DAY).astype("timedelta64[s]")
+    promised = np.empty(size, dtype="datetime64[s]")
+    lateness = _lateness_days(rng, days[late])
+    promised[late] = (delivered[late] - (lateness * DAY).astype("timedelta64[s]")).astype("datetime64[D]")
+    early = np.maximum(rng.gamma(EARLY_SHAPE, EARLY_MEAN / EARLY_SHAPE, size - late.sum()) - 0.5, 0)
+    promised[~late] = (delivered[~late] + (early * DAY).astype("timedelta64[s]")).astype("datetime64[D]") + 1
+    promised = np.maximum(promised, bought.astype("datetime64[D]").astype("datetime64[s]") + DAY)
+    approved = bought + np.minimum(rng.exponential(0.4 * DAY, size), 0.15 * days * DAY).astype("timedelta64[s]")
+    shipped = approved + (rng.beta(1.5, 4, size) * 0.8 * days * DAY).astype("timedelta64[s]")
+    status = quota(rng, load_facts()["status"], size)
+    table = pd.DataFrame(
+        {
+            "order_id": _ids(rng, size),
+            "customer_id": customers["customer_id"],
+            "order_status": status,
+            "order_purchase_timestamp": bought,
+            "order_approved_at": approved,
+            "order_delivered_carrier_date": shipped,
+            "order_delivered_customer_date": delivered,
+            "order_estimated_delivery_date": promised,
+        }
+    )
+    table.loc[status != "delivered", "order_delivered_customer_date"] = pd.NaT
+    table.loc[~np.isin(status, ["delivered", "shipped"]), "order_delivered_carrier_date"] = pd.NaT
+    unpaid = (status == "canceled") & (rng.random(size) < 0.2)
+    table.loc[unpaid, "order_approved_at"] = pd.NaT
+    return table
+
+
+def _items(
+    rng: np.random.Generator, orders: pd.DataFrame, customers: pd.DataFrame, products: pd.DataFrame, sellers: pd.DataFrame
+) -> pd.DataFrame:
+    """One to seven items an order, all of one category and mostly one product; none where the order is unavailable."""
+    with_items = np.flatnonzero(orders["order_status"].to_numpy() != "unavailable")
+    count = quota(rng, {1: 90, 2: 8, 3: 1.5, 4: 0.25, 5: 0.15, 6: 0.08, 7: 0.02}, len(with_items)).astype(int)
+    order = np.repeat(with_items, count)
+    number = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count) + 1
+    product = _pick_products(rng, products, len(order))
+    first = np.flatnonzero(number == 1)
+    same = (number > 1) & (rng.random(len(order)) < 0.75)
+    product[same] = product[first[np.cumsum(number == 1) - 1]][same]
+    price = products["base_price"].to_numpy()[product]
+    freight = _freight(rng, customers["customer_state"].to_numpy()[order], price)
+    approved = orders["order_approved_at"].fillna(orders["order_purchase_timestamp"]).to_numpy()[order]
+    return pd.DataFrame(
+        {
+            "order_id": orders["order_id"].to_numpy()[order],
+            "order_item_id": number,
+            "product_id": products["product_id"].to_numpy()[product],
+            "seller_id": sellers["seller_id"].to_numpy()[products["seller"].to_numpy()[product]],
+            "shipping_limit_date": approved + np.timedelta64(6, "D"),
+            "price": _shop_price(price),
+            "freight_value": freight,
+        }
+    )
+
+
+def _pick_products(rng: np.random.Generator, products: pd.DataFrame, size: int) -> np.ndarray:
+    """Row numbers of products: the category by quota, within it a few products sell most."""
+    categories = products["product_category_name"].fillna("").to_numpy()
+    shares = {**category_shares(), "": 1.4}
+    wanted = quota(rng, {name: share for name, share in shares.items() if (categories == name).any()}, size)
+    picked = np.empty(size, dtype=int)
+    for name in np.unique(wanted.astype(str)):
+        rows, places = np.flatnonzero(categories == name), np.flatnonzero(wanted == name)
+        popularity = 1.0 / (np.arange(len(rows)) + 8.0)
+        picked[places] = rng.choice(rows, len(places), p=popularity / popularity.sum())
+    return picked
+
+
+def _shop_price(price: np.ndarray) -> np.ndarray:
+    """Prices as shops write them: most end in ,90 or ,99, never below 5 reais."""
+    ending = np.array([0.9, 0.99, 0.0, 0.5])[(price * 1000).astype(int) % 4]
+    return np.round(np.maximum(np.floor(price), 5) + ending, 2)
+
+
+def _freight(rng: np.random.Generator, states: np.ndarray, price: np.ndarray) -> np.ndarray:
+    """Freight an item: log-normal around the state's mean, a little more for dear (large) goods."""
+    mean = np.array([_state_column("freight")[state] for state in np.unique(states.astype(str))])
+    mean = mean[np.unique(states.astype(str), return_inverse=True)[1]]
+    sigma = 0.46
+    size_effect = (price / 75) ** 0.10
+    noise = np.exp(sigma * stratified_normal(rng, len(states)) - sigma**2 / 2)
+    return np.round(np.maximum(mean * size_effect / size_effect.mean() * noise, 1.2), 2)
+
+
+def _payments(rng: np.random.Generator, orders: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """Payments that add up to items and freight, to the cent; an order without items paid what was then sent back."""
+    cents = items.assign(cents=((items["price"] + items["freight_value"]) * 100).round().astype(int))
+    due = cents.groupby("order_id")["cents"].sum().reindex(orders["order_id"])
+    due = due.fillna(pd.Series(rng.integers(3_000, 25_000, len(orders)), index=due.index)).to_numpy().astype(int)
+    size = len(orders)
+    first = quota(rng, PAID_BY, size)
+    further = np.where(first == "boleto", 0, quota(rng, EXTRA_VOUCHERS, size).astype(int))
+    order = np.repeat(np.arange(size), 1 + further)
+    number = np.arange(len(order)) - np.repeat(np.cumsum(1 + further) - (1 + further), 1 + further) + 1
+    kind = np.where(number == 1, first[order], "voucher")
+    voucher = (due[order] * rng.uniform(0.1, 0.25, len(order))).astype(int)
+    value = np.where(number > 1, voucher, 0)
+    paid_later = np.bincount(order, weights=value, minlength=size).astype(int)
+    value = np.where(number == 1, due[order] - paid_later[order], value)
+    installments = np.ones(len(order), dtype=int)
+    card = np.flatnonzero(kind == "credit_card")
+    shares = {int(times): share for times, share in load_facts()["installments"].items()}
+    drawn = np.sort(quota(rng, shares, len(card)).astype(int))
+    dear_first = np.argsort(np.argsort(value[card] * np.exp(0.9 * rng.standard_normal(len(card)))))
+    installments[card] = drawn[dear_first]
+    return pd.DataFrame(
+        {
+            "order_id": orders["order_id"].to_numpy()[order],
+            "payment_sequential": number,
+            "payment_type": kind,
+            "payment_installments": installments,
+            "payment_value": np.round(value / 100, 2),
+        }
+    )
+
+
+def delivery_group(orders: pd.DataFrame) -> np.ndarray:
+    """`on_time`, `late_1_3`, `late_4_7`, `late_8_more` or `not_delivered` for each order."""
+    delay = orders["order_delivered_customer_date"] - orders["order_estimated_delivery_date"]
+    days = (delay.dt.total_seconds() / DAY).to_numpy()
+    groups = np.select([days <= 0, days <= 3, days <= 7, days > 7], list(("on_time", *LATENESS_SHARE)), "not_delivered")
+    return groups.astype(object)
+
+
+def _scores(rng: np.random.Generator, groups: np.ndarray) -> np.ndarray:
+    """A review score an order: by quota within each delivery group, and the facts' shares over all."""
+    size = len(groups)
+    overall = np.array([load_facts()["reviews"]["score_share"][str(score)] for score in range(1, 6)])
+    left = overall / overall.sum() * size
+    scores = np.zeros(size, dtype=int)
+    for name, shares in SCORES_IF.items():
+        rows = np.flatnonzero(groups == name)
+        scores[rows] = quota(rng, dict(zip(range(1, 6), shares, strict=True)), len(rows)).astype(int)
+        left = left - np.bincount(scores[rows], minlength=6)[1:]
+    rows = np.flatnonzero(groups == "on_time")
+    scores[rows] = quota(rng, dict(zip(range(1, 6), np.maximum(left, 0), strict=True)), len(rows)).astype(int)
+    return scores
+
+
+def _reviews(
+    rng: np.random.Generator, orders: pd.DataFrame, items: pd.DataFrame, products: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The reviews (a few orders have none, a few two, a few share one) and the labels of those with text."""
+    scores = _scores(rng, delivery_group(orders))
+    chosen = np.flatnonzero(rng.random(len(orders)) > 0.0077)
+    twice = rng.choice(chosen, round(0.0056 * len(orders)), replace=False)
+    order = np.concatenate([chosen, twice])
+    score = scores[order]
+    identity = _ids(rng, len(order))
+    shared = rng.choice(len(order) - 1, round(0.004 * len(order)), replace=False)
+    identity[shared] = identity[shared + 1]
+    has_text, has_title = np.zeros(len(order), dtype=bool), np.zeros(len(order), dtype=bool)
+    for value, share in load_facts()["reviews"]["text_share_by_score"].items():
+        rows = np.flatnonzero(score == int(value))
+        has_text[rows] = quota(rng, {True: share, False: 100 - share}, len(rows)).astype(bool)
+    rows = np.flatnonzero(has_text)
+    title_share = load_facts()["reviews"]["title_share"] / 100 * len(order) / max(len(rows), 1)
+    has_title[rows] = rng.random(len(rows)) < title_share
+    texts = _texts(rng, orders.iloc[order], items, products, score, has_text, has_title)
+    created, answered = _review_dates(rng, orders.iloc[order])
+    reviews = pd.DataFrame(
+        {
+            "review_id": identity,
+            "order_id": orders["order_id"].to_numpy()[order],
+            "review_score": score,
+            "review_comment_title": [text.title if text else None for text in texts],
+            "review_comment_message": [text.message if text else None for text in texts],
+            "review_creation_date": created,
+            "review_answer_timestamp": answered,
+        }
+    )
+    labels = [
+        {"review_id": identity[row], "order_id": orders["order_id"].iat[order[row]], **text.labels}
+        for row, text in enumerate(texts)
+        if text
+    ]
+    return _with_text_dates(reviews), pd.DataFrame(labels)
+
+
+def _review_dates(rng: np.random.Generator, orders: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The survey goes out the day after delivery (or after the promise); the answer comes within some days."""
+    due = orders["order_delivered_customer_date"].fillna(orders["order_estimated_delivery_date"]).to_numpy()
+    created = due.astype("datetime64[D]") + np.timedelta64(1, "D")
+    waited = (np.minimum(rng.lognormal(0.6, 0.9, len(orders)), 60) * DAY).astype("timedelta64[s]")
+    return created.astype("datetime64[s]"), created.astype("datetime64[s]") + waited
+
+
+def _texts(
+    rng: np.random.Generator,
+    orders: pd.DataFrame,
+    items: pd.DataFrame,
+    products: pd.DataFrame,
+    score: np.ndarray,
+    has_text: np.ndarray,
+    has_title: np.ndarray,
+) -> list[Any]:
+    """One written review (or None) for each order row given."""
+    import random
+
+    writer = random.Random(int(rng.integers(2**63)))
+    category_of = dict(zip(products["product_id"], products["product_category_name"], strict=True))
+    main = items.drop_duplicates("order_id").set_index("order_id")["product_id"]
+    categories = [category_of.get(product) for product in main.reindex(orders["order_id"])]
+    delay = (orders["order_delivered_customer_date"] - orders["order_estimated_delivery_date"]).dt.total_seconds() / DAY
+    wait = (orders["order_delivered_customer_date"] - orders["order_purchase_timestamp"]).dt.total_seconds() / DAY
+    rows = zip(score.tolist(), orders["order_status"], delay.tolist(), wait.tolist(), categories, strict=True)
+    return [
+        write_review(writer, OrderFacts(points, status, late, days, category), bool(has_title[row]))
+        if has_text[row]
+        else None
+        for row, (points, status, late, days, category) in enumerate(rows)
+    ]
+
+
+def _geolocation(rng: np.random.Generator, customers: pd.DataFrame, size: int) -> pd.DataFrame:
+    """Many points a zip prefix, a quarter of them exact duplicates: the trap that makes a careless join fan out."""
+    unique = size - round(size * load_facts()["counts"]["geolocation_duplicates"] / load_facts()["counts"]["geolocation"])
+    source = rng.integers(0, len(customers), unique)
+    rows = np.concatenate([np.arange(unique), rng.integers(0, unique, size - unique)])
+    zips = customers["customer_zip_code_prefix"].to_numpy()[source]
+    latitude = -8 - (zips.astype(int) % 2200) / 100 + rng.normal(0, 0.02, unique)
+    longitude = -38 - (zips.astype(int) % 1700) / 100 + rng.normal(0, 0.02, unique)
+    return pd.DataFrame(
+        {
+            "geolocation_zip_code_prefix": zips[rows],
+            "geolocation_lat": np.round(latitude, 8)[rows],
+            "geolocation_lng": np.round(longitude, 8)[rows],
+            "geolocation_city": customers["customer_city"].to_numpy()[source][rows],
+            "geolocation_state": customers["customer_state"].to_numpy()[source][rows],
+        }
+    )
+
+
+def _translation() -> pd.DataFrame:
+    categories = load_facts()["categories"]
+    english = [row[1] for row in categories.values()]
+    return pd.DataFrame({"product_category_name": list(categories), "product_category_name_english": english})
+
+
+def _with_text_dates(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its moments written as Olist writes them, `YYYY-MM-DD HH:MM:SS`, and None where there is none."""
+    dates = table.select_dtypes("datetime").columns
+    written = {name: table[name].dt.strftime("%Y-%m-%d %H:%M:%S").astype(object) for name in dates}
+    return table.assign(**{name: column.where(column.notna(), None) for name, column in written.items()})
