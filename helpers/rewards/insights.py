@@ -38,8 +38,9 @@ def sections(text: str) -> dict[str, str]:
     labels = list(_LABEL.finditer(folded))
     found: dict[str, str] = {}
     for label, following in zip_longest(labels, labels[1:]):
+        name = str(label.lastgroup)
         body = folded[label.end() : following.start() if following else None]
-        found[label.lastgroup] = f"{found.get(label.lastgroup, '')} {body}".strip(" \t\n*_")
+        found[name] = f"{found.get(name, '')} {body}".strip(" \t\n*_")
     return found
 
 
