@@ -96,20 +96,20 @@ def stratified_mean(
     The eval set holds a fixed number of prompts a task, so that resampling across tasks would add a spread that no
     repetition of the evaluation has.
     """
-    groups = {name: _checked(name, values) for name, values in strata.items() if len(values)}
-    n = sum(len(values) for values in groups.values())
-    if n == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    raw = {name: float(len(values)) if weights is None else weights[name] for name, values in groups.items()}
-    share = {name: weight / sum(raw.values()) for name, weight in raw.items()}
-    mean = float(sum(share[name] * values.mean() for name, values in groups.items()))
-    if n == len(groups):
-        return Interval(mean, math.nan, math.nan, n)
-    rng = np.random.default_rng(seed)
-    means = sum(share[name] * _resampled_means(values, draws, rng) for name, values in groups.items())
-    tail = _expanded_tail(n, freedom=n - len(groups), level=level)
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Interval(mean, float(low), float(high), n)
+    sizes = {name: float(len(values)) for name, values in strata.items() if len(values)}
+    raw = sizes if weights is None else {name: weights[name] for name in sizes}
+    total = sum(raw.values())
+    return _weighted_sum(strata, {name: weight / total for name, weight in raw.items()}, draws, seed, level)
+
+
+def unpaired_difference(
+    before: Values, after: Values, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
+) -> Interval:
+    """The difference of the means of two independent samples, `after` minus `before`, and its interval.
+
+    For values of different prompts, such as those of two tasks; the same prompts call for `paired_difference`.
+    """
+    return _weighted_sum({"before": before, "after": after}, {"before": -1.0, "after": 1.0}, draws, seed, level)
 
 
 def by_prompt(prompt_ids: Iterable[Key], values: Iterable[float]) -> dict[Key, float]:
@@ -140,6 +140,24 @@ def prompts_to_decide(values: Values, threshold: float, level: float = LEVEL, po
     return max(2, math.ceil((z * data.std(ddof=1) / abs(data.mean() - threshold)) ** 2))
 
 
+def _weighted_sum(
+    groups: Mapping[str, Values], coefficients: Mapping[str, float], draws: int, seed: int, level: float
+) -> Interval:
+    """The sum of `coefficients[name]` times each group's mean, every group resampled on its own."""
+    data = {name: _checked(name, values) for name, values in groups.items() if len(values)}
+    n = sum(len(values) for values in data.values())
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    mean = float(sum(coefficients[name] * values.mean() for name, values in data.items()))
+    if n == len(data):
+        return Interval(mean, math.nan, math.nan, n)
+    rng = np.random.default_rng(seed)
+    means = sum(coefficients[name] * _resampled_means(values, draws, rng) for name, values in data.items())
+    tail = _expanded_tail(n, freedom=n - len(data), level=level)
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(mean, float(low), float(high), n)
+
+
 def _checked(name: str, values: Values) -> np.ndarray:
     data = np.asarray(values, dtype=float)
     if not np.isfinite(data).all():
@@ -157,5 +175,3 @@ def _expanded_tail(n: int, freedom: int, level: float) -> float:
     """The share of resampled means to cut off each end: Student's t for the normal, and n - 1 for n in the variance."""
     t = distributions.t.ppf(0.5 + level / 2, freedom)
     return float(distributions.norm.cdf(-math.sqrt(n / freedom) * t))
-
-

@@ -109,3 +109,9 @@ def test_the_number_of_prompts_said_to_decide_does_decide_four_times_in_five() -
 
 def test_no_number_of_prompts_decides_a_mean_on_the_threshold() -> None:
     assert stats.prompts_to_decide([0.25, 0.75], threshold=0.5) is None
+
+
+def test_the_unpaired_difference_of_equal_samples_straddles_zero_and_of_distant_ones_does_not() -> None:
+    assert stats.unpaired_difference(rewards(20), rewards(15, seed=1)).low < 0
+    gap = stats.unpaired_difference(rewards(20), rewards(15, seed=1) + 0.5)
+    assert gap.low > 0 and gap.mean == pytest.approx(rewards(15, seed=1).mean() + 0.5 - rewards(20).mean())

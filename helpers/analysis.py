@@ -1,0 +1,449 @@
+"""Read a run record and ask it questions: curves with intervals, paired gains, coverage, before and after.
+
+Every mean is over prompts (`helpers.stats`). "The start" is the base policy's evaluation (the first step recorded, 0),
+"the end" the last one of the same split and decoding, so that a gain compares the same prompts.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from helpers import stats
+from helpers.errors import UserError
+from helpers.files import PROJECT_ROOT
+from helpers.run_record import CONFIG, EVAL, EVENTS, METRICS
+from helpers.stats import Interval
+from helpers.tasks import TASKS
+
+ALL = "all"
+"""Stands for all tasks together, beside the names in `TASKS`."""
+RUN_DIR_VARIABLE = "HELPERS_RUN_DIR"
+SHIPPED_RUNS = PROJECT_ROOT / "data" / "runs"
+_EVAL_TEXT = ("split", "mode", "record_id", "task", "version")
+_EVAL_KEY = ["step", "split", "mode", "sample", "record_id", "version", "parser"]
+_MAX_WARNINGS_A_FILE = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run record, as far as it is sound; `warnings` name every place where something was left out.
+
+    `history` holds the rows of metrics.jsonl with numbers only; `evals` one row a scored completion, including those
+    scored under another reward version or parser (`scored` leaves these out).
+    """
+
+    path: Path
+    config: dict[str, Any]
+    history: list[dict[str, float]]
+    evals: pd.DataFrame
+    events: list[dict[str, Any]]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @property
+    def recipe(self) -> str:
+        return str(self.config.get("recipe", {}).get("name", "unknown"))
+
+    @property
+    def max_steps(self) -> int:
+        return int(self.config.get("max_steps") or self.last_step)
+
+    @property
+    def last_step(self) -> int:
+        return max((int(row["step"]) for row in self.history), default=0)
+
+    @property
+    def reward_version(self) -> str:
+        return str(self.config.get("reward_version", "unknown"))
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """metrics.jsonl as a table: one row a step, one column a key, NaN where nothing was logged."""
+        if not self.history:
+            return pd.DataFrame(index=pd.Index([], name="step", dtype=int))
+        return pd.DataFrame(self.history).groupby("step").last()
+
+    def series(self, key: str) -> pd.Series:
+        """The logged values of one metric by step; empty where it was never logged."""
+        return self.metrics[key].dropna() if key in self.metrics else pd.Series(dtype=float)
+
+    @cached_property
+    def scored(self) -> pd.DataFrame:
+        """The scored completions under the run's own reward version and parser."""
+        own = self.evals
+        for column, wanted in (("version", self.config.get("reward_version")), ("parser", self.config.get("parser"))):
+            if wanted is not None:
+                own = own[own[column] == wanted]
+        return own
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What changed between two evaluations of the same prompts: both means and the paired difference."""
+
+    before: Interval
+    after: Interval
+    difference: Interval
+
+
+def load_run(path: Path | str) -> Run:
+    """Read the run record in folder `path`.
+
+    A cut-off or malformed line, a value that is not a number, missing steps and rows of another reward version are left
+    out or told apart, each with a warning that names the file and the line. Raises `UserError` where `path` is not a
+    run folder or its config.json cannot be read.
+    """
+    folder = Path(path)
+    config = _read_config(folder)
+    warnings: list[str] = []
+    history = _sound_metrics(folder / METRICS, warnings)
+    evals = _sound_evals(folder / EVAL, str(config.get("parser", "unknown")), warnings)
+    events = [row for _, row in _read_rows(folder / EVENTS, warnings)]
+    run = Run(folder, config, history, evals, events, warnings)
+    warnings += _missing_steps(run) + _other_versions(run)
+    return run
+
+
+def run_roots() -> list[Path]:
+    """Where runs are looked for: the reader's own (`HELPERS_RUN_DIR`, else runs/), then those shipped in data/runs/."""
+    own = os.environ.get(RUN_DIR_VARIABLE)
+    return [Path(own) if own else PROJECT_ROOT / "runs", SHIPPED_RUNS]
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Every run folder under `root` (config.json and metrics.jsonl side by side), latest written first."""
+    folders = [path.parent for path in root.rglob(METRICS) if (path.parent / CONFIG).is_file()]
+    return sorted(folders, key=lambda folder: ((folder / METRICS).stat().st_mtime, folder.name), reverse=True)
+
+
+def latest_run(*roots: Path, recipe: str | None = "v4.1") -> tuple[Run, str]:
+    """The latest run of `recipe` under the first of `roots` that has one, and a sentence saying which it is.
+
+    `roots` defaults to `run_roots()`. Raises `UserError` where there is none at all.
+    """
+    searched = list(roots) or run_roots()
+    for root in searched:
+        for folder in find_runs(root):
+            run = load_run(folder)
+            if recipe in (None, run.recipe):
+                own = not folder.is_relative_to(SHIPPED_RUNS)
+                kind = "your own latest run" if own else "a run shipped with the project (there is none of your own)"
+                return run, f"{run.name}: {kind}, {_short(folder)}"
+    places = ", ".join(_short(root) for root in searched)
+    raise UserError(f"no {recipe or ''} run record under {places}; `python -m helpers train` makes one")
+
+
+def evaluated_steps(run: Run, split: str, mode: str = "sample") -> list[int]:
+    """The steps at which `split` was evaluated, in order."""
+    rows = run.scored
+    return sorted(int(step) for step in rows.loc[(rows["split"] == split) & (rows["mode"] == mode), "step"].unique())
+
+
+def comparison_split(run: Run, mode: str = "sample") -> str | None:
+    """The largest split that was evaluated at the start and again later; `test` is kept for the last word."""
+    for split in ("eval", "eval_subset"):
+        if len(evaluated_steps(run, split, mode)) > 1:
+            return split
+    return None
+
+
+def prompt_rewards(run: Run, step: int, split: str, mode: str = "sample") -> dict[str, dict[str, float]]:
+    """Task -> record id -> mean reward of that prompt's completions, at one evaluation."""
+    rows = run.scored
+    rows = rows[(rows["step"] == step) & (rows["split"] == split) & (rows["mode"] == mode)]
+    by_task = {str(task): group for task, group in rows.groupby("task")}
+    return {
+        task: stats.by_prompt(by_task[task]["record_id"], by_task[task]["total"]) for task in TASKS if task in by_task
+    }
+
+
+def task_interval(rewards: Mapping[str, Mapping[str, float]], task: str = ALL, draws: int = stats.DRAWS) -> Interval:
+    """The mean reward of one task, or of all prompts with each task resampled on its own, from `prompt_rewards`."""
+    chosen = rewards if task == ALL else {task: rewards.get(task, {})}
+    return stats.stratified_mean({name: list(values.values()) for name, values in chosen.items()}, draws=draws)
+
+
+def curve(run: Run, task: str = ALL, split: str = "eval_subset", mode: str = "sample") -> pd.DataFrame:
+    """Mean reward by step with its interval: columns mean, low, high, n.
+
+    Where the record has no scored completions (eval.jsonl lost), the intervals logged in metrics.jsonl are used.
+    """
+    steps = evaluated_steps(run, split, mode)
+    if not steps and split == "eval_subset" and mode == "sample":
+        return _logged_curve(run, task)
+    found = {step: task_interval(prompt_rewards(run, step, split, mode), task) for step in steps}
+    rows = {step: vars(interval) for step, interval in found.items() if interval.n}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high", "n"]).rename_axis("step")
+
+
+def gains(run: Run, split: str | None = None, mode: str = "sample", draws: int = stats.DRAWS) -> dict[str, Gain]:
+    """The paired gain between start and end of a run, for all prompts (`ALL`) and each task.
+
+    Empty where `split` (default: `comparison_split`) was not evaluated twice. Only prompts scored at both ends count.
+    """
+    split = split or comparison_split(run, mode)
+    steps = evaluated_steps(run, split, mode) if split else []
+    if split is None or len(steps) < 2:
+        return {}
+    before, after = (prompt_rewards(run, step, split, mode) for step in (steps[0], steps[-1]))
+    return paired_gains(before, after, draws)
+
+
+def paired_gains(
+    before: Mapping[str, Mapping[str, float]], after: Mapping[str, Mapping[str, float]], draws: int = stats.DRAWS
+) -> dict[str, Gain]:
+    """Gains between two evaluations given as `prompt_rewards`, over the prompts that both hold."""
+    shared = {
+        task: [record for record in before[task] if record in after.get(task, {})] for task in TASKS if task in before
+    }
+    shared = {task: records for task, records in shared.items() if records}
+    old = {task: {record: before[task][record] for record in records} for task, records in shared.items()}
+    new = {task: {record: after[task][record] for record in records} for task, records in shared.items()}
+    change = {task: {record: new[task][record] - old[task][record] for record in shared[task]} for task in shared}
+    return {
+        task: Gain(*(task_interval(rewards, task, draws) for rewards in (old, new, change)))
+        for task in ([ALL, *shared] if shared else [])
+    }
+
+
+def best_step(run: Run) -> int | None:
+    """The step whose subset evaluation has the highest mean; its value is the best of many, hence optimistic."""
+    found = curve(run)
+    return None if found.empty else int(found["mean"].idxmax())
+
+
+def coverage(run: Run) -> pd.DataFrame:
+    """A row a task: records in the train split, prompts expected, prompts seen (last `train/prompts_seen/<task>`)."""
+    planned = run.config.get("coverage", {})
+    rows = {}
+    for task in TASKS:
+        seen = run.series(f"train/prompts_seen/{task}")
+        plan = planned.get(task, {})
+        rows[task] = {
+            "records": plan.get("records", math.nan),
+            "expected": plan.get("expected_prompts", math.nan),
+            "seen": float(seen.iloc[-1]) if len(seen) else math.nan,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def repairs_by_step(run: Run, split: str = "eval_subset", mode: str = "sample") -> pd.DataFrame:
+    """Share of extraction completions that needed each parser repair, by step."""
+    rows = run.scored
+    rows = rows[(rows["split"] == split) & (rows["mode"] == mode) & (rows["task"] == "extraction")]
+    single = rows.explode("repairs").dropna(subset=["repairs"])
+    counts = single.groupby(["step", "repairs"]).size().unstack(fill_value=0)
+    completions = rows.groupby("step").size()
+    return counts.reindex(completions.index, fill_value=0).div(completions, axis=0)
+
+
+def part_shares(run: Run, task: str, split: str = "eval_subset", mode: str = "sample") -> pd.DataFrame:
+    """Mean of each reward part (a share from 0 to 1) of one task, by step."""
+    rows = run.scored
+    rows = rows[(rows["split"] == split) & (rows["mode"] == mode) & (rows["task"] == task)]
+    parts = pd.DataFrame(list(rows["parts"]), index=rows["step"])
+    return parts.groupby(level=0).mean()
+
+
+def before_after(run: Run, task: str, n: int = 10, mode: str = "sample") -> pd.DataFrame:
+    """`n` prompts of a task with the completion and reward at the start and the end, from largest loss to largest gain.
+
+    The prompts are evenly spaced over all changes, so that failures appear as often as they happened.
+    Columns: record_id, before, reward_before, after, reward_after.
+    """
+    split = comparison_split(run, mode)
+    columns = ["record_id", "before", "reward_before", "after", "reward_after"]
+    if split is None:
+        return pd.DataFrame(columns=columns)
+    steps = evaluated_steps(run, split, mode)
+    first, last = (_first_samples(run, step, split, mode, task) for step in (steps[0], steps[-1]))
+    joined = first.join(last, how="inner", lsuffix="_before", rsuffix="_after")
+    joined["change"] = joined["total_after"] - joined["total_before"]
+    ordered = joined.sort_values("change", kind="stable").reset_index()
+    picked = ordered.iloc[_evenly_spaced(len(ordered), n)]
+    picked = picked[["record_id", "completion_before", "total_before", "completion_after", "total_after"]]
+    return picked.set_axis(columns, axis=1).reset_index(drop=True)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; a run folder holds config.json and metrics.jsonl")
+    path = folder / CONFIG
+    if not path.is_file():
+        raise UserError(f"{folder}: not a run folder (no {CONFIG}); runs are kept under runs/ and data/runs/")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); without it a run cannot be read") from error
+    if not isinstance(config, dict) or not isinstance(config.get("recipe", {}), dict):
+        raise UserError(f"{path}: not a run's config (a JSON object with a `recipe` object is expected)")
+    return config
+
+
+def _read_rows(path: Path, warnings: list[str]) -> list[tuple[int, dict[str, Any]]]:
+    """The (line number, object) pairs of `path` that can be read; each other line adds a warning."""
+    if not path.is_file():
+        warnings.append(f"{path.name}: missing; what it would show is left out")
+        return []
+    rows, faults = [], []
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            cut = number == len(lines)
+            faults.append(f"line {number}: {'cut off in the middle' if cut else 'not JSON'}; left out")
+            continue
+        if isinstance(row, dict) and _is_step(row.get("step")):
+            rows.append((number, row))
+        else:
+            faults.append(f"line {number}: not an object with a whole `step`; left out")
+    _warn(path.name, faults, warnings)
+    return rows
+
+
+def _sound_metrics(path: Path, warnings: list[str]) -> list[dict[str, float]]:
+    history, faults = [], []
+    for number, row in _read_rows(path, warnings):
+        sound: dict[str, float] = {"step": row["step"]}
+        for key, value in row.items():
+            measured = _number(value)
+            if key != "step" and measured is not None:
+                sound[key] = measured
+            if measured is None or not math.isfinite(measured):
+                faults.append(f"line {number}: {key} is {value!r}, not a finite number")
+        history.append(sound)
+    _warn(path.name, faults, warnings)
+    return history
+
+
+def _sound_evals(path: Path, parser: str, warnings: list[str]) -> pd.DataFrame:
+    rows, faults = [], []
+    for number, row in _read_rows(path, warnings):
+        fault = _eval_fault(row)
+        if fault:
+            faults.append(f"line {number}: {fault}; left out")
+        else:
+            rows.append({**_EVAL_DEFAULTS, "parser": parser, **row, "line": number})
+    table = pd.DataFrame(rows, columns=None if rows else [*_EVAL_KEY, *_EVAL_DEFAULTS, "task", "total", "line"])
+    repeated = table.duplicated(subset=_EVAL_KEY, keep="last")
+    if repeated.any():
+        first = int(table.loc[repeated, "line"].iloc[0])
+        faults.append(f"line {first}: scored again later, as {int(repeated.sum())} in all; the later one counts")
+    _warn(path.name, faults, warnings)
+    return table[~repeated].reset_index(drop=True)
+
+
+_EVAL_DEFAULTS: dict[str, Any] = {
+    "sample": 0,
+    "parts": {},
+    "flags": [],
+    "repairs": [],
+    "prompt_tokens": math.nan,
+    "completion_tokens": math.nan,
+    "clipped": False,
+    "completion": "",
+}
+
+
+def _eval_fault(row: dict[str, Any]) -> str | None:
+    missing = [key for key in _EVAL_TEXT if not isinstance(row.get(key), str)]
+    if missing:
+        return f"no {missing[0]}"
+    if row["task"] not in TASKS:
+        return f"unknown task {row['task']!r}"
+    total = _number(row.get("total"))
+    if total is None or not 0 <= total <= 1:
+        return f"total is {row.get('total')!r}, not a number from 0 to 1"
+    return None
+
+
+def _missing_steps(run: Run) -> list[str]:
+    """Warnings for gaps in what should have been logged every step, or every `eval_every` steps."""
+    found = []
+    logged = {int(row["step"]) for row in run.history if any(key.startswith("train/") for key in row)}
+    every = int(run.config.get("logging_steps") or 1)
+    gaps = sorted(set(range(min(logged, default=0), max(logged, default=0) + 1, every)) - logged)
+    if gaps:
+        found.append(f"{METRICS}: no training row for {len(gaps)} steps, the first is {gaps[0]}")
+    eval_every = run.config.get("eval_every")
+    steps = set(evaluated_steps(run, "eval_subset"))
+    if eval_every and steps:
+        lost = sorted(set(range(0, max(steps) + 1, int(eval_every))) - steps)
+        if lost:
+            found.append(f"{EVAL}: no evaluation at step {', '.join(map(str, lost[:5]))} (expected every {eval_every})")
+    if run.last_step < run.max_steps:
+        found.append(f"{METRICS}: ends at step {run.last_step} of {run.max_steps}; the run was not finished")
+    return found
+
+
+def _other_versions(run: Run) -> list[str]:
+    if len(run.scored) == len(run.evals):
+        return []
+    other = run.evals.drop(run.scored.index)
+    kinds = ", ".join(sorted({f"{row.version} with the {row.parser} parser" for row in other.itertuples()}))
+    own = f"{run.reward_version} with the {run.config.get('parser', 'unknown')} parser"
+    first = int(other["line"].iloc[0])
+    return [
+        f"{EVAL}, line {first}: {len(other)} rows from here on are scored by {kinds}, not by the run's {own}; left out"
+    ]
+
+
+def _logged_curve(run: Run, task: str) -> pd.DataFrame:
+    key = "eval/mean_reward" if task == ALL else f"eval/{task}"
+    table = pd.DataFrame({"mean": run.series(key), "low": run.series(f"{key}_low"), "high": run.series(f"{key}_high")})
+    return table.assign(n=math.nan).rename_axis("step")
+
+
+def _first_samples(run: Run, step: int, split: str, mode: str, task: str) -> pd.DataFrame:
+    rows = run.scored
+    chosen = (rows["step"] == step) & (rows["split"] == split) & (rows["mode"] == mode) & (rows["task"] == task)
+    return rows[chosen].sort_values("sample").groupby("record_id")[["completion", "total"]].first()
+
+
+def _evenly_spaced(length: int, n: int) -> list[int]:
+    """At most `n` positions of a list, first and last included.
+
+    >>> _evenly_spaced(21, 3)
+    [0, 10, 20]
+    """
+    if length <= n:
+        return list(range(length))
+    return [round(i * (length - 1) / (n - 1)) for i in range(n)] if n > 1 else [length // 2]
+
+
+def _number(value: Any) -> float | None:
+    """`value` as a float; "NaN" and "Infinity" are how the run record writes those. `None` for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _warn(name: str, faults: Iterable[str], warnings: list[str]) -> None:
+    listed = list(faults)
+    warnings += [f"{name}, {fault}" for fault in listed[:_MAX_WARNINGS_A_FILE]]
+    if len(listed) > _MAX_WARNINGS_A_FILE:
+        warnings.append(f"{name}: {len(listed) - _MAX_WARNINGS_A_FILE} more lines like these")
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else str(path)
