@@ -56,7 +56,7 @@ def examine(root: Path = PROJECT_ROOT) -> list[Check]:
         check_python(),
         *check_hardware(gpus, root),
         check_profile(),
-        check_hub(needed=bool(gpus)),
+        check_hub(needed=_loads_from_hub()),
         check_wandb(),
         check_data(root),
         *check_packages(read_pins(requirements), bool(gpus)),
@@ -173,7 +173,7 @@ def check_hub(needed: bool) -> Check:
     problem = probe(f"{endpoint}/api/models?limit=1")
     if problem is None:
         return Check("Model hub", f"{endpoint} answers")
-    remedy = "profile=cpu needs no hub: HELPERS_PROFILE=cpu" if needed else "not needed: the policy is embedded"
+    remedy = "HELPERS_PROFILE=cpu needs no hub" if needed else "not needed: the policy is embedded"
     return Check("Model hub", f"{endpoint} does not answer ({problem})", "note", remedy)
 
 
@@ -216,6 +216,13 @@ def check_data(root: Path) -> Check:
 def as_json(checks: list[Check]) -> str:
     """The checks as one JSON array, for a bug report."""
     return json.dumps([vars(check) for check in checks], ensure_ascii=False, indent=2)
+
+
+def _loads_from_hub() -> bool:
+    try:
+        return profiles.get("auto").embedded is None
+    except UserError:
+        return False
 
 
 def _mebibytes(text: str) -> int:

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def overview() -> str:
     """The text of `python -m helpers --help`: one line a verb."""
     lines = [f"  {verb:<14} {_module(verb).HELP}" for verb in VERBS]
-    return "\n".join(["usage: python -m helpers <verb> [options]", "", *lines, "", "`<verb> --help` tells its options."])
+    return "\n".join(["usage: python -m helpers <verb> [options]", "", *lines, "", "`<verb> --help`: its options."])
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -1,0 +1,59 @@
+"""`python -m helpers notebooks`: run the series, or a part of it, from the terminal."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+HELP = "run notebooks in order; executed copies, HTML and run records go to runs/<time>/"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--notebooks", nargs="+", metavar="NAME", help="numbers or names (default 01 02 03)")
+    which.add_argument("--all", action="store_true", help="every notebook of the series")
+    parser.add_argument("--in-place", action="store_true", help="also put the new outputs into notebooks/")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run them one after the other; 1 at the first that fails."""
+    from helpers import notebooks
+
+    chosen = notebooks.find(() if args.all else args.notebooks or notebooks.MAIN_JOB, notebooks.FOLDER)
+    folder = notebooks.new_folder(notebooks.RUNS)
+    print(f"run records, executed copies and HTML: {folder}")
+    try:
+        for notebook in chosen:
+            _run_one(notebook, folder, args.in_place)
+    except notebooks.NotebookError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"what ran is kept in {folder}", file=sys.stderr)
+        raise
+    _print_summary(folder)
+    return 0
+
+
+def _run_one(notebook: Path, folder: Path, in_place: bool) -> None:
+    from helpers import notebooks
+    from helpers.progress import clock
+
+    print(f"==> {notebook.stem}", flush=True)
+    started = time.monotonic()
+    copy = notebooks.execute(notebook, folder)
+    if in_place:
+        notebooks.refresh(notebook, copy)
+    print(f"==> {notebook.stem}: done in {clock(time.monotonic() - started)}", flush=True)
+
+
+def _print_summary(folder: Path) -> None:
+    from helpers import summary
+
+    print("\nmain numbers")
+    for title, value in summary.read(folder).items():
+        print(f"  {title}: {value}")
+    print("\nread them in context")
+    for path in sorted(folder.glob("*.html")):
+        print(f"  {path}")

@@ -1,0 +1,156 @@
+"""Run the notebooks in order: executed copies, HTML and run records go to one folder of `runs/`."""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from nbclient.exceptions import DeadKernelError
+from nbconvert import HTMLExporter
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+
+from helpers import profiles, tracking
+from helpers.errors import UserError
+from helpers.files import PROJECT_ROOT, write_text
+from helpers.progress import clock
+
+FOLDER = PROJECT_ROOT / "notebooks"
+RUNS = PROJECT_ROOT / "runs"
+KERNEL_LOG = "kernels.log"
+MAIN_JOB = ("01", "02", "03")
+SECONDS_BETWEEN_NOTES = 10.0
+
+
+class NotebookError(Exception):
+    """A cell failed or its kernel died; the message says where, in a few lines. The partial copy is kept."""
+
+
+def find(names: Sequence[str], folder: Path) -> list[Path]:
+    """The notebooks called `names` (a number such as `04a`, or the whole name), in that order; without names, all.
+
+    Raises `UserError` listing the notebooks there are where one is unknown.
+    """
+    there = {path.stem: path for path in sorted(folder.glob("[0-9]*.ipynb"))}
+    by_number = {stem.split("_")[0]: path for stem, path in there.items()}
+    unknown = [name for name in names if name not in there and name not in by_number]
+    if unknown:
+        raise UserError(f"no notebook {unknown[0]!r} in {folder}; there are: {', '.join(there) or 'none'}")
+    return [there.get(name) or by_number[name] for name in names] if names else list(there.values())
+
+
+def new_folder(runs: Path) -> Path:
+    """Make the folder of one run of the notebooks in `runs`, named after the time."""
+    folder = runs / time.strftime("%Y%m%d-%H%M%S")
+    folder.mkdir(parents=True)
+    return folder
+
+
+def environment(run_folder: Path) -> dict[str, str]:
+    """The kernel's environment: nothing in it can ask for a login, or the network where the policy is embedded."""
+    quiet = {
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "WANDB_MODE": tracking.wandb_mode()[0],
+        "WANDB_SILENT": "true",
+    }
+    if profiles.get("auto").embedded:
+        quiet["HF_HUB_OFFLINE"] = "1"
+    python_path = os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH")]))
+    return quiet | os.environ | {"HELPERS_RUN_DIR": str(run_folder.resolve()), "PYTHONPATH": python_path}
+
+
+def execute(notebook: Path, run_folder: Path) -> Path:
+    """Run `notebook` in its own folder, with this interpreter; the executed copy, an HTML version beside it.
+
+    Raises `NotebookError` at the first failing cell. The copy is saved after every cell, so what ran is never lost.
+    """
+    copy = run_folder / notebook.name
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # a kernel of the user's home never stands in for .venv
+    try:
+        papermill.execute_notebook(
+            notebook,
+            copy,
+            engine_name=_Engine.NAME,
+            kernel_name="python3",
+            cwd=notebook.parent,
+            progress_bar=False,
+            run_folder=run_folder,
+        )
+    except PapermillExecutionError as error:
+        place = f"{notebook.stem} failed in code cell {error.exec_count}"
+        raise NotebookError(f"{place}: {error.ename}: {error.evalue}\n  what ran is kept in {copy}") from error
+    except DeadKernelError as error:
+        place = f"{notebook.stem}: its kernel died, most often for want of memory (see {run_folder / KERNEL_LOG})"
+        raise NotebookError(f"{place}\n  what ran is kept in {copy}") from error
+    html, _ = HTMLExporter().from_filename(str(copy))
+    write_text(copy.with_suffix(".html"), html)
+    return copy
+
+
+def refresh(notebook: Path, executed: Path) -> None:
+    """Put the outputs and execution counts of `executed` into `notebook`, and nothing else: no times, no paths."""
+    target, source = (nbformat.read(path, as_version=4) for path in (notebook, executed))
+    for old, new in zip(target.cells, source.cells, strict=True):
+        if old.cell_type == "code":
+            old.outputs, old.execution_count = new.outputs, new.execution_count
+    write_text(notebook, nbformat.writes(target) + "\n")
+
+
+@dataclass
+class _Teller:
+    """Tells on the terminal which cell runs, and what a long cell's own progress line says."""
+
+    cells: int
+    started: float = field(default_factory=time.monotonic)
+    told: float = 0.0
+    cell: int = 0
+
+    def begin(self, cell: Any, **_: Any) -> None:
+        self.cell += 1
+        first_line = cell.source.strip().splitlines()[0]
+        self._say(first_line)
+
+    def note(self, text: str) -> None:
+        if time.monotonic() - self.told >= SECONDS_BETWEEN_NOTES:
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        self.told = time.monotonic()
+        print(f"  {clock(self.told - self.started):>6}  cell {self.cell}/{self.cells}  {text[:90]}", flush=True)
+
+
+class _Client(PapermillNotebookClient):
+    """Papermill's client, which also hands a display that rewrites itself (a progress line) to the teller."""
+
+    teller: _Teller
+
+    def process_message(self, msg: dict[str, Any], *rest: Any, **named: Any) -> Any:
+        if msg["msg_type"] == "update_display_data":
+            self.teller.note(msg["content"]["data"].get("text/plain", ""))
+        return super().process_message(msg, *rest, **named)
+
+
+class _Engine(NBClientEngine):
+    """Papermill's engine with our client, our environment for the kernel, and no time limit on a cell.
+
+    What a kernel writes outside its cells goes to a log file, so that the terminal shows the progress alone.
+    """
+
+    NAME = "helpers"
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, run_folder: Path, **_: Any) -> None:  # type: ignore[override]
+        teller = _Teller(sum(cell.cell_type == "code" for cell in nb_man.nb.cells))
+        client = _Client(nb_man, kernel_name=kernel_name, timeout=None, startup_timeout=120)
+        client.teller, client.on_cell_execute = teller, teller.begin
+        with (run_folder / KERNEL_LOG).open("a", encoding="utf-8") as log:
+            client.execute(env=environment(run_folder), stderr=log)
+
+
+papermill_engines.register(_Engine.NAME, _Engine)

@@ -1,0 +1,39 @@
+"""Where a notebook leaves what it made, and the few numbers that whoever ran it should see first."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from helpers.errors import UserError
+from helpers.files import PROJECT_ROOT, write_json
+
+FILE = "summary.json"
+
+
+def run_folder() -> Path:
+    """The folder for a notebook's run records: `HELPERS_RUN_DIR` where the runner set it, else `runs/`."""
+    return Path(os.environ.get("HELPERS_RUN_DIR") or PROJECT_ROOT / "runs")
+
+
+def add(numbers: dict[str, Any], folder: Path | None = None) -> None:
+    """Add titled values to the folder's `summary.json`; a title that is there already gets the new value.
+
+    The runner prints every title and value when the notebooks are done: keep titles short and values readable.
+    """
+    folder = folder or run_folder()
+    write_json(folder / FILE, read(folder) | numbers)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The folder's titles and values, in the order in which they were added; empty where there are none."""
+    path = folder / FILE
+    if not path.is_file():
+        return {}
+    try:
+        numbers = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); delete it and run the notebooks again") from error
+    if not isinstance(numbers, dict):
+        raise UserError(f"{path}: a {type(numbers).__name__} where a JSON object is expected; delete it")
+    return numbers
