@@ -1,0 +1,41 @@
+"""What every test, doctest and notebook of a test session shares.
+
+The environment is set when this file is read, before anything of ours is imported; kernels started by nbval inherit it.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN_DIR = tempfile.mkdtemp(prefix="helpers-tests-")
+
+os.environ |= {
+    "HELPERS_PROFILE": "smallest",
+    "HELPERS_RUN_DIR": RUN_DIR,
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "PYTHONPATH": str(ROOT),
+    "TOKENIZERS_PARALLELISM": "false",
+    "WANDB_MODE": "disabled",
+}
+
+
+def pytest_unconfigure() -> None:
+    """Remove what the session's runs wrote."""
+    shutil.rmtree(RUN_DIR, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def commerce_db() -> Path:
+    """The shop's database, built by `python -m helpers data` where it is missing."""
+    path = ROOT / "data" / "commerce.db"
+    if not path.is_file():
+        from helpers.cli import main
+
+        assert main(["data"]) == 0
+    return path
