@@ -32,6 +32,9 @@ _RENAMED = {
 } | {f"rewards/{task}/mean": f"train/reward/{task}" for task in TASKS}
 
 
+_SEEN = "train/prompts_seen/"
+
+
 @dataclass
 class Track:
     """Where a run's numbers go: the run record, and W&B under the same keys."""
@@ -48,9 +51,10 @@ class Track:
 class RewardMeter:
     """Wraps the reward functions of a run to count the prompts each task has shown and the seconds rewards took."""
 
-    def __init__(self, num_generations: int, seen: dict[str, float] | None = None) -> None:
+    def __init__(self, num_generations: int, resumed: dict[str, float] | None = None) -> None:
         self.num_generations = num_generations
-        self.completions = Counter({task: int(count * num_generations) for task, count in (seen or {}).items()})
+        counts = {task: (resumed or {}).get(f"{_SEEN}{task}", 0.0) for task in TASKS}
+        self.completions = Counter({task: round(count * num_generations) for task, count in counts.items()})
         self.seconds = 0.0
 
     def wrap(self, function: Callable[..., list[float | None]]) -> Callable[..., list[float | None]]:
@@ -69,7 +73,7 @@ class RewardMeter:
 
     def prompts_seen(self) -> dict[str, float]:
         """Prompts shown so far, a task, under metric keys."""
-        return {f"train/prompts_seen/{task}": self.completions[task] / self.num_generations for task in TASKS}
+        return {f"{_SEEN}{task}": self.completions[task] / self.num_generations for task in TASKS}
 
     def take_seconds(self) -> float:
         """Seconds since the last call."""

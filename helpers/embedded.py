@@ -17,7 +17,7 @@ from helpers.files import PROJECT_ROOT, write_json
 from helpers.models import Policy
 from helpers.profiles import EmbeddedSettings, Profile
 from helpers.progress import Progress
-from helpers.records import load_records
+from helpers.records import PAIRS_DIR, load_records
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 SEED = 20260427
 """The embedded policy's own seed, apart from a run's: every run and every seed starts from the same base policy."""
 
-TRAIN_PAIRS = PROJECT_ROOT / "data" / "pairs" / "train.jsonl"
 CACHE = PROJECT_ROOT / "runs" / "embedded"
 
 PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
@@ -39,24 +38,24 @@ CHAT_TEMPLATE = (
 )
 
 
-def base_policy(profile: Profile, pairs: Path = TRAIN_PAIRS, cache: Path = CACHE) -> Policy:
-    """The profile's embedded base policy: loaded from `cache` where these pairs and settings made one, else trained.
+def base_policy(profile: Profile, pairs: Path = PAIRS_DIR, cache: Path = CACHE) -> Policy:
+    """The profile's embedded base policy: loaded from `cache` where the train split and settings made one, else trained.
 
     Raises `UserError` where the pairs are missing or malformed.
     """
     if profile.embedded is None:
         raise ValueError(f"profile {profile.name} has no embedded policy")
-    records = load_records(pairs)
-    folder = cache / cache_key(profile.embedded, pairs)
+    records = load_records(pairs / "train.jsonl")
+    folder = cache / cache_key(profile.embedded, pairs / "train.jsonl")
     if not (folder / "embedded.json").is_file():
         _train_into(folder, profile, records)
     return models.load(str(folder), profile, name=f"embedded-{profile.name}")
 
 
-def cache_key(settings: EmbeddedSettings, pairs: Path) -> str:
-    """A short name for everything that decides the embedded policy: the pairs' bytes, the settings, the seed."""
+def cache_key(settings: EmbeddedSettings, train: Path) -> str:
+    """A short name for everything that decides the embedded policy: the train split's bytes, the settings, the seed."""
     identity = json.dumps([asdict(settings), SEED, CHAT_TEMPLATE])
-    return hashlib.sha256(pairs.read_bytes() + identity.encode()).hexdigest()[:12]
+    return hashlib.sha256(train.read_bytes() + identity.encode()).hexdigest()[:12]
 
 
 def train_tokenizer(records: list[dict[str, Any]], vocabulary: int) -> "PreTrainedTokenizerFast":

@@ -14,7 +14,7 @@ from helpers import rewards, stats
 from helpers.errors import require_known
 from helpers.models import Policy
 from helpers.profiles import Profile
-from helpers.recipes import Recipe
+from helpers.recipes import PARSER_OF, Recipe
 from helpers.tasks import TASKS
 
 MODES = ("sample", "greedy")
@@ -94,15 +94,15 @@ def evaluate(
 def score_row(record: dict[str, Any], completion: str, version: str) -> dict[str, Any]:
     """A completion's score as plain values: total, parts, flags, and the repairs its parser made."""
     score = rewards.score(record["task"], completion, record, version)
-    repairs = [flag.removeprefix("repair:") for flag in score.flags if flag.startswith("repair:")]
     return {
         "record_id": record["id"],
         "task": record["task"],
         "version": version,
+        "parser": PARSER_OF[version],
         "total": score.total,
         "parts": dict(score.parts),
         "flags": [flag for flag in score.flags if not flag.startswith("repair:")],
-        "repairs": repairs,
+        "repairs": list(score.repairs),
         "completion": completion,
     }
 

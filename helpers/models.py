@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from helpers.errors import UserError
 from helpers.profiles import Profile
 from helpers.recipes import Recipe
+from helpers.records import PAIRS_DIR
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -92,11 +93,11 @@ def load_adapter(base: Policy, folder: Path) -> Policy:
     return Policy(model, base.tokenizer, f"{base.name}+{folder.parent.name}", str(folder))
 
 
-def load_base(recipe: Recipe, profile: Profile) -> Policy:
-    """The policy a run starts from: the profile's embedded one, or the recipe's hub model."""
+def load_base(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR) -> Policy:
+    """The policy a run starts from: the profile's embedded one (made from `pairs`), or the recipe's hub model."""
     from helpers import embedded
 
     set_threads(profile)
     if profile.embedded is not None:
-        return embedded.base_policy(profile)
+        return embedded.base_policy(profile, pairs)
     return load(recipe.model_id, profile)

@@ -9,6 +9,9 @@ from typing import Any
 
 from helpers.errors import require_known
 
+PARSER_OF = {"v4": "regex", "v4.1": "tolerant", "v4.2": "tolerant"}
+"""The JSON parser that each reward version reads completions with (`helpers.parsing_baselines.PARSERS`)."""
+
 HUB_05B = "Polygl0t/Tucano2-qwen-0.5B-Instruct"
 
 
@@ -46,6 +49,11 @@ class Recipe:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     sources: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def parser(self) -> str:
+        """The parser that the recipe's rewards use."""
+        return PARSER_OF[self.version]
 
     @property
     def completions_per_step(self) -> int:

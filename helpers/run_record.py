@@ -43,6 +43,14 @@ class RunRecorder:
         """Append one row of metrics.jsonl; `metrics` maps W&B keys to numbers."""
         self._append(METRICS, [{"step": step, **metrics}])
 
+    def last_metrics(self) -> dict[str, Any]:
+        """The latest value of every metric in the record so far; empty at the start of a run."""
+        path = self.folder / METRICS
+        latest: dict[str, Any] = {}
+        for _, row in files.read_jsonl(path) if path.exists() else ():
+            latest |= row
+        return latest
+
     def log_eval(self, rows: Iterable[dict[str, Any]]) -> None:
         """Append scored completions to eval.jsonl, all in one write."""
         self._append(EVAL, rows)

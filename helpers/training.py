@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -20,15 +21,14 @@ from typing import Any
 
 from helpers import evaluation, models, profiles, recipes, rewards, tracking
 from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT
+from helpers.files import PROJECT_ROOT, read_jsonl
 from helpers.models import Policy
 from helpers.profiles import Profile
 from helpers.recipes import Recipe
-from helpers.records import eval_subset, load_records
-from helpers.run_record import RunRecorder
-from helpers.tasks import TASKS
+from helpers.records import PAIRS_DIR, count_by_task, eval_subset, load_records
+from helpers.rewards import errors
+from helpers.run_record import CONFIG, EVENTS, RunRecorder
 
-PAIRS = PROJECT_ROOT / "data" / "pairs"
 _VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
 _CHECKPOINT_FILES = ("trainer_state.json", "adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
 
@@ -40,7 +40,7 @@ def train_grpo(
     seed: int = 0,
     resume: bool = False,
     on_eval: Callable[[Path], None] | None = None,
-    pairs: Path = PAIRS,
+    pairs: Path = PAIRS_DIR,
 ) -> Path:
     """Train `recipe` as `profile` can run it, from the profile's base policy; returns `folder`, the run record.
 
@@ -54,28 +54,73 @@ def train_grpo(
 
     fitted, changes = profiles.fit(recipe, profile)
     splits = _load_splits(pairs, profile)
-    checkpoint = _checkpoint_to_resume(folder, resume)
-    policy = models.load_base(fitted, profile)
+    checkpoint = _checkpoint_to_resume(folder, resume, identity(fitted, profile, seed, pairs))
+    policy = models.load_base(fitted, profile, pairs)
     set_seed(seed)
     recorder = RunRecorder(folder)
     recorder.truncate_after(_step_of(checkpoint) if checkpoint else -1)
     requested = grpo_arguments(fitted, profile, folder, seed)
-    config = describe_run(fitted, profile, changes, requested, seed, policy, splits["train"], pairs)
+    config = identity(fitted, profile, seed, pairs) | describe_run(fitted, changes, requested, policy, splits["train"])
     recorder.write_config(config)
     track = callbacks.Track(recorder, tracking.start(folder.name, folder / "wandb", config))
     recorder.log_event("resume" if checkpoint else "start", _step_of(checkpoint), f"{fitted.name} on {profile.name}")
 
     trainer, policy = _build_trainer(fitted, policy, splits, requested, track, profile, on_eval)
-    if not checkpoint:
-        final_evaluation(policy, splits["eval"], "eval", 0, fitted, profile, track)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    step = trainer.state.global_step
-    final_evaluation(policy, splits["eval"], "eval", step, fitted, profile, track)
-    final_evaluation(policy, splits["test"], "test", step, fitted, profile, track)
+    with errors.recording(partial(_log_reward_error, recorder, trainer)):
+        if not checkpoint:
+            final_evaluation(policy, splits["eval"], "eval", 0, fitted, profile, track)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        step = trainer.state.global_step
+        final_evaluation(policy, splits["eval"], "eval", step, fitted, profile, track)
+        final_evaluation(policy, splits["test"], "test", step, fitted, profile, track)
     trainer.save_model(str(folder / "adapter"))
     recorder.log_event("end", step, f"{step} steps")
     track.wandb_run.finish()
     return folder
+
+
+def train_or_reuse(
+    recipe: Recipe,
+    profile: Profile,
+    folder: Path,
+    seed: int = 0,
+    on_eval: Callable[[Path], None] | None = None,
+    pairs: Path = PAIRS_DIR,
+) -> Path:
+    """The finished run in `folder` where it is one of this very recipe, profile, seed and data; else train, or resume.
+
+    What a notebook calls, so that running it again costs seconds. Raises `UserError` where `folder` holds another run.
+    """
+    fitted, _ = profiles.fit(recipe, profile)
+    if is_finished(folder):
+        _require_same_run(folder, identity(fitted, profile, seed, pairs))
+        if on_eval:
+            on_eval(folder)
+        print(f"{shown(folder)}: finished before, used as it is")
+        return folder
+    return train_grpo(recipe, profile, folder, seed, resume=True, on_eval=on_eval, pairs=pairs)
+
+
+def identity(recipe: Recipe, profile: Profile, seed: int, pairs: Path) -> dict[str, Any]:
+    """What makes two runs the same run: recipe, profile, seed and the pairs' bytes; part of config.json."""
+    return {
+        "name": recipe.name,
+        "recipe": recipes.values(recipe),
+        "profile": asdict(profile),
+        "seed": seed,
+        "data": {path.name: sha256(path.read_bytes()).hexdigest() for path in sorted(pairs.glob("*.jsonl"))},
+    }
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run record in `folder` says that its run came to its end."""
+    events = folder / EVENTS
+    return events.is_file() and any(row["kind"] == "end" for _, row in read_jsonl(events))
+
+
+def shown(path: Path) -> str:
+    """A path as a person reads it: from the project's root where it lies inside."""
+    return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else path.name
 
 
 def grpo_arguments(recipe: Recipe, profile: Profile, folder: Path, seed: int) -> dict[str, Any]:
@@ -150,31 +195,22 @@ def final_evaluation(
 
 def describe_run(
     recipe: Recipe,
-    profile: Profile,
     changes: list[recipes.Change],
     requested: dict[str, Any],
-    seed: int,
     policy: Policy,
     train: list[dict[str, Any]],
-    pairs: Path,
 ) -> dict[str, Any]:
-    """The run record's config.json: what was run, on what, from what, with which versions."""
-    counts = Counter(record["task"] for record in train)
+    """The rest of config.json beside the run's identity: from what it started, with which arguments and versions."""
     return {
-        "name": recipe.name,
-        "recipe": recipes.values(recipe),
-        "profile": asdict(profile),
         "changed_by_profile": [asdict(change) for change in changes],
         "trainer_args": requested,
-        "seed": seed,
         "policy": policy.name,
-        "base_policy": _relative(policy.source),
+        "base_policy": shown(Path(policy.source)),
         "reward_version": recipe.version,
-        "parser": "regex" if recipe.version == "v4" else "tolerant",
+        "parser": recipe.parser,
         "max_steps": recipe.max_steps,
-        "eval_every": profiles.eval_every(recipe, profile),
-        "coverage": recipes.coverage(recipe, {task: counts[task] for task in TASKS}),
-        "data": {path.name: sha256(path.read_bytes()).hexdigest() for path in sorted(pairs.glob("*.jsonl"))},
+        "eval_every": requested["save_steps"],
+        "coverage": recipes.coverage(recipe, count_by_task(train)),
         "versions": {name: version(name) for name in _VERSIONED},
         "git_commit": _git_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -214,7 +250,7 @@ def _build_trainer(
 
     from helpers import callbacks
 
-    meter = callbacks.RewardMeter(recipe.num_generations)
+    meter = callbacks.RewardMeter(recipe.num_generations, track.recorder.last_metrics())
     trainer = GRPOTrainer(
         model=policy.model,
         reward_funcs=[meter.wrap(function) for function in rewards.reward_functions(recipe.version)],
@@ -232,6 +268,10 @@ def _build_trainer(
     settings = evaluation.settings_for(recipe, profile)
     trainer.add_callback(callbacks.EvalRewardCallback(trained, subset, settings, every, track, on_eval))
     return trainer, trained
+
+
+def _log_reward_error(recorder: RunRecorder, trainer: Any, event: dict[str, Any]) -> None:
+    recorder.log_event("reward_error", trainer.state.global_step, event.pop("error"), **event)
 
 
 def _load_splits(pairs: Path, profile: Profile) -> dict[str, list[dict[str, Any]]]:
@@ -252,12 +292,22 @@ def _limited(records: list[dict[str, Any]], a_task: int) -> list[dict[str, Any]]
     return kept
 
 
-def _checkpoint_to_resume(folder: Path, resume: bool) -> Path | None:
+def _checkpoint_to_resume(folder: Path, resume: bool, wanted: dict[str, Any]) -> Path | None:
     """The newest whole checkpoint where `resume` is on; a half-written one would resume with a fresh optimiser."""
-    if (folder / "config.json").exists() and not resume:
+    if (folder / CONFIG).exists() and not resume:
         raise UserError(f"{folder}: already holds a run; give another --out, or --resume to go on with it")
+    if (folder / CONFIG).exists():
+        _require_same_run(folder, wanted)
     found = [path for path in (folder / "checkpoints").glob("checkpoint-*") if _is_whole(path)]
     return max(found, key=_step_of) if resume and found else None
+
+
+def _require_same_run(folder: Path, wanted: dict[str, Any]) -> None:
+    """`UserError` naming what differs where the run in `folder` is not the one that `wanted` identifies."""
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    different = [key for key, value in wanted.items() if config.get(key) != value]
+    if different:
+        raise UserError(f"{folder}: holds a run with another {', '.join(different)}; give another folder or remove it")
 
 
 def _is_whole(checkpoint: Path) -> bool:
@@ -266,11 +316,6 @@ def _is_whole(checkpoint: Path) -> bool:
 
 def _step_of(checkpoint: Path | None) -> int:
     return int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
-
-
-def _relative(source: str) -> str:
-    path = Path(source)
-    return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else source
 
 
 def _git_commit() -> str:

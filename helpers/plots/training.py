@@ -35,7 +35,7 @@ def coverage(plan: dict[str, dict[str, float]]) -> Figure:
         text = f"{numbers['expected_prompts']:.0f} of {numbers['records']} ({numbers['share']:.0%})"
         axis.text(numbers["records"], row, f"  {text}", va="center")
     axis.set_yticks(range(len(plan)), [TASK_LABELS[task] for task in plan])
-    axis.set(xlabel="train records (grey) and prompts the run shows (colour)", title="What the run will see of each task")
+    axis.set(xlabel="train records (grey), prompts the run shows (colour)", title="What the run will see of each task")
     axis.invert_yaxis()
     axis.margins(x=0.18)
     return figure

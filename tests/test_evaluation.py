@@ -1,0 +1,114 @@
+"""Evaluation answers every prompt once, in order, repeatably, and disturbs nothing."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from helpers import evaluation, models, profiles, recipes
+from helpers.errors import UserError
+from helpers.records import eval_subset, load_split
+from helpers.tasks import TASKS
+
+PROFILE = profiles.get("smallest")
+RECIPE, _ = profiles.fit(recipes.V41, PROFILE)
+SETTINGS = evaluation.settings_for(RECIPE, PROFILE)
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return models.load_base(RECIPE, PROFILE)
+
+
+@pytest.fixture(scope="module")
+def records():
+    return eval_subset(load_split("eval"))[::6]
+
+
+def texts(policy, records, **changes):
+    return [g.text for g in evaluation.generate(policy, [r["prompt"] for r in records], replace(SETTINGS, **changes))]
+
+
+def test_completions_come_back_in_the_prompts_order_whatever_the_batch(policy, records):
+    together = texts(policy, records, mode="greedy")
+    alone = [text for record in records for text in texts(policy, [record], mode="greedy", batch=1)]
+    assert together == alone
+
+
+def test_one_seed_gives_the_same_samples_and_another_gives_others(policy, records):
+    assert texts(policy, records) == texts(policy, records)
+    assert texts(policy, records) != texts(policy, records, seed=SETTINGS.seed + 1)
+
+
+def test_sampling_leaves_the_callers_random_state_alone(policy, records):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    texts(policy, records)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_model_in_training_goes_on_training_after_an_evaluation(policy, records):
+    policy.model.train()
+    texts(policy, records[:1])
+    assert policy.model.training
+    policy.model.eval()
+
+
+def test_a_completion_without_an_end_token_counts_as_clipped_at_the_limit(policy, records):
+    for generation in evaluation.generate(policy, [r["prompt"] for r in records], SETTINGS):
+        assert generation.completion_tokens <= SETTINGS.limit
+        assert not generation.clipped or generation.completion_tokens == SETTINGS.limit
+        assert "<|im_end|>" not in generation.text
+
+
+def test_every_end_token_the_model_names_ends_a_completion(policy, records):
+    ids = policy.tokenizer(texts(policy, records[:1], mode="greedy")[0])["input_ids"]
+    kept = policy.model.generation_config.eos_token_id
+    policy.model.generation_config.eos_token_id = [*kept, ids[2]]
+    try:
+        (generation,) = evaluation.generate(policy, [records[0]["prompt"]], replace(SETTINGS, mode="greedy"))
+    finally:
+        policy.model.generation_config.eos_token_id = kept
+    assert not generation.clipped
+    assert generation.completion_tokens <= 3
+
+
+def test_a_model_cards_sampling_advice_does_not_survive_loading(policy, tmp_path):
+    config = policy.model.generation_config
+    policy.model.generation_config = type(config)(
+        temperature=0.1, repetition_penalty=1.2, do_sample=True, eos_token_id=2
+    )
+    policy.model.save_pretrained(tmp_path)
+    policy.tokenizer.save_pretrained(tmp_path)
+    policy.model.generation_config = config
+    loaded = models.load(str(tmp_path), PROFILE).model.generation_config
+    assert loaded.repetition_penalty in (None, 1.0)
+    assert loaded.temperature in (None, 1.0)
+
+
+def test_rows_hold_what_a_run_record_keeps(policy, records):
+    rows = evaluation.evaluate(policy, records, replace(SETTINGS, samples=2), step=7, split="eval_subset")
+    assert len(rows) == 2 * len(records)
+    assert {row["sample"] for row in rows} == {0, 1}
+    assert {row["step"] for row in rows} == {7}
+    assert all(0 <= row["total"] <= 1 and row["version"] == "v4.1" and row["parser"] == "tolerant" for row in rows)
+
+
+def test_the_summary_of_a_stratified_set_is_the_mean_over_all_its_prompts(policy, records):
+    rows = evaluation.evaluate(policy, records, SETTINGS)
+    summary = evaluation.summarize(rows)
+    assert summary["eval/mean_reward"] == pytest.approx(sum(row["total"] for row in rows) / len(rows))
+    for task in TASKS:
+        totals = [row["total"] for row in rows if row["task"] == task]
+        assert summary[f"eval/{task}"] == pytest.approx(sum(totals) / len(totals))
+
+
+def test_an_unknown_mode_is_answered_with_the_valid_ones(policy, records):
+    with pytest.raises(UserError, match="sample, greedy"):
+        texts(policy, records[:1], mode="beam")
+
+
+def test_a_policy_that_is_nowhere_is_refused_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="cannot load the policy") as caught:
+        models.load(str(tmp_path / "nowhere"), PROFILE)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,191 @@
+"""A recipe becomes a run: recorded, repeatable, resumable, and exactly what the recipe says."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from helpers import analysis, models, profiles, recipes, training
+from helpers.callbacks import RewardMeter
+from helpers.errors import UserError
+from helpers.files import read_jsonl
+from helpers.records import PAIRS_DIR
+from helpers.tasks import TASKS
+
+PROFILE = replace(profiles.get("smallest"), eval_share=0.25)
+"""The tests' profile, saving and evaluating at every one of its four steps."""
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    return training.train_grpo(recipes.V41, PROFILE, tmp_path_factory.mktemp("runs") / "first", seed=3)
+
+
+def metrics(folder):
+    rows = [row for _, row in read_jsonl(folder / "metrics.jsonl")]
+    return [{key: value for key, value in row.items() if not key.startswith("time/")} for row in rows]
+
+
+def test_a_run_leaves_a_record_that_loads_without_a_warning(run_folder):
+    run = analysis.load_run(run_folder)
+    assert run.warnings == []
+    assert run.config["recipe"]["name"] == "v4.1"
+    assert [event["kind"] for event in run.events][-1] == "end"
+    assert {"train/reward", "train/completion_length", "train/frac_reward_zero_std", "train/grad_norm"} <= set(
+        run.metrics
+    )
+
+
+def test_every_evaluation_scores_each_record_of_its_set_once(run_folder):
+    evals = analysis.load_run(run_folder).evals
+    counted = evals.groupby(["step", "split", "mode"])["record_id"].agg(["count", "nunique"])
+    assert (counted["count"] == counted["nunique"]).all()
+    assert {(0, "eval", "greedy"), (0, "eval_subset", "sample"), (4, "eval", "sample"), (4, "test", "sample")} <= set(
+        counted.index
+    )
+    assert (0, "test", "sample") not in counted.index
+
+
+def test_evaluations_carry_the_handoffs_keys_with_intervals(run_folder):
+    row = next(row for row in metrics(run_folder) if "eval/mean_reward" in row)
+    for name in ("mean_reward", *TASKS):
+        assert row[f"eval/{name}_low"] <= row[f"eval/{name}"] <= row[f"eval/{name}_high"]
+
+
+def test_two_runs_with_one_seed_give_the_same_metrics(run_folder, tmp_path):
+    again = training.train_grpo(recipes.V41, PROFILE, tmp_path / "again", seed=3)
+    assert metrics(again) == metrics(run_folder)
+
+
+def test_a_killed_run_resumes_to_the_same_metrics_as_one_that_was_not(run_folder, tmp_path):
+    folder = tmp_path / "killed"
+    shutil.copytree(run_folder, folder)
+    shutil.rmtree(folder / "checkpoints" / "checkpoint-4")
+    shutil.rmtree(folder / "adapter")
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "train/rew')
+    training.train_grpo(recipes.V41, PROFILE, folder, seed=3, resume=True)
+    assert metrics(folder) == metrics(run_folder)
+
+
+def test_a_half_written_checkpoint_is_passed_over_for_an_older_whole_one(run_folder, tmp_path):
+    folder = tmp_path / "half"
+    shutil.copytree(run_folder, folder)
+    (folder / "checkpoints" / "checkpoint-4" / "optimizer.pt").unlink()
+    fitted, _ = profiles.fit(recipes.V41, PROFILE)
+    wanted = training.identity(fitted, PROFILE, 3, PAIRS_DIR)
+    assert training._checkpoint_to_resume(folder, True, wanted).name == "checkpoint-3"
+
+
+def test_prompts_seen_count_the_prompts_that_each_task_showed(run_folder):
+    last = [row for row in metrics(run_folder) if "train/reward" in row][-1]
+    seen = {task: last[f"train/prompts_seen/{task}"] for task in TASKS}
+    assert sum(seen.values()) == 4 * 2
+
+
+def test_training_moves_every_lora_matrix_off_its_start_at_zero(run_folder):
+    from safetensors.torch import load_file
+
+    adapter = load_file(run_folder / "adapter" / "adapter_model.safetensors")
+    moved = {name: bool(tensor.abs().max() > 0) for name, tensor in adapter.items() if "lora_B" in name}
+    assert len(moved) == 7 * PROFILE.embedded.layers
+    assert any(moved.values())
+
+
+def test_a_folder_that_holds_a_run_is_never_trained_over(run_folder):
+    with pytest.raises(UserError, match="already holds a run"):
+        training.train_grpo(recipes.V41, PROFILE, run_folder, seed=3)
+
+
+def test_resuming_with_another_seed_is_refused_by_name(run_folder):
+    with pytest.raises(UserError, match="another seed"):
+        training.train_grpo(recipes.V41, PROFILE, run_folder, seed=4, resume=True)
+
+
+def test_a_finished_run_is_reused_as_it_is(run_folder, capsys):
+    before = (run_folder / "metrics.jsonl").read_bytes()
+    training.train_or_reuse(recipes.V41, PROFILE, run_folder, seed=3)
+    assert "finished before" in capsys.readouterr().out
+    assert (run_folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_step_that_would_see_other_than_the_recipes_prompts_is_a_hard_error(run_folder, tmp_path):
+    fitted, _ = profiles.fit(recipes.V41, PROFILE)
+    requested = training.grpo_arguments(fitted, PROFILE, tmp_path, seed=0)
+
+    class Trainer:
+        from trl import GRPOConfig
+
+        args = GRPOConfig(**requested | {"gradient_accumulation_steps": 2})
+
+    with pytest.raises(RuntimeError, match="gradient_accumulation_steps"):
+        training.check_effective(Trainer, requested, fitted)
+    with pytest.raises(RuntimeError, match=r"a step would see 4 prompts; recipe v4\.1 says 2"):
+        training.check_effective(Trainer, requested | {"gradient_accumulation_steps": 2}, fitted)
+
+
+def test_missing_pairs_are_named_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match=r"train\.jsonl: no such file"):
+        training.train_grpo(recipes.V41, PROFILE, tmp_path / "run", pairs=tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_training_row_gets_a_reward_from_its_own_task_alone():
+    from helpers import rewards
+    from helpers.records import load_split
+
+    records = load_split("train")
+    rows = training.training_rows(records)
+    columns = {key: [row[key] for row in rows] for key in ("task", "record_id", "record")}
+    answers = [[{"role": "assistant", "content": record["reference"]["text"]}] for record in records]
+    per_task = [f(prompts=[None] * len(rows), completions=answers, **columns) for f in rewards.reward_functions("v4.1")]
+    given = [sum(value is not None for value in values) for values in zip(*per_task, strict=True)]
+    assert given == [1] * len(rows)
+
+
+def test_the_meter_keeps_a_reward_functions_name_and_values():
+    def push(prompts, completions, **columns):
+        return [0.5 if task == "push" else None for task in columns["task"]]
+
+    meter = RewardMeter(num_generations=2)
+    wrapped = meter.wrap(push)
+    assert wrapped.__name__ == "push"
+    assert wrapped(prompts=[0] * 4, completions=[""] * 4, task=["push", "push", "sql_qa", "sql_qa"]) == [
+        0.5,
+        0.5,
+        None,
+        None,
+    ]
+    assert meter.prompts_seen()["train/prompts_seen/push"] == 1
+    assert meter.prompts_seen()["train/prompts_seen/sql_qa"] == 0
+
+
+def test_a_trained_adapter_loads_over_its_base_policy_and_changes_its_answers(run_folder):
+    import torch
+
+    fitted, _ = profiles.fit(recipes.V41, PROFILE)
+    ids = torch.arange(3, 40).unsqueeze(0)
+    with torch.no_grad():
+        before = models.load_base(fitted, PROFILE).model(ids).logits
+        adapted = models.load_adapter(models.load_base(fitted, PROFILE), run_folder / "adapter")
+        after = adapted.model(ids).logits
+    assert not torch.equal(before, after)
+
+
+def test_a_run_folder_without_an_adapter_is_refused_in_one_line(tmp_path):
+    fitted, _ = profiles.fit(recipes.V41, PROFILE)
+    with pytest.raises(UserError, match=r"no adapter_config\.json"):
+        models.load_adapter(models.load_base(fitted, PROFILE), tmp_path)
+
+
+def test_the_config_names_what_the_profile_changed(run_folder):
+    config = json.loads((run_folder / "config.json").read_text())
+    assert {change["field"] for change in config["changed_by_profile"]} == {
+        "max_steps",
+        "learning_rate",
+        "num_generations",
+        "max_completion_length",
+    }
+    assert config["trainer_args"]["loss_type"] == "dr_grpo"
+    assert config["trainer_args"]["beta"] == 0.0
