@@ -47,6 +47,7 @@ _SETUP = (
     "PRAGMA query_only = ON",
     "PRAGMA trusted_schema = OFF",
     "PRAGMA temp_store = MEMORY",  # sorting spills to memory under the heap limit, not to a disk without one
+    f"PRAGMA mmap_size = {2**28}",  # halves the time of a query that reads a whole table
     f"PRAGMA hard_heap_limit = {HEAP_BYTES}",
 )
 _ALLOWED_ACTIONS = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE}

@@ -75,9 +75,15 @@ sql_qa_v41 = _adapter("sql_qa", "v4.1", "sql_qa_v41")
 insights_v41 = _adapter("insights", "v4.1", "insights_v41")
 push_v41 = _adapter("push", "v4.1", "push_v41")
 
+extraction_v42 = _adapter("extraction", "v4.2", "extraction_v42")
+sql_qa_v42 = _adapter("sql_qa", "v4.2", "sql_qa_v42")
+insights_v42 = _adapter("insights", "v4.2", "insights_v42")
+push_v42 = _adapter("push", "v4.2", "push_v42")
+
 _FUNCTIONS: dict[str, tuple[RewardFunction, ...]] = {
     "v4": (extraction_v4, sql_qa_v4, insights_v4, push_v4),
     "v4.1": (extraction_v41, sql_qa_v41, insights_v41, push_v41),
+    "v4.2": (extraction_v42, sql_qa_v42, insights_v42, push_v42),
 }
 
 

@@ -8,7 +8,7 @@ from helpers.parsing import ParsedCompletion
 
 Parser = Callable[[str], ParsedCompletion]
 
-VERSIONS: tuple[str, ...] = ("v4", "v4.1")
+VERSIONS: tuple[str, ...] = ("v4", "v4.1", "v4.2")
 
 REPAIR_FLAG = "repair:"
 
@@ -22,8 +22,24 @@ _FORM_WEIGHTS: dict[str, dict[str, float]] = {
 WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
     "v4": _FORM_WEIGHTS,  # v4.1 differs from v4 in its parser only
     "v4.1": _FORM_WEIGHTS,
+    "v4.2": {
+        "extraction": {
+            "format": 0.22,
+            "sentiment": 0.14,
+            "sentiment_score": 0.08,
+            "complaint_category": 0.18,
+            "levels": 0.08,
+            "issue_flags": 0.14,
+            "would_buy_again": 0.06,
+            "main_complaint": 0.10,
+            "contradiction": -0.20,
+        },
+        "sql_qa": {"runs": 0.10, "result": 0.60, "names": 0.15, "figures": 0.15},
+        "insights": {"figures": 0.45, "labels": 0.10, "structure": 0.25, "actions": 0.10, "length": 0.10},
+        "push": {"facts": 0.45, "length": 0.15, "call_to_action": 0.15, "language": 0.15, "no_formulas": 0.10},
+    },
 }
-"""version -> task -> part -> weight; the weights of one task sum to 1."""
+"""version -> task -> part -> weight. The positive weights of a task sum to 1; a negative one is the cost of a fault."""
 
 
 @dataclass(frozen=True)

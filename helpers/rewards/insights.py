@@ -6,13 +6,21 @@ from itertools import zip_longest
 from typing import Any
 
 from helpers.rewards.base import Parser, Parts
+from helpers.rewards.language import copied_share, novelty_share, portuguese_share
+from helpers.rewards.numbers import numbers_in
+from helpers.rewards.table import TableFacts
 from helpers.rewards.text import fold, vocabulary, words
+from helpers.tasks import user_text
 
 ACTION_WORDS_WANTED = 3
 BUSINESS_TERMS_WANTED = 4
 FULL_LENGTH = (250, 1500)
 ZERO_LENGTH = 3000
 SECTION_WORDS = 3
+FIGURES_WANTED = 3
+LABELS_WANTED = 2
+UNGROUNDED = 0.3
+"""What good form is worth in an analysis that cites none of its table's figures."""
 
 # A label opens a line or a sentence, may wear Markdown, and ends in a colon or with its line. Repetitions are bounded
 # so that no text takes quadratic time.
@@ -70,3 +78,39 @@ def form(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
             "vocabulary": vocabulary("business").share(text, BUSINESS_TERMS_WANTED),
         }
     )
+
+
+def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
+    """v4.2: the figures cited are the table's or follow from it; form counts as far as they do.
+
+    Nothing counts in a text that is not Portuguese, repeats itself or copies the prompt.
+    """
+    prompt = user_text(record["prompt"])
+    facts = TableFacts(record["meta"]["table"], prompt)
+    figures, ungrounded = figures_share(text, facts)
+    language = portuguese_share(text)
+    readable = language * novelty_share(text) * (1 - copied_share(text, prompt))
+    form_worth = readable * (UNGROUNDED + (1 - UNGROUNDED) * figures)
+    shares = {
+        "figures": readable * figures,
+        "labels": readable * min(1.0, facts.labels_named(text) / min(LABELS_WANTED, max(1, facts.label_count))),
+        "structure": form_worth * structure_share(text),
+        "actions": form_worth * vocabulary("actions").share(text, ACTION_WORDS_WANTED),
+        "length": form_worth * length_share(len(text.strip())),
+    }
+    return Parts(shares, ("ungrounded_figure",) if ungrounded else ())
+
+
+def figures_share(text: str, facts: TableFacts) -> tuple[float, int]:
+    """How well a text's figures rest on the table, and how many do not.
+
+    The share of grounded figures, squared so that one invention shows, times the distinct figures of the table itself
+    that are cited, out of three.
+    """
+    stated = numbers_in(text)
+    grounded = [number for number in stated if facts.hold(number)]
+    cited = {number.values for number in grounded if facts.direct.hold(number)}
+    if not cited:
+        return 0.0, len(stated) - len(grounded)
+    honest = (len(grounded) / len(stated)) ** 2
+    return honest * min(1.0, len(cited) / FIGURES_WANTED), len(stated) - len(grounded)

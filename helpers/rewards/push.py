@@ -1,16 +1,26 @@
 """Reward of push: one notification of at most 120 characters, personal, with a call to action."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
+import regex
+
 from helpers.rewards.base import Parser, Parts
-from helpers.rewards.text import fold, vocabulary, words
-from helpers.tasks import MAX_PUSH_CHARACTERS
+from helpers.rewards.language import novelty_share, portuguese_share, stems
+from helpers.rewards.numbers import Sources, numbers_in
+from helpers.rewards.text import fold, terms, vocabulary, words
+from helpers.tasks import MAX_PUSH_CHARACTERS, user_text
 
 ZERO_LENGTH = 200
+FACTS_WANTED = 2
+INVENTED = 0.25
+"""What right facts are worth beside an invented one."""
+IMPERSONAL = 0.4
+"""What good form is worth in a notification that holds none of its context's facts."""
 
-_ADDRESSING = re.compile(r"\b(?:voces?|seus?|suas?)\b")
+_ADDRESSING = regex.compile(r"\b(?:voces?|seus?|suas?)\b")
+_CODE = regex.compile(r"\b(?=[A-Z0-9]*[A-Z]{2})(?=[A-Z0-9]*\d)[A-Z0-9]{4,20}\b")
+_GRAPHEME = regex.compile(r"\X")
 
 
 def length_share(characters: int) -> float:
@@ -52,3 +62,78 @@ def form(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
             "no_formulas": float(bool(stripped) and not vocabulary("letter_formulas").found(stripped)),
         }
     )
+
+
+def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
+    """v4.2: facts of the context and no others, in Portuguese, at most 120 characters as a person counts them.
+
+    Form counts fully only in a notification that holds its context's facts, and nothing counts in one that is not
+    Portuguese, repeats itself or is longer than 200 characters.
+    """
+    stripped = text.strip()
+    context = record["meta"]["context"]
+    invented = invented_facts(stripped, record)
+    facts = facts_share(stripped, context, record["reference"]["text"]) * (INVENTED if invented else 1.0)
+    length = length_share(graphemes(stripped))
+    language = portuguese_share(stripped)
+    readable = float(length > 0) * language * novelty_share(stripped)
+    form_worth = readable * (IMPERSONAL + (1 - IMPERSONAL) * facts)
+    shares = {
+        "facts": readable * facts,
+        "length": form_worth * length,
+        "call_to_action": form_worth * bool(vocabulary("calls_to_action").found(stripped)),
+        "language": form_worth * language,
+        "no_formulas": form_worth * (not vocabulary("letter_formulas").found(stripped)),
+    }
+    return Parts(shares, tuple(f"invented_{kind}" for kind in invented))
+
+
+def graphemes(text: str) -> int:
+    """Characters as a person counts them: an emoji with its modifiers is one.
+
+    >>> graphemes("Olá 👍🏽"), len("Olá 👍🏽")
+    (5, 6)
+    """
+    return len(_GRAPHEME.findall(text[: 20 * ZERO_LENGTH]))
+
+
+def facts_share(text: str, context: Mapping[str, Any], reference: str) -> float:
+    """How many of two facts the text holds, out of those that the reference chose to use; its product counts half.
+
+    >>> facts_share("Ana, volte!", {"name": "Ana", "product": "tênis"}, "Ana, seu tênis está aqui. Volte!")
+    0.5
+    """
+    useful = [fact for fact in context.values() if states(reference, fact)]
+    if not useful:
+        return 1.0
+    stated = sum(states(text, fact) for fact in useful)
+    if context.get("product") not in useful:
+        return min(1.0, stated / min(FACTS_WANTED, len(useful)))
+    product = states(text, context["product"])
+    return (product + min(1.0, stated - product)) / 2 if len(useful) > 1 else float(product)
+
+
+def states(text: str, fact: Any) -> bool:
+    """Whether a text holds a fact: a number in any format, or half of the content words of a phrase."""
+    if isinstance(fact, bool) or fact is None:
+        return False
+    if isinstance(fact, int | float):
+        return any(Sources([fact]).hold(number) for number in numbers_in(text))
+    wanted = stems(str(fact))
+    return bool(wanted) and len(wanted & stems(text)) * 2 >= len(wanted)
+
+
+def invented_facts(text: str, record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The kinds of facts that a text states and its record does not hold: `name`, `number`, `code`, `offer`."""
+    told = f"{user_text(record['prompt'])}\n{record['reference']['text']}"
+    context = " ".join(str(value) for value in record["meta"]["context"].values())
+    known_words = set(words(f"{context} {record['reference']['text']}"))
+    values = [value for number in numbers_in(f"{context}\n{record['reference']['text']}") for value in number.values]
+    sources = Sources(values)
+    kinds = {
+        "name": any(word in terms("first_names") and word not in known_words for word in words(text)),
+        "number": not all(sources.hold(number) for number in numbers_in(text)),
+        "code": not set(_CODE.findall(text)) <= set(_CODE.findall(told)),
+        "offer": not vocabulary("offers").found(text) <= vocabulary("offers").found(told),
+    }
+    return tuple(kind for kind, found in kinds.items() if found)

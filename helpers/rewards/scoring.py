@@ -20,7 +20,13 @@ _FORM: dict[str, TaskReward] = {
     "insights": insights.form,
     "push": push.form,
 }
-_REWARDS: dict[str, dict[str, TaskReward]] = {"v4": _FORM, "v4.1": _FORM}
+_CORRECTNESS: dict[str, TaskReward] = {
+    "extraction": extraction.correctness,
+    "sql_qa": sql_qa.correctness,
+    "insights": insights.correctness,
+    "push": push.correctness,
+}
+_REWARDS: dict[str, dict[str, TaskReward]] = {"v4": _FORM, "v4.1": _FORM, "v4.2": _CORRECTNESS}
 _TOLERANT = partial(parse_completion, fields=tuple(REVIEW_FIELDS))
 _PARSER_OF: dict[str, Parser] = {"v4": PARSERS["regex"], "v4.1": _TOLERANT, "v4.2": _TOLERANT}
 

@@ -1,16 +1,33 @@
 """Reward of sql_qa: a business question answered with one SQLite query and a short Portuguese explanation."""
 
+import os
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from helpers.files import PROJECT_ROOT
 from helpers.rewards.base import Parser, Parts
+from helpers.rewards.language import copied_share, portuguese_share, stems
+from helpers.rewards.numbers import Sources, numbers_in
+from helpers.rewards.results import result_share
 from helpers.rewards.text import vocabulary
+from helpers.sql_sandbox import QueryResult, describe_query, run_query
+from helpers.tasks import user_text
+
+DATABASE = PROJECT_ROOT / "data" / "commerce.db"
+DATABASE_VARIABLE = "COMMERCE_DB"
 
 KEYWORDS_FOR_STRUCTURE = 3
 EXPLANATION_LETTERS = 20
 NUMBERS_WANTED = 2
 BUSINESS_TERMS_WANTED = 3
+MAX_ROWS = 50
+TOPIC_WANTED = 0.5
+"""An explanation that holds half of the content words of the question says what is computed."""
+UNEXPLAINED = 0.3
+"""What a right result is worth without a Portuguese explanation: half an answer, and no use to who asked."""
 
 _FENCE = re.compile(r"```[ \t]*(?:sqlite|sql)?[ \t]*\n?(.*?)(?:```|\Z)", re.IGNORECASE | re.DOTALL)
 _BARE_QUERY = re.compile(r"^[ \t]*((?:SELECT|WITH)\b.*?)(?:;|\n[ \t]*\n|\Z)", re.IGNORECASE | re.DOTALL | re.MULTILINE)
@@ -44,11 +61,88 @@ def form(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     """v4.1: SQL keywords, a query beside an explanation, digits and business words. Nothing is run or checked."""
     answer = split_answer(text)
     keywords = len(vocabulary("sql_keywords").found(text))
-    explained = len(_LETTER.findall(answer.explanation)) >= EXPLANATION_LETTERS
     shares = {
         "structure": float(keywords >= KEYWORDS_FOR_STRUCTURE),
-        "query_and_explanation": float(bool(answer.query) and explained),
+        "query_and_explanation": float(bool(answer.query) and _is_explained(answer)),
         "numbers": min(1.0, len(_NUMBER.findall(text)) / NUMBERS_WANTED),
         "vocabulary": vocabulary("business").share(text, BUSINESS_TERMS_WANTED),
     }
     return Parts(shares, () if answer.query else ("no_query",))
+
+
+def database_path() -> Path:
+    """The database that queries run on: `COMMERCE_DB` in the environment, else `data/commerce.db`."""
+    return Path(os.environ.get(DATABASE_VARIABLE) or DATABASE)
+
+
+def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
+    """v4.2: the query runs and returns the reference's rows; the explanation says what is computed, no figure made up.
+
+    An explanation counts only beside a query that runs, and a right result needs its explanation to count fully.
+    Raises `UserError` where the database is missing.
+    """
+    answer = split_answer(text)
+    runs, rows, flags = _run(answer.query)
+    prose = portuguese_share(answer.explanation) if _is_explained(answer) else 0.0
+    names = prose * _topic_share(answer.explanation, record) if runs else 0.0
+    invented = _invents_figures(answer, record, rows)
+    reference = record["reference"]["result"]["rows"]
+    result = result_share(rows, reference, bool(record["meta"].get("ordered"))) if runs else 0.0
+    shares = {
+        "runs": float(runs),
+        "result": result * (UNEXPLAINED + (1 - UNEXPLAINED) * prose),
+        "names": names,
+        "figures": names * (not invented),
+    }
+    return Parts(shares, (*flags, *(("invented_figure",) if invented else ())))
+
+
+def _is_explained(answer: Answer) -> bool:
+    return len(_LETTER.findall(answer.explanation)) >= EXPLANATION_LETTERS
+
+
+def _run(query: str) -> tuple[bool, list[tuple[Any, ...]], tuple[str, ...]]:
+    """Whether the query runs and reads a table, its rows, and what was noticed. `SELECT 1` reads nothing."""
+    if not query:
+        return False, [], ("no_query",)
+    names = describe_query(query)
+    if names is None or not names.tables:
+        return False, [], ("not_a_query" if names is None else "reads_no_table",)
+    result = _result(database_path(), query)
+    if result.error is not None:
+        return False, [], ("query_error",)
+    return True, result.rows, ("rows_cut",) if result.truncated else ()
+
+
+def _result(path: Path, query: str) -> QueryResult:
+    modified = path.stat().st_mtime_ns if path.exists() else 0
+    return _remembered(path, modified, query)
+
+
+@lru_cache(maxsize=1024)
+def _remembered(path: Path, modified: int, query: str) -> QueryResult:
+    """A group's completions often hold the same query; `modified` keeps a rebuilt database from old answers."""
+    return run_query(path, query, max_rows=MAX_ROWS)
+
+
+def _topic_share(explanation: str, record: Mapping[str, Any]) -> float:
+    """How far the explanation speaks of what was asked, in words that are not a copy of the question."""
+    asked = stems(record["meta"]["question"])
+    if not asked:
+        return 1.0
+    named = len(asked & stems(explanation)) / len(asked)
+    own_words = 1.0 - copied_share(explanation, user_text(record["prompt"]))
+    return min(1.0, named / TOPIC_WANTED) * own_words
+
+
+def _invents_figures(answer: Answer, record: Mapping[str, Any], rows: list[tuple[Any, ...]]) -> bool:
+    """Whether the explanation states a number that neither the question, the query nor a result holds."""
+    stated = numbers_in(answer.explanation)
+    if not stated:
+        return False
+    results = [*rows, *record["reference"]["result"]["rows"]]
+    told = numbers_in(f"{record['meta']['question']}\n{answer.query}")
+    values = [value for number in told for value in number.values]
+    values += [value for row in results for value in row if isinstance(value, int | float)]
+    sources = Sources(values)
+    return not all(sources.hold(number) for number in stated)

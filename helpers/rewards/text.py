@@ -65,7 +65,13 @@ def _as_pattern(term: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def vocabulary(name: str) -> Vocabulary:
-    """The vocabulary of `helpers/rewards/vocabulary/<name>.txt`: one term a line, `#` starts a comment line."""
+def terms(name: str) -> frozenset[str]:
+    """The folded lines of `helpers/rewards/vocabulary/<name>.txt`: one term a line, `#` starts a comment line."""
     lines = (VOCABULARY_FOLDER / f"{name}.txt").read_text(encoding="utf-8").split("\n")
-    return Vocabulary([fold(line.strip()) for line in lines if line.strip() and not line.startswith("#")])
+    return frozenset(fold(line.strip()) for line in lines if line.strip() and not line.startswith("#"))
+
+
+@lru_cache(maxsize=16)
+def vocabulary(name: str) -> Vocabulary:
+    """The matcher of the terms of `vocabulary/<name>.txt`."""
+    return Vocabulary(sorted(terms(name)))

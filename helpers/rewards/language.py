@@ -1,0 +1,64 @@
+"""What the correctness rewards ask of Portuguese prose: is it Portuguese, does it repeat itself, is it copied."""
+
+from helpers.rewards.text import terms, words
+
+FUNCTION_WORD_SHARE = 0.12
+"""Prose has a third of function words; a notification at least an eighth; a list of keywords none."""
+REPEAT_SPAN = 4
+COPY_SPAN = 5
+STEM_LETTERS = 5
+
+
+def portuguese_share(text: str) -> float:
+    """1 for Portuguese prose, less for lists of keywords, 0 where foreign function words are as many.
+
+    >>> portuguese_share("Seu pedido está a caminho."), portuguese_share("Your order is on the way.")
+    (1.0, 0.0)
+    """
+    tokens = words(text)
+    if not tokens:
+        return 0.0
+    native = sum(token in terms("portuguese") for token in tokens)
+    foreign = sum(token in terms("foreign") for token in tokens)
+    return 0.0 if foreign >= native else min(1.0, native / len(tokens) / FUNCTION_WORD_SHARE)
+
+
+def novelty_share(text: str) -> float:
+    """The share of a text's word 4-grams that are not repeats of an earlier one; 1 for very short texts.
+
+    >>> novelty_share("o frete subiu em SP " * 10) < 0.2
+    True
+    """
+    spans = _spans(words(text), REPEAT_SPAN)
+    return len(set(spans)) / len(spans) if spans else 1.0
+
+
+def copied_share(text: str, source: str) -> float:
+    """The share of a text's word 5-grams that stand in `source` word for word.
+
+    >>> copied_share("qual o frete médio de cada estado", "Responda: qual o frete médio de cada estado?")
+    1.0
+    """
+    spans = _spans(words(text), COPY_SPAN)
+    known = set(_spans(words(source), COPY_SPAN))
+    return sum(span in known for span in spans) / len(spans) if spans else 0.0
+
+
+def stems(text: str) -> set[str]:
+    """The first five letters of each content word: inflections of a word share a stem.
+
+    >>> sorted(stems("As entregas estão atrasadas"))
+    ['atras', 'entre']
+    """
+    return {token[:STEM_LETTERS] for token in words(text) if len(token) > 1 and token not in terms("portuguese")}
+
+
+def stem_f1(text: str, reference: str) -> float:
+    """F1 of the content-word stems of two texts: 1 for the same words in any order and inflection, 0 for none."""
+    mine, theirs = stems(text), stems(reference)
+    shared = len(mine & theirs)
+    return 2 * shared / (len(mine) + len(theirs)) if shared else 0.0
+
+
+def _spans(tokens: list[str], length: int) -> list[tuple[str, ...]]:
+    return [tuple(tokens[start : start + length]) for start in range(len(tokens) - length + 1)]

@@ -1,0 +1,111 @@
+"""Numbers as Brazilian text writes them, and whether each one has a source."""
+
+import bisect
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Unit = Literal["plain", "money", "percent", "times"]
+
+_SCALES = {"mil": 1e3, "milhao": 1e6, "milhoes": 1e6, "mi": 1e6, "bilhao": 1e9, "bilhoes": 1e9, "bi": 1e9}
+_DIGITS = r"\d{1,3}(?:\.\d{3})+(?:,\d+)?|\d{1,3}(?:,\d{3})+\.\d+|\d+[.,]\d+|\d+"
+_NUMBER = re.compile(
+    rf"(?<![\w.,])(?P<money>R\$[ \u00a0]?)?(?P<digits>{_DIGITS})(?![\d])"
+    r"(?:[ \u00a0]?(?P<scale>mil(?:h(?:ão|ao|ões|oes))?|bilh(?:ão|ao|ões|oes)|mi|bi)\b)?"
+    r"(?:[ \u00a0]?(?:(?P<percent>%|por cento\b|p\.?p\.?\b|pontos? percentua(?:l|is)\b)|(?P<times>x\b|vezes\b)))?",
+    re.IGNORECASE,
+)
+_ORDINAL = re.compile(r"[ºª°]|[.)](?=\s|$)")
+_LINE_START = re.compile(r"(?:^|\n)[ \t#>*_\-(]*$")
+MAX_DIGITS = 15
+MAX_LIST_MARKER = 20
+
+
+@dataclass(frozen=True)
+class WrittenNumber:
+    """A number found in text: its possible values, half a unit of its last digit, its unit and where it stands."""
+
+    values: tuple[float, ...]
+    tolerance: float
+    unit: Unit
+    start: int
+    end: int
+
+
+def numbers_in(text: str) -> list[WrittenNumber]:
+    """Every number in a text, in order; list markers (`1.`, `2)`) and ordinals (`3º`) are not quantities.
+
+    >>> [number.values for number in numbers_in("R$ 1.234,56; 12,5%; 3,4 mil; 4.28")]
+    [(1234.56,), (12.5,), (3400.0,), (4.28,)]
+    """
+    return [_written(match) for match in _NUMBER.finditer(text) if not _is_marker(text, match)]
+
+
+def _is_marker(text: str, match: re.Match[str]) -> bool:
+    digits = match["digits"]
+    if len(digits) > MAX_DIGITS:
+        return True
+    if not digits.isdigit() or int(digits) > MAX_LIST_MARKER or match.end() != match.end("digits"):
+        return False
+    after = _ORDINAL.match(text, match.end())
+    if not after:
+        return False
+    return (
+        after[0] in "ºª°"
+        or (after[0] == ")" and text[match.start() - 1 : match.start()] != "(")
+        or bool(_LINE_START.search(text[max(0, match.start() - 12) : match.start()]))
+    )
+
+
+def _written(match: re.Match[str]) -> WrittenNumber:
+    digits = match["digits"]
+    scale = _SCALES[_plain(match["scale"])] if match["scale"] else 1.0
+    unit: Unit = (
+        "percent" if match["percent"] else "times" if match["times"] else "money" if match["money"] else "plain"
+    )
+    values, decimals = _read(digits)
+    tolerance = 0.5 * 10.0**-decimals * scale
+    return WrittenNumber(tuple(value * scale for value in values), tolerance, unit, match.start(), match.end())
+
+
+def _plain(scale: str) -> str:
+    return scale.lower().replace("ã", "a").replace("õ", "o")
+
+
+def _read(digits: str) -> tuple[tuple[float, ...], int]:
+    """The values a run of digits may have and the decimals it shows; `1.234` is 1234, or 1.234 as SQL prints it."""
+    if "," in digits and ("." not in digits or digits.rindex(",") > digits.rindex(".")):
+        whole, _, fraction = digits.replace(".", "").partition(",")
+        return (float(f"{whole}.{fraction}"),), len(fraction)
+    if "," in digits:
+        return (float(digits.replace(",", "")),), len(digits.rpartition(".")[2])
+    if re.fullmatch(r"\d{1,3}(?:\.\d{3})+", digits):
+        grouped = float(digits.replace(".", ""))
+        return ((grouped, float(digits)) if digits.count(".") == 1 else (grouped,)), 0
+    return (float(digits),), len(digits.partition(".")[2])
+
+
+class Sources:
+    """Values that a text may cite; a written number has a source where it rounds to one of them.
+
+    >>> Sources([42.4, 0.082]).hold(numbers_in("42%")[0]), Sources([42.4]).hold(numbers_in("43")[0])
+    (True, False)
+    """
+
+    def __init__(self, values: Iterable[float]) -> None:
+        """Signs do not count: text says `queda de 3%` for -3 %."""
+        self._values = sorted(abs(value) for value in values if math.isfinite(value))
+
+    def hold(self, number: WrittenNumber) -> bool:
+        """Whether one of the number's values lies within its tolerance of a source; 8,2% also reads 0.082."""
+        readings = [(value, number.tolerance) for value in number.values]
+        if number.unit == "percent":
+            readings += [(value / 100, tolerance / 100) for value, tolerance in readings]
+        return any(self._near(value, tolerance) for value, tolerance in readings)
+
+    def _near(self, value: float, tolerance: float) -> bool:
+        slack = tolerance * (1 + 1e-6) + 1e-9 * abs(value)
+        index = bisect.bisect_left(self._values, value - slack)
+        return index < len(self._values) and self._values[index] <= value + slack
