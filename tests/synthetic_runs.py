@@ -133,6 +133,14 @@ def eval_rows(spec: Spec) -> Iterator[dict[str, Any]]:
         yield from _evaluation(spec, "eval", spec.full, step)
 
 
+def end_rewards(spec: Spec) -> dict[str, dict[str, float]]:
+    """Task -> record id -> reward of the full split at the last step, without writing a record."""
+    rewards: dict[str, dict[str, float]] = {task: {} for task in TASKS}
+    for row in _evaluation(spec, "eval", spec.full, spec.last_step):
+        rewards[row["task"]][row["record_id"]] = row["total"]
+    return rewards
+
+
 def _evaluation(spec: Spec, split: str, sizes: Mapping[str, int], step: int) -> Iterator[dict[str, Any]]:
     for number, task in enumerate(TASKS):
         totals = _rewards(spec, number, step, sizes[task], spec.mean(task, step))

@@ -1,0 +1,36 @@
+"""The handoff's four questions and its decision tree, answered with intervals.
+
+A threshold is met when the whole 95 % interval lies at or above it, missed when the whole interval lies under it, and
+otherwise open. The tree is walked with every open point both ways: a scenario is decided when all ways lead to it.
+
+Precedence, first that holds: A before B before C, then "none" (a run that fits no branch).
+
+    A     mean reward at the end >= 0.55
+    B     not 0.03 above V4's plateau, and extraction not 0.03 above V4's baseline (the handoff's "still at 0.476" and
+          "still at 0.17"; its own stop table draws that line at 0.20), and not clearly worse than V4
+    C     at least 0.03 above V4's plateau, and a task under its floor (extraction 0.25, others 0.20) at the end and on
+          the mean of the last three evaluations
+
+V4's plateau and baseline come from a V4 run of the same policy, or from the handoff where the policy is its hub model.
+"""
+
+from helpers.decision.effects import Effects, effects
+from helpers.decision.facts import FLOORS, HANDOFF, TARGET, Fact, Reference, reference_for, reference_from
+from helpers.decision.questions import Answer, answer_questions
+from helpers.decision.tree import Decision, decide
+
+__all__ = [
+    "FLOORS",
+    "HANDOFF",
+    "TARGET",
+    "Answer",
+    "Decision",
+    "Effects",
+    "Fact",
+    "Reference",
+    "answer_questions",
+    "decide",
+    "effects",
+    "reference_for",
+    "reference_from",
+]

@@ -1,0 +1,63 @@
+"""Parser effect and learning effect, told apart by scoring the same completions with three parsers."""
+
+from dataclasses import dataclass
+
+from helpers import analysis, stats
+from helpers.analysis import Run
+from helpers.parsing_baselines import PARSERS
+from helpers.rewards import score
+from helpers.stats import Interval
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Extraction rewards of one run's completions, told apart: parser, learning, and both together.
+
+    `means` maps each parser to its mean at the start and the end; `parser` is old against tolerant on the base policy's
+    own completions, `learning` is end against start under the tolerant parser, `total` is their sum.
+    """
+
+    means: dict[str, tuple[Interval, Interval]]
+    parser: Interval
+    learning: Interval
+    total: Interval
+
+
+def effects(run: Run) -> Effects | None:
+    """Parser effect and learning effect on extraction, by scoring the same completions with three parsers.
+
+    Form only (reward v4.1). `None` where the record lacks extraction completions at the start or the end.
+    """
+    split = analysis.comparison_split(run)
+    if split is None:
+        return None
+    steps = analysis.evaluated_steps(run, split)
+    texts = [_extractions(run, step, split) for step in (steps[0], steps[-1])]
+    shared = [record for record in texts[0] if record in texts[1]]
+    if not any(text for by_record in texts for completions in by_record.values() for text in completions):
+        return None
+    rewards = {
+        parser: tuple([_parsed_reward(found[record], parser) for record in shared] for found in texts)
+        for parser in PARSERS
+    }
+    old, new = rewards["regex"], rewards["tolerant"]
+    return Effects(
+        {name: (stats.bootstrap_mean(start), stats.bootstrap_mean(end)) for name, (start, end) in rewards.items()},
+        parser=stats.paired_difference(old[0], new[0]),
+        learning=stats.paired_difference(new[0], new[1]),
+        total=stats.paired_difference(old[0], new[1]),
+    )
+
+
+def _extractions(run: Run, step: int, split: str) -> dict[str, list[str]]:
+    rows = run.scored
+    chosen = rows["step"].eq(step) & rows["split"].eq(split) & rows["mode"].eq("sample") & rows["task"].eq("extraction")
+    found: dict[str, list[str]] = {}
+    for record, completion in zip(rows.loc[chosen, "record_id"], rows.loc[chosen, "completion"], strict=True):
+        found.setdefault(record, []).append(completion)
+    return found
+
+
+def _parsed_reward(completions: list[str], parser: str) -> float:
+    totals = [score("extraction", text, {}, version="v4.1", parser=PARSERS[parser]).total for text in completions]
+    return sum(totals) / len(totals)

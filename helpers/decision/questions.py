@@ -1,0 +1,162 @@
+"""The handoff's four questions, answered with numbers and intervals."""
+
+from dataclasses import dataclass
+
+from helpers import analysis, stats
+from helpers.analysis import ALL, Run
+from helpers.decision.effects import effects
+from helpers.decision.facts import TARGET, Fact, Reference, changes, end_split, fact, reference_for, values_of
+from helpers.stats import Interval
+from helpers.stop_rules import HANDOFF_STEPS, NEAR
+
+JUMP = 0.18
+"""What the parser fix should bring extraction: the handoff's 0.35 against its baseline of 0.17."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one of the handoff's questions."""
+
+    question: str
+    verdict: str
+    interval: Interval
+    number: str
+    reason: str
+    would_change: str
+    reference: str
+
+
+def answer_questions(run: Run, reference: Reference | None = None) -> list[Answer]:
+    """The handoff's four questions, each with its number, interval, verdict, reason, and what would change it.
+
+    `reference` defaults to `reference_for(run)`. A question whose evaluations the record lacks is answered "no data".
+    """
+    reference = reference or reference_for(run)
+    return [_parser_fix(run, reference), _past_step_130(run, reference), _lowest_task(run), _target(run, reference)]
+
+
+def _parser_fix(run: Run, reference: Reference | None) -> Answer:
+    question = "Did the parser fix change the extraction reward?"
+    early = run.max_steps * 10 / HANDOFF_STEPS
+    steps = [step for step in analysis.evaluated_steps(run, "eval_subset") if step >= early]
+    if not steps or reference is None:
+        return _no_answer(question, reference, "an early evaluation and a V4 baseline of the same policy")
+    interval = analysis.task_interval(analysis.prompt_rewards(run, steps[0], "eval_subset"), "extraction")
+    jumped = Fact("jumped", "", interval, reference.baseline + JUMP)
+    moved = Fact("moved", "", interval, reference.baseline + NEAR)
+    verdict = "undecided"
+    if jumped.holds:
+        verdict = "yes"
+    elif moved.holds is False:
+        verdict = "no"
+    elif jumped.holds is False and moved.holds:
+        verdict = "in part"
+    values = analysis.prompt_rewards(run, steps[0], "eval_subset").get("extraction", {})
+    nearest = min((jumped.threshold, moved.threshold), key=lambda bar: abs(interval.mean - bar))
+    return Answer(
+        question,
+        verdict,
+        interval,
+        f"extraction at step {steps[0]}: {interval}; V4's baseline {reference.baseline:.3f}",
+        f"yes from {jumped.threshold:.2f}, no under {moved.threshold:.2f}. {_effects_told(run)}",
+        _would_change(list(values.values()), nearest, interval),
+        reference.name,
+    )
+
+
+def _effects_told(run: Run) -> str:
+    found = effects(run)
+    if found is None:
+        return "The record holds no completions to tell parser and learning apart."
+    return (
+        f"Parser alone, on the base policy's completions: {found.parser.signed()}; learning, same parser, start to "
+        f"end: {found.learning.signed()}; both: {found.total.signed()}."
+    )
+
+
+def _past_step_130(run: Run, reference: Reference | None) -> Answer:
+    at = round(130 * run.max_steps / HANDOFF_STEPS)
+    question = f"Did the evaluation go on improving past step {at} (130 of 600)?"
+    steps = analysis.evaluated_steps(run, "eval_subset")
+    if len(steps) < 2 or steps[-1] <= at:
+        return _no_answer(question, reference, "evaluations before and after that step")
+    early = min(steps[:-1], key=lambda step: abs(step - at))
+    before, after = (analysis.prompt_rewards(run, step, "eval_subset") for step in (early, steps[-1]))
+    gain = analysis.paired_gains(before, after)[ALL]
+    verdict = "undecided"
+    if gain.difference.low > 0:
+        verdict = "yes"
+    elif gain.difference.high < NEAR:
+        verdict = "no"
+    plateau = f"; V4 ended at {reference.plateau:.3f}" if reference else ""
+    return Answer(
+        question,
+        verdict,
+        gain.difference,
+        f"from step {early} to {steps[-1]}: {gain.difference.signed()} on the same prompts",
+        f"{gain.before.mean:.3f} then, {gain.after.mean:.3f} at the end{plateau}. Yes: the interval lies above 0; "
+        f"no: it lies under {NEAR}.",
+        _would_change(changes(before, after), 0.0, gain.difference),
+        reference.name if reference else "none needed: the run against itself",
+    )
+
+
+def _lowest_task(run: Run) -> Answer:
+    question = "Which task has the lowest reward at the end?"
+    split = end_split(run)
+    if split is None:
+        return _no_answer(question, None, f"an evaluation at step {run.max_steps}")
+    end = {task: list(values.values()) for task, values in _end_rewards(run, split).items()}
+    means = {task: stats.bootstrap_mean(values) for task, values in end.items()}
+    ranked = sorted(means, key=lambda task: means[task].mean)
+    lowest, rivals = ranked[0], ranked[1:]
+    close = [task for task in rivals if stats.unpaired_difference(end[lowest], end[task]).low <= 0]
+    return Answer(
+        question,
+        f"undecided: {' or '.join([lowest, *close])}" if close else lowest,
+        means[lowest],
+        "; ".join(f"{task} {means[task]}" for task in ranked),
+        "the next task's lead over it includes 0" if close else "every other task's interval above it excludes 0",
+        f"a fall of {ranked[1]} by {means[ranked[1]].mean - means[lowest].mean:.3f}" if rivals else "",
+        "none needed: the run's own tasks",
+    )
+
+
+def _target(run: Run, reference: Reference | None) -> Answer:
+    question = f"Is the mean reward at the end at least {TARGET}?"
+    split = end_split(run)
+    if split is None:
+        return _no_answer(question, reference, f"an evaluation at step {run.max_steps}")
+    end = _end_rewards(run, split)
+    reached = fact("reached", "", end, ALL, TARGET, stats.DRAWS)
+    gain = analysis.gains(run, split).get(ALL)
+    learned = f"; over the base policy {gain.difference.signed()}, paired" if gain else ""
+    plateau = f"; V4 ended at {reference.plateau:.3f}" if reference else ""
+    return Answer(
+        question,
+        {True: "yes", False: "no", None: "undecided"}[reached.holds],
+        reached.interval,
+        f"{reached.interval} on {reached.interval.n} prompts of {split}",
+        f"target {TARGET}{plateau}{learned}",
+        _would_change(values_of(end), TARGET, reached.interval),
+        reference.name if reference else "the tree's own target",
+    )
+
+
+def _no_answer(question: str, reference: Reference | None, needed: str) -> Answer:
+    name = reference.name if reference else "none"
+    empty = stats.bootstrap_mean([])
+    return Answer(question, "no data", empty, "-", f"the record lacks {needed}", f"having {needed}", name)
+
+
+def _would_change(values: list[float], threshold: float, interval: Interval) -> str:
+    """What would turn the verdict: more prompts where it is open, else a shift of the mean."""
+    prompts = stats.prompts_to_decide(values, threshold)
+    if interval.low <= threshold <= interval.high:
+        return f"about {prompts} prompts would settle it ({interval.n} now)" if prompts else "no number of prompts"
+    gap = interval.low - threshold if interval.low > threshold else threshold - interval.high
+    return f"a shift of more than {gap:.3f} {'down' if interval.low > threshold else 'up'}"
+
+
+def _end_rewards(run: Run, split: str) -> dict[str, dict[str, float]]:
+    return analysis.prompt_rewards(run, run.max_steps, split)

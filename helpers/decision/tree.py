@@ -1,0 +1,187 @@
+"""The decision tree: from facts to scenario A, B, C, "undecided" or "none"."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+from helpers import analysis, stats
+from helpers.analysis import Run
+from helpers.decision.facts import FLOORS, Fact, Reference, end_split, gather_facts, reference_for
+from helpers.stats import Interval
+from helpers.stop_rules import NEAR
+from helpers.tasks import TASKS
+
+Scenario = Literal["A", "B", "C", "undecided", "none"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Where the tree leads: the scenario, why, what to do, and every fact that was weighed."""
+
+    scenario: Scenario
+    title: str
+    reasons: list[str]
+    next_step: str
+    command: str
+    evidence: list[Fact] = field(default_factory=list)
+    task: str | None = None
+    reference: str = ""
+
+
+def decide(run: Run, reference: Reference | None = None, draws: int = stats.DRAWS) -> Decision:
+    """Walk the handoff's tree for a V4.1 run; see the module's text for thresholds and precedence."""
+    split = end_split(run)
+    if run.reward_version != "v4.1":
+        return _not_a_v41_run(run)
+    if split is None:
+        return _unfinished(run)
+    reference = reference or reference_for(run)
+    end = analysis.prompt_rewards(run, run.max_steps, split)
+    facts = gather_facts(end, reference, draws)
+    recent = {task: float(analysis.curve(run, task)["mean"].tail(3).mean()) for task in TASKS}
+    return walk(facts, recent, run.path, reference)
+
+
+def walk(facts: Mapping[str, Fact], recent: Mapping[str, float], run: Path, reference: Reference | None) -> Decision:
+    """The decision that `facts` allow. `recent` is each task's mean over the last evaluations: a lag must last."""
+    branches = _branches(facts, recent)
+    name = reference.name if reference else "no reference: there is no V4 run of this policy"
+    evidence = list(facts.values())
+    if len(branches) > 1:
+        return _undecided(facts, recent, branches, run, name)
+    scenario = branches.pop()
+    reasons = [str(fact) for fact in evidence if fact.name in _WEIGHED[scenario]] + [f"reference: {name}"]
+    if scenario == "C":
+        return _lagging(facts, recent, reasons, evidence, name)
+    title, step, command = _TOLD[scenario]
+    return Decision(scenario, title, reasons, step, command.format(run=run), evidence, reference=name)
+
+
+def _branches(facts: Mapping[str, Fact], recent: Mapping[str, float]) -> set[Scenario]:
+    """Every scenario that the open points leave possible."""
+    names = ["reached", "improved", "moved", *(f"floor {task}" for task in TASKS)]
+    known = [facts[name].holds if name in facts else None for name in names]
+    choices = [(True, False) if value is None else (value,) for value in known]
+    return {_branch(dict(zip(names, world, strict=True)), facts, recent) for world in product(*choices)}
+
+
+def _branch(world: Mapping[str, bool], facts: Mapping[str, Fact], recent: Mapping[str, float]) -> Scenario:
+    if world["reached"]:
+        return "A"
+    if not world["improved"] and not world["moved"]:
+        return "none" if _clearly_worse(facts) else "B"
+    lags = any(not world[f"floor {task}"] and recent[task] < FLOORS[task] for task in TASKS)
+    return "C" if world["improved"] and lags else "none"
+
+
+def _clearly_worse(facts: Mapping[str, Fact]) -> bool:
+    return "improved" in facts and facts["improved"].interval.high < -NEAR
+
+
+def _undecided(
+    facts: Mapping[str, Fact], recent: Mapping[str, float], branches: set[Scenario], run: Path, name: str
+) -> Decision:
+    """Which scenarios are still possible, and which open points keep them so."""
+    keeping = [fact for fact in facts.values() if fact.holds is None and _matters(fact.name, facts, recent)]
+    possible = ", ".join(sorted(branches))
+    reasons = [f"still possible: {possible}", *(str(fact) for fact in keeping), f"reference: {name}"]
+    if "improved" not in facts:
+        reasons.append("B and C need V4's plateau, and no V4 run of this policy was found")
+        step, command = "train the V4 reference, then report again", "python -m helpers train --recipe v4"
+    else:
+        step = "evaluate with more prompts, or more completions a prompt, and hold the interval against the threshold"
+        command = f"python -m helpers evaluate --run {run} --samples 8"
+    return Decision(
+        "undecided", "The evaluation does not decide", reasons, step, command, list(facts.values()), None, name
+    )
+
+
+def _matters(name: str, facts: Mapping[str, Fact], recent: Mapping[str, float]) -> bool:
+    """Whether settling the open fact `name` would change which scenarios are possible."""
+    fact = facts[name]
+    met, missed = (Interval(value, value, value, fact.interval.n) for value in (fact.threshold, fact.threshold - 1))
+    ways = [
+        _branches({**facts, name: Fact(name, fact.told, interval, fact.threshold)}, recent)
+        for interval in (met, missed)
+    ]
+    return ways[0] != ways[1]
+
+
+def _lagging(
+    facts: Mapping[str, Fact], recent: Mapping[str, float], reasons: list[str], evidence: list[Fact], name: str
+) -> Decision:
+    """Scenario C with the fix for the weakest of the tasks that lag."""
+    lagging = [task for task in TASKS if facts[f"floor {task}"].holds is False and recent[task] < FLOORS[task]]
+    task = min(lagging, key=lambda lagger: facts[f"floor {lagger}"].interval.mean)
+    told = reasons + [str(facts[f"floor {lagger}"]) for lagger in lagging]
+    step, command = _FIXES[task]
+    return Decision("C", f"One task lags: {task}", told, step, command, evidence, task, name)
+
+
+def _not_a_v41_run(run: Run) -> Decision:
+    reasons = [f"{run.name} was rewarded by {run.reward_version}; the tree's thresholds are about v4.1"]
+    step = "compare it with a V4.1 run instead"
+    return Decision("none", "Not a V4.1 run", reasons, step, f"python -m helpers compare RUN {run.path}")
+
+
+def _unfinished(run: Run) -> Decision:
+    stops = [f"stopped at step {event['step']}: {event.get('message')}" for event in run.events if _is_stop(event)]
+    reasons = [f"no evaluation at step {run.max_steps}; the record ends at step {run.last_step}", *stops]
+    step = "look at the stop table, then resume the run" if stops else "resume the run from its last checkpoint"
+    command = f"python -m helpers train --recipe {run.recipe} --out {run.path} --resume"
+    return Decision("undecided", "The run did not reach its last step", reasons, step, command)
+
+
+def _is_stop(event: Mapping[str, object]) -> bool:
+    return event.get("kind") == "stop"
+
+
+def _train(recipe: str) -> str:
+    """The command that trains `recipe`, with a note where this version does not hold it yet."""
+    note = "" if recipe in recipes.RECIPES else f"   (once helpers/recipes.py holds {recipe}, with the values above)"
+    return f"python -m helpers train --recipe {recipe}{note}"
+
+
+_A_STEP = (
+    "scale to 3.7B-Instruct with the V4.1 recipe: 8 generations, 1,024 tokens, learning rate 2e-6, 400 steps; "
+    "rewards and schedule stay (handoff, scenario A)"
+)
+_B_STEP = (
+    "switch to the 0.5B base model: one epoch of SFT on the extraction pairs, then V4.1 on top (handoff, scenario B)"
+)
+_NONE_STEP = (
+    "the handoff has no branch for this: look at the parts of the lowest task and at the curves, "
+    "then train longer or with another seed"
+)
+
+_TOLD: dict[str, tuple[str, str, str]] = {
+    "A": ("The target is reached: scale", _A_STEP, _train("v4.2a")),
+    "B": ("No better than V4, extraction stuck: switch", _B_STEP, _train("v4.2b")),
+    "none": ("No branch of the tree fits", _NONE_STEP, "python -m helpers report {run}"),
+}
+_FIXES: dict[str, tuple[str, str]] = {
+    "extraction": (
+        "reward ceiling: score the values of the fields against the reference, not their presence (reward v4.2)",
+        _train("v4.2c"),
+    ),
+    "sql_qa": (
+        "capacity limit: accept it at 0.5B; keep extraction and push here, plan 3.7B for sql_qa and insights",
+        _train("v4.2a"),
+    ),
+    "insights": (
+        "data starvation: generate 200 more insights pairs, about 350 in all, from negative reviews in commerce.db",
+        "python -m helpers pairs --task insights --count 350",
+    ),
+    "push": (
+        "the handoff names no fix for push: look at its reward parts first, then score its facts too (reward v4.2)",
+        _train("v4.2c"),
+    ),
+}
+_WEIGHED: dict[str, tuple[str, ...]] = {
+    "A": ("reached",),
+    "B": ("reached", "improved", "moved"),
+    "C": ("reached", "improved"),
+    "none": ("reached", "improved", "moved", *(f"floor {task}" for task in TASKS)),
+}
