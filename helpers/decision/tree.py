@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from helpers import analysis, stats
+from helpers import analysis, recipes, stats
 from helpers.analysis import Run
 from helpers.decision.facts import FLOORS, Fact, Reference, end_split, gather_facts, reference_for
 from helpers.stats import Interval
