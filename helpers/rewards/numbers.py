@@ -17,10 +17,12 @@ _NUMBER = re.compile(
     r"(?:[ \u00a0]?(?:(?P<percent>%|por cento\b|p\.?p\.?\b|pontos? percentua(?:l|is)\b)|(?P<times>x\b|vezes\b)))?",
     re.IGNORECASE,
 )
-_ORDINAL = re.compile(r"[ºª°]|[.)](?=\s|$)")
-_LINE_START = re.compile(r"(?:^|\n)[ \t#>*_\-(]*$")
+_AFTER_MARKER = re.compile(r"[ºª°]|[.)](?=\s|$)")
+_BEFORE_MARKER = re.compile(r"(?:^|[\n.;:])[ \t#>*_\-(]*$")
 MAX_DIGITS = 15
 MAX_LIST_MARKER = 20
+MARKER_REACH = 12
+"""Characters before a number in which a line's or a sentence's start makes it a list marker."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,9 @@ def _is_marker(text: str, match: re.Match[str]) -> bool:
         return True
     if not digits.isdigit() or int(digits) > MAX_LIST_MARKER or match.end() != match.end("digits"):
         return False
-    after = _ORDINAL.match(text, match.end())
-    if not after:
-        return False
-    return (
-        after[0] in "ºª°"
-        or (after[0] == ")" and text[match.start() - 1 : match.start()] != "(")
-        or bool(_LINE_START.search(text[max(0, match.start() - 12) : match.start()]))
-    )
+    after = _AFTER_MARKER.match(text, match.end())
+    before = text[max(0, match.start() - MARKER_REACH) : match.start()]
+    return after is not None and (after[0] in "ºª°" or bool(_BEFORE_MARKER.search(before)))
 
 
 def _written(match: re.Match[str]) -> WrittenNumber:

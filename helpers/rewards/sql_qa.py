@@ -24,8 +24,8 @@ EXPLANATION_LETTERS = 20
 NUMBERS_WANTED = 2
 BUSINESS_TERMS_WANTED = 3
 MAX_ROWS = 50
-TOPIC_WANTED = 0.5
-"""An explanation that holds half of the content words of the question says what is computed."""
+TOPIC_WANTED = 0.55
+"""An explanation with this share of the content words of question and reference says what is computed."""
 UNEXPLAINED = 0.3
 """What a right result is worth without a Portuguese explanation: half an answer, and no use to who asked."""
 
@@ -33,6 +33,7 @@ _FENCE = re.compile(r"```[ \t]*(?:sqlite|sql)?[ \t]*\n?(.*?)(?:```|\Z)", re.IGNO
 _BARE_QUERY = re.compile(r"^[ \t]*((?:SELECT|WITH)\b.*?)(?:;|\n[ \t]*\n|\Z)", re.IGNORECASE | re.DOTALL | re.MULTILINE)
 _STARTS_A_QUERY = re.compile(r"\s*(?:--[^\n]*\n\s*)*(?:SELECT\b|WITH\b.*\bSELECT\b)", re.IGNORECASE | re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*(?!\w)")
+_SQL_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?")
 _LETTER = re.compile(r"[^\W\d_]")
 
 
@@ -127,7 +128,8 @@ def _remembered(path: Path, modified: int, query: str) -> QueryResult:
 
 def _topic_share(explanation: str, record: Mapping[str, Any]) -> float:
     """How far the explanation speaks of what was asked, in words that are not a copy of the question."""
-    asked = stems(record["meta"]["question"])
+    reference = split_answer(record["reference"]["text"]).explanation
+    asked = stems(f"{record['meta']['question']}\n{reference}")
     if not asked:
         return 1.0
     named = len(asked & stems(explanation)) / len(asked)
@@ -141,8 +143,8 @@ def _invents_figures(answer: Answer, record: Mapping[str, Any], rows: list[tuple
     if not stated:
         return False
     results = [*rows, *record["reference"]["result"]["rows"]]
-    told = numbers_in(f"{record['meta']['question']}\n{answer.query}")
-    values = [value for number in told for value in number.values]
+    values = [value for number in numbers_in(record["meta"]["question"]) for value in number.values]
+    values += [float(digits) for digits in _SQL_NUMBER.findall(answer.query)]
     values += [value for row in results for value in row if isinstance(value, int | float)]
     sources = Sources(values)
     return not all(sources.hold(number) for number in stated)
