@@ -1,0 +1,142 @@
+"""extraction drafts: a review, its order's facts, and the ten fields that its meaning (or, for real data, a rule) gives."""
+
+import json
+import random
+import re
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from helpers.commerce.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft
+from helpers.commerce.portuguese import category_name, load_text
+from helpers.commerce.reviews import sentiment_of, strip_accents
+from helpers.tasks import REVIEW_FIELDS
+
+MAX_REFERENCE_CHARACTERS = 330
+_BOOLEANS = [name for name, kind in REVIEW_FIELDS.items() if kind == "bool"]
+_REVIEWS = """
+SELECT r.review_id, r.order_id, r.review_score, r.review_comment_title AS title, r.review_comment_message AS message,
+  e.order_status, e.delay_days, e.product_category_name AS category, {labels}
+FROM order_reviews r
+JOIN orders_enriched e ON e.order_id = r.order_id
+LEFT JOIN review_labels l ON l.review_id = r.review_id AND l.order_id = r.order_id
+WHERE r.review_comment_message IS NOT NULL AND r.order_id IN (SELECT order_id FROM orders_enriched WHERE {where})
+ORDER BY r.review_id, r.order_id
+"""
+# What a customer may complain about; a review is labelled by rule only where this and the order tell the same story.
+_WORDS = {
+    "late_delivery": re.compile(r"\b(atras|demor|prazo)"),
+    "not_delivered": re.compile(r"\b(nao (recebi|chegou|foi entregue)|ainda nao|cade)"),
+    "other": re.compile(r"\b(defeit|quebrad|errad|trocad|falt|fals|ruim|pessim|estorn|reembols|devol|respond|atend)"),
+    "any": re.compile(r"\b(mas|porem|so que|nao|nunca|falt|demor|atras|quebr|defeit|ruim|pessim|troc|devol|problema)"),
+}
+
+
+def extraction_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
+    """Reviews with text in chance order, unhappy and bare ones held to a share that a reader can learn from."""
+    labels = ", ".join(f"l.{name}" for name in REVIEW_FIELDS)
+    cursor = db.execute(_REVIEWS.format(labels=labels, where=where))
+    names = [column[0] for column in cursor.description]
+    reviews = [dict(zip(names, row, strict=True)) for row in cursor]
+    rng.shuffle(reviews)
+    seen: set[str] = set()
+    for review in reviews:
+        message = review["message"].strip()
+        fields = review_fields(review)
+        if fields is None or message in seen or (len(message) < 12 and rng.random() < 0.8):
+            continue
+        seen.add(message)
+        draft = _draft(rng, review, fields)
+        if draft is not None:
+            yield draft
+
+
+def review_fields(review: dict[str, Any]) -> dict[str, Any] | None:
+    """The ten fields: those stored in `review_labels`, else what the columns prove, else None."""
+    if review["sentiment"] is None:
+        return label_by_rule(review["message"], review["review_score"], review["order_status"], review["delay_days"])
+    fields = {name: review[name] for name in REVIEW_FIELDS}
+    return {**fields, **{name: bool(fields[name]) for name in _BOOLEANS}}
+
+
+def label_by_rule(message: str, score: int, status: str, delay_days: float | None) -> dict[str, Any] | None:
+    """The fields of a review that nobody labelled, where its score, its order and its words agree; else None.
+
+    Three cases are certain enough: a happy customer (score 4-5, delivered in time, no word of complaint); an unhappy
+    one (1-2) whose order was late and who writes of the delay and of nothing else; an unhappy one whose order never
+    came and who says so. All others are left out of training.
+    """
+    words = strip_accents(message.lower())
+    on_time = delay_days is not None and delay_days <= 0
+    if score >= 4 and on_time and not _WORDS["any"].search(words):
+        return _rule_fields(score, "none", None)
+    if score <= 2 and not _WORDS["other"].search(words):
+        if delay_days is not None and delay_days > 0 and _WORDS["late_delivery"].search(words):
+            return _rule_fields(score, "late_delivery", "Entrega fora do prazo")
+        if status != "delivered" and _WORDS["not_delivered"].search(words):
+            return _rule_fields(score, "not_delivered", "Pedido não entregue")
+    return None
+
+
+def _rule_fields(score: int, issue: str, complaint: str | None) -> dict[str, Any]:
+    unhappy = issue != "none"
+    return {
+        "sentiment": sentiment_of(score),
+        "sentiment_score": float(score),
+        "complaint_category": issue,
+        "churn_risk": "high" if unhappy else "low",
+        "urgency": {"not_delivered": "high", "late_delivery": "medium"}.get(issue, "low"),
+        "delivery_issue": unhappy,
+        "product_issue": False,
+        "seller_issue": False,
+        "would_buy_again": not unhappy,
+        "main_complaint": complaint,
+    }
+
+
+def _draft(rng: random.Random, review: dict[str, Any], fields: dict[str, Any]) -> Draft | None:
+    text = json.dumps(fields, ensure_ascii=False)
+    user_text = _user_text(rng, review)
+    if len(user_text) > MAX_USER_CHARACTERS or len(text) > MAX_REFERENCE_CHARACTERS:
+        return None
+    meta = {
+        "review_id": review["review_id"],
+        "order_id": review["order_id"],
+        "review_score": review["review_score"],
+        "status": review["order_status"],
+        "delay_days": review["delay_days"],
+        "category": review["category"],
+    }
+    keys = (f"review {review['review_id']}", f"order {review['order_id']}", review["message"].strip().lower())
+    return Draft("extraction", user_text, {"text": text, "fields": fields}, meta, keys)
+
+
+def _user_text(rng: random.Random, review: dict[str, Any]) -> str:
+    """The request, the order's facts and the review, in one of several layouts."""
+    texts = load_text("extraction")
+    facts = [
+        rng.choice(texts["score"]).format(score=review["review_score"]),
+        f"{rng.choice(texts['order'])}: {order_state(review['order_status'], review['delay_days'])}",
+    ]
+    if review["category"]:
+        facts.append(f"{rng.choice(texts['category'])}: {category_name(review['category'])}")
+    rng.shuffle(facts)
+    if review["title"]:
+        facts.append(f"Título: {review['title']}")
+    facts.append(f"{rng.choice(texts['review'])}: {review['message'].strip()}")
+    return "\n".join([rng.choice(texts["requests"]), *facts])
+
+
+def order_state(status: str, delay_days: float | None) -> str:
+    """What became of an order, in words.
+
+    >>> order_state("delivered", 4.2), order_state("shipped", None)
+    ('entregue com 5 dias de atraso', 'enviado, ainda não entregue')
+    """
+    if delay_days is None:
+        return load_text("extraction")["states"].get(status, status)
+    whole = int(-(-delay_days // 1)) if delay_days > 0 else int(-delay_days // 1)
+    days = f"{whole} dia" if whole == 1 else f"{whole} dias"
+    if delay_days > 0:
+        return f"entregue com {days} de atraso"
+    return f"entregue {days} antes do prazo" if whole else "entregue no prazo"

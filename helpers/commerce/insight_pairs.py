@@ -1,0 +1,259 @@
+"""insights drafts: small tables of real aggregates, and short analyses that cite only their numbers."""
+
+import random
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from helpers.commerce.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft
+from helpers.commerce.portuguese import category_name, in_state, load_text, month_name, number, payment_name, state_name
+
+REFERENCE_CHARACTERS = (300, 600)
+ENOUGH_ORDERS = 25  # a row of a table stands on at least so many orders
+MISSES = 400  # draws without a new table before the source counts as used up
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A part of the orders: an SQL condition, and how a title says it."""
+
+    condition: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A small table of aggregates: labels, and for each metric its values rounded as shown."""
+
+    dimension: str
+    metrics: tuple[str, ...]
+    labels: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]  # one tuple a metric
+
+    def raw(self) -> dict[str, Any]:
+        """The table as `meta.table`: columns, and rows of a label and its numbers."""
+        headers = [load_text("insights")["metric"][metric]["header"] for metric in self.metrics]
+        rows = [[label, *row] for label, *row in zip(self.labels, *self.values, strict=True)]
+        return {"columns": [load_text("insights")["dimension"][self.dimension]["header"], *headers], "rows": rows}
+
+
+def insight_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
+    """Analyses of ever new tables: topic, dimension, metrics and scope drawn by chance."""
+    scopes = _scopes(db, where)
+    seen: set[str] = set()
+    misses = 0
+    while misses < MISSES:
+        misses += 1
+        topic = rng.choice(load_text("insights")["topic"])
+        dimension = rng.choice(topic["dimensions"])
+        metrics = (*topic["metrics"], *([rng.choice(topic["extra"])] if rng.random() < 0.5 else []))
+        scope = rng.choice([*scopes["none"], *scopes[rng.choice([kind for kind in scopes if kind != dimension])]])
+        table = _query(db, rng, dimension, metrics, f"({where}) AND {scope.condition}")
+        key = repr(table)
+        if table is None or key in seen:
+            continue
+        seen.add(key)
+        draft = _draft(rng, topic, table, scope, where)
+        if draft is not None:
+            misses = 0
+            yield draft
+
+
+def _scopes(db: sqlite3.Connection, where: str) -> dict[str, list[Scope]]:
+    """Parts of the orders with enough rows: all, years, half-years, states, categories, payment types."""
+
+    def common(column: str, at_least: int) -> list[str]:
+        sql = (
+            f"SELECT {column} FROM orders_enriched WHERE {column} IS NOT NULL AND ({where}) "
+            f"GROUP BY 1 HAVING COUNT(*) >= {at_least} ORDER BY 1"
+        )
+        return [row[0] for row in db.execute(sql)]
+
+    years = common("SUBSTR(purchase_month, 1, 4)", 200)
+    halves = [(year, half) for year in years for half in (1, 2)]
+    return {
+        "none": [Scope("1", "")],
+        "year": [Scope(f"purchase_month LIKE '{year}-%'", f"em {year}") for year in years],
+        "half": [
+            Scope(f"purchase_month BETWEEN '{year}-{6 * half - 5:02d}' AND '{year}-{6 * half:02d}'", f"no {half}º semestre de {year}")
+            for year, half in halves
+        ],
+        "state": [Scope(f"customer_state = '{state}'", in_state(state)) for state in common("customer_state", 150)],
+        "category": [
+            Scope(f"product_category_name = '{name}'", f"em {category_name(name)}")
+            for name in common("product_category_name", 150)
+        ],
+        "payment": [
+            Scope(f"payment_type = '{kind}'", f"com {payment_name(kind)}") for kind in common("payment_type", 400)
+        ],
+    }
+
+
+def _query(
+    db: sqlite3.Connection, rng: random.Random, dimension: str, metrics: tuple[str, ...], condition: str
+) -> Table | None:
+    """The table, or None where it has too few rows, a hole, or no two different values to compare."""
+    texts = load_text("insights")
+    form = texts["dimension"][dimension]
+    chosen = [texts["metric"][metric] for metric in metrics]
+    columns = ", ".join(f"ROUND({metric['sql']}, {metric['decimals']})" for metric in chosen)
+    sql = (
+        f"SELECT TRIM({form['column']}), {columns} FROM orders_enriched WHERE {condition} AND price IS NOT NULL "
+        f"GROUP BY 1 HAVING COUNT(*) >= {ENOUGH_ORDERS} AND TRIM({form['column']}) IS NOT NULL ORDER BY COUNT(*) DESC, 1"
+    )
+    rows = db.execute(sql).fetchall()
+    rows = _choose_rows(rng, dimension, rows, form["rows"])
+    if len(rows) < 3 or any(value is None for row in rows for value in row):
+        return None
+    labels = tuple(_label(dimension, row[0]) for row in rows)
+    values = tuple(tuple(column) for column in list(zip(*rows, strict=True))[1:])
+    if any(len(set(column)) < 2 or min(column) <= 0 for column in values[:2]):
+        return None
+    return Table(dimension, metrics, labels, values)
+
+
+def _choose_rows(rng: random.Random, dimension: str, rows: list[Any], size: int) -> list[Any]:
+    """At most `size` rows: consecutive months, all the steps of a scale, else chance among the twelve largest."""
+    size = min(size, len(rows))
+    if dimension == "month":
+        ordered = sorted(rows)
+        start = rng.randrange(len(ordered) - size + 1) if ordered else 0
+        return ordered[start : start + size]
+    if len(rows) <= size:
+        return rows
+    picked = sorted(rng.sample(range(min(len(rows), 12)), size))
+    return [rows[place] for place in picked]
+
+
+def _label(dimension: str, value: str) -> str:
+    if dimension in ("state", "seller_state"):
+        return state_name(value)
+    if dimension == "category":
+        return category_name(value)
+    if dimension == "payment":
+        return payment_name(value)
+    if dimension == "month":
+        return month_name(value).replace(" de ", "/")
+    return value
+
+
+def _draft(rng: random.Random, topic: dict[str, Any], table: Table, scope: Scope, where: str) -> Draft | None:
+    texts = load_text("insights")
+    by = texts["dimension"][table.dimension]["by"]
+    title = " ".join(part for part in (topic["title"], by, scope.words) if part)
+    if where != EVERYTHING:
+        title += f" (recorte: {where})"
+    user_text = f"{rng.choice(texts['requests']['openings'])}\n{title}\n{markdown(table)}"
+    for _ in range(6):
+        text = _analysis(rng, topic, table)
+        if REFERENCE_CHARACTERS[0] <= len(text) <= REFERENCE_CHARACTERS[1] and len(user_text) <= MAX_USER_CHARACTERS:
+            meta = {"topic": topic["name"], "title": title, "table": table.raw()}
+            return Draft("insights", user_text, {"text": text}, meta, (f"table {table!r}", f"title {title} {table.labels}"))
+    return None
+
+
+def markdown(table: Table) -> str:
+    """The table as Markdown, its numbers in Brazilian notation."""
+    raw = table.raw()
+    lines = ["| " + " | ".join(raw["columns"]) + " |", "|" + "---|" * len(raw["columns"])]
+    for label, *values in raw["rows"]:
+        shown = [number(value, _decimals(metric)) for metric, value in zip(table.metrics, values, strict=True)]
+        lines.append("| " + " | ".join([label, *shown]) + " |")
+    return "\n".join(lines)
+
+
+def _decimals(metric: str) -> int:
+    return load_text("insights")["metric"][metric]["decimals"]
+
+
+def _analysis(rng: random.Random, topic: dict[str, Any], table: Table) -> str:
+    """Findings, causes and actions, in one of several layouts."""
+    layouts = load_text("insights")["layouts"]
+    place = rng.randrange(len(layouts["findings"]))
+    labels = [layouts[part][place] for part in ("findings", "causes", "actions")]
+    best, worst = _best_and_worst(table)
+    causes = rng.sample(topic["causes"], rng.choice((1, 2)))
+    actions = [text.format(best=best, worst=worst) for text in rng.sample(topic["actions"], 3)]
+    bodies = [" ".join(_findings(rng, table)), _sentence("; ".join(causes)), _sentence(_listing(actions))]
+    if rng.random() < 0.35:
+        bodies[2] = "\n" + "\n".join(f"- {_sentence(action)}" for action in actions)
+    return "\n".join(f"{label}{'' if body[0] == chr(10) else ' '}{body}" for label, body in zip(labels, bodies, strict=True))
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+def _listing(parts: list[str]) -> str:
+    return ", ".join(parts[:-1]) + " e " + parts[-1]
+
+
+def _best_and_worst(table: Table) -> tuple[str, str]:
+    """The labels of the best and the worst row by the first metric."""
+    order = sorted(range(len(table.labels)), key=lambda row: table.values[0][row])
+    if load_text("insights")["metric"][table.metrics[0]]["good"] == "low":
+        order.reverse()
+    return table.labels[order[-1]], table.labels[order[0]]
+
+
+def _findings(rng: random.Random, table: Table) -> list[str]:
+    """Two or three sentences: the first metric's extremes, the second metric of the same rows, perhaps both together."""
+    texts = load_text("insights")["findings"]
+    metric, second = (load_text("insights")["metric"][name] for name in table.metrics[:2])
+    first = table.values[0]
+    low, high = first.index(min(first)), first.index(max(first))
+    _, worst = _best_and_worst(table)
+    slots = {
+        "M": metric["m"][0].upper() + metric["m"][1:],
+        "m": metric["m"],
+        "m_bare": metric["m"].split(" ", 1)[1],
+        "low": table.labels[low],
+        "high": table.labels[high],
+        "v_low": _value(metric, first[low]),
+        "v_high": _value(metric, first[high]),
+        "gap": _gap(metric, first[high] - first[low]),
+        "ratio": number(first[high] / first[low], 1),
+        "second_m": second["m"],
+        "second_label": table.labels[high],
+        "other_label": table.labels[low],
+        "second_short": _short(second, table.values[1][high]),
+        "other_short": _short(second, table.values[1][low]),
+        "second_v": _value(second, table.values[1][high]),
+        "other_v": _value(second, table.values[1][low]),
+        "worst": worst,
+    }
+    opening = texts["ratio"] if first[high] >= 1.5 * first[low] and rng.random() < 0.4 else texts["extremes"]
+    chosen = [rng.choice(opening), rng.choice(texts["second"])]
+    if rng.random() < 0.4:
+        chosen.append(rng.choice(texts["together" if _worst_row(table, 1) == _worst_row(table, 0) else "apart"]))
+    return [_capital(text.format(**slots)) for text in chosen]
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _worst_row(table: Table, place: int) -> int:
+    values = table.values[place]
+    good = load_text("insights")["metric"][table.metrics[place]]["good"]
+    return values.index(min(values) if good == "high" else max(values))
+
+
+def _value(metric: dict[str, Any], value: float) -> str:
+    """A value with its unit, as running text writes it."""
+    shown = number(value, metric["decimals"])
+    if "(R$)" in metric["header"]:
+        return f"R$ {shown}"
+    return f"{shown}%" if "(%)" in metric["header"] else shown
+
+
+def _gap(metric: dict[str, Any], value: float) -> str:
+    shown = number(value, metric["decimals"])
+    if "(R$)" in metric["header"]:
+        return f"R$ {shown}"
+    return f"{shown} pontos percentuais" if "(%)" in metric["header"] else shown
+
+
+def _short(metric: dict[str, Any], value: float) -> str:
+    return metric["short"].format(v=number(value, metric["decimals"]))

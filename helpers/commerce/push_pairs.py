@@ -1,0 +1,136 @@
+"""push drafts: a customer of the database, an occasion, and one notification that uses only what the prompt tells."""
+
+import random
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from helpers.commerce.drafts import EVERYTHING, Draft
+from helpers.commerce.portuguese import category_name, load_text, number
+from helpers.commerce.reviews import product_nouns
+from helpers.tasks import MAX_PUSH_CHARACTERS
+
+_CUSTOMERS = """
+SELECT customer_unique_id, customer_city, product_category_name, price
+FROM orders_enriched
+WHERE product_category_name IS NOT NULL AND price IS NOT NULL AND ({where})
+GROUP BY customer_unique_id
+ORDER BY customer_unique_id
+"""
+# Olist writes cities without accents; only those in its spelling and in Portuguese alike, or listed here, are named.
+_CITY_NAMES = {
+    "sao paulo": "São Paulo",
+    "ribeirao preto": "Ribeirão Preto",
+    "brasilia": "Brasília",
+    "goiania": "Goiânia",
+    "florianopolis": "Florianópolis",
+    "vitoria": "Vitória",
+    "belem": "Belém",
+    "cuiaba": "Cuiabá",
+    "maceio": "Maceió",
+    "maringa": "Maringá",
+    "niteroi": "Niterói",
+    "uberlandia": "Uberlândia",
+    "petropolis": "Petrópolis",
+    "rio de janeiro": "Rio de Janeiro",
+}
+_PLAIN_CITIES = (
+    "campinas",
+    "guarulhos",
+    "santos",
+    "sorocaba",
+    "osasco",
+    "belo horizonte",
+    "contagem",
+    "betim",
+    "porto alegre",
+    "curitiba",
+    "londrina",
+    "salvador",
+    "joinville",
+    "blumenau",
+    "recife",
+    "olinda",
+    "fortaleza",
+    "natal",
+    "manaus",
+    "serra",
+)
+
+
+def push_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
+    """One draft a customer, the occasions taken in turn; cities are named only where we know how they are spelt."""
+    customers = db.execute(_CUSTOMERS.format(where=where)).fetchall()
+    rng.shuffle(customers)
+    kinds = list(load_text("push")["kind"])
+    seen: set[str] = set()
+    for place, (customer, city, category, price) in enumerate(customers):
+        kind = kinds[place % len(kinds)]
+        if kind == "free_shipping" and city not in _CITY_NAMES and city not in _PLAIN_CITIES:
+            continue
+        facts = _facts(rng, city, category, price)
+        draft = _draft(rng, kind, customer, facts)
+        if draft is not None and draft.reference["text"] not in seen:
+            seen.add(draft.reference["text"])
+            yield draft
+
+
+def _facts(rng: random.Random, city: str, category: str, price: float) -> dict[str, Any]:
+    """What may be known of a customer; a draft uses a part of it."""
+    noun = rng.choice(product_nouns().get(category) or sum(product_nouns().values(), []))
+    return {
+        "name": rng.choice(load_text("push")["people"]["names"]),
+        "noun": noun,
+        "discount": rng.choice((5, 8, 10, 12, 15, 20, 25, 30)),
+        "days": rng.choice((2, 3, 4, 5, 6, 7, 8, 10, 12, 15)),
+        "hours": rng.choice((1, 2, 3, 4, 6, 12, 24, 48)),
+        "inactive": rng.choice((30, 45, 60, 75, 90, 100, 120, 180)),
+        "city": _CITY_NAMES.get(city, city.title()),
+        "category": category_name(category),
+        "price": number(max(price * rng.uniform(0.6, 0.9), 9.9), 2),
+    }
+
+
+def _draft(rng: random.Random, kind: str, customer: str, facts: dict[str, Any]) -> Draft | None:
+    texts = load_text("push")
+    form = texts["kind"][kind]
+    slots = _slots(facts)
+    if kind == "win_back":
+        slots["days"] = facts["inactive"]
+    line = rng.choice(form["lines"])
+    template = rng.choice(form["texts"])
+    if "{days}" in template and "{days}" not in line:
+        return None
+    used = {name for name in ("discount", "days", "hours", "city", "category", "price") if f"{{{name}}}" in line}
+    context = {"name": facts["name"], **{_CONTEXT_NAMES.get(name, name): slots[name] for name in sorted(used)}}
+    request = rng.choice(texts["requests"]["openings"]).format(name=facts["name"])
+    lines = [rng.choice(texts["requests"]["name"]).format(**slots)]
+    if "product" in form["facts"]:
+        context["product"] = slots["produto"]
+        lines.append(rng.choice(texts["requests"]["product"]).format(**slots))
+    lines.append(line.format(**slots))
+    if "{city}" in template and "city" not in used:
+        return None
+    rng.shuffle(lines)
+    text = template.format(**slots)
+    if len(text) > MAX_PUSH_CHARACTERS:
+        return None
+    key = f"push {kind} {sorted(context.items())}"
+    meta = {"kind": kind, "customer_unique_id": customer, "context": context}
+    return Draft("push", "\n".join([request, *lines]), {"text": text}, meta, (key, f"customer {customer}"))
+
+
+_CONTEXT_NAMES = {"discount": "discount_percent"}
+
+
+def _slots(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts in the forms that templates use; the article agrees with the noun."""
+    article, noun = facts["noun"].split(" ", 1)
+    forms = {
+        "o_produto": facts["noun"],
+        "O_produto": article.upper() + " " + noun,
+        "do_produto": f"d{article} {noun}",
+        "no_produto": f"n{article} {noun}",
+        "produto": noun,
+    }
+    return {**facts, **forms}

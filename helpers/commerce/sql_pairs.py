@@ -1,0 +1,192 @@
+"""sql_qa drafts: question families (`text/questions.toml`) filled with values that the database holds."""
+
+import random
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from helpers.commerce.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft
+from helpers.commerce.portuguese import (
+    category_name,
+    in_state,
+    load_text,
+    month_name,
+    of_state,
+    payment_name,
+    state_name,
+    status_name,
+)
+
+MAX_REFERENCE_CHARACTERS = 480
+MAX_ROWS = 20
+ENOUGH_ORDERS = 30  # a value is asked about only where at least so many orders have it
+TRIES = 12  # draws of new values for a family before it counts as used up
+
+Values = dict[str, list[Any]]
+
+
+def sql_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
+    """Questions in rounds over all families, each with values not yet asked; ends when every family is used up.
+
+    `where` limits the orders from which values (states, categories, months ...) are drawn.
+    """
+    values = _values(db, where)
+    families = list(load_text("questions")["family"])
+    asked: set[str] = set()
+    while families:
+        rng.shuffle(families)
+        for family in list(families):
+            draft = _new_draft(db, rng, family, values, asked)
+            if draft is None:
+                families.remove(family)
+            else:
+                yield draft
+
+
+def _values(db: sqlite3.Connection, where: str) -> Values:
+    """The values each kind of parameter may take."""
+
+    def common(column: str, table: str = "orders_enriched", at_least: int = ENOUGH_ORDERS) -> list[str]:
+        rows = db.execute(
+            f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL AND ({where if table == 'orders_enriched' else 1}) "
+            f"GROUP BY 1 HAVING COUNT(*) >= {at_least} ORDER BY 1"
+        )
+        return [row[0] for row in rows]
+
+    return {
+        "state": common("customer_state"),
+        "category": common("product_category_name"),
+        "month": common("purchase_month"),
+        "year": common("SUBSTR(purchase_month, 1, 4)", at_least=400 if where == EVERYTHING else ENOUGH_ORDERS),
+        "payment": common("payment_type"),
+        "status": common("order_status", at_least=5),
+        "seller_state": common("seller_state", "sellers", 3),
+        "n": list(range(3, 11)),
+        "k": [2, 3, 4],
+        "days": list(range(2, 13)),
+        "minimum": [30, 40, 50, 60, 80, 100, 120, 150, 200],
+        "value": [80, 100, 150, 200, 250, 300, 400, 500, 600, 800, 1000],
+        "score": [1, 2, 3, 4, 5],
+        "installments": [2, 3, 4, 5, 6, 8, 10],
+        "window": [2, 3, 4, 6],
+    }
+
+
+def _draw(rng: random.Random, kind: str, values: Values) -> dict[str, Any]:
+    """A value of a kind, and the forms in which texts use it."""
+    if kind == "three_states":
+        states = sorted(rng.sample(values["state"], 3))
+        quoted = ", ".join(f"'{state}'" for state in states)
+        return {"three_states": states, "states_list": f"{states[0]}, {states[1]} e {states[2]}", "states_sql": quoted}
+    value = rng.choice(values[kind])
+    name = "state" if kind == "seller_state" else kind
+    return {name: value, **_FORMS.get(name, lambda _: {})(value)}
+
+
+_FORMS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "state": lambda code: {
+        "state_name": state_name(code),
+        "do_estado": of_state(code),
+        "no_estado": in_state(code),
+    },
+    "category": lambda code: {"category_name": category_name(code)},
+    "month": lambda code: {"month_name": month_name(code)},
+    "payment": lambda code: {"payment_name": payment_name(code)},
+    "status": lambda code: {"status_name": status_name(code)},
+    "window": lambda months: {"window_before": months - 1},
+}
+
+
+def _new_draft(
+    db: sqlite3.Connection, rng: random.Random, family: dict[str, Any], values: Values, asked: set[str]
+) -> Draft | None:
+    """A draft of this family with values not yet asked and a usable result; None after `TRIES` failures."""
+    for _ in range(TRIES):
+        slots: dict[str, Any] = dict(family.get("constants", {}))
+        for kind in family["params"]:
+            if kind != "three_states" and not values[kind]:
+                return None
+            slots |= _draw(rng, kind, values)
+        names = ["state" if kind == "seller_state" else kind for kind in family["params"]]
+        params = {name: slots[name] for name in names}
+        key = f"{family['name']} {params}"
+        if key in asked:
+            continue
+        asked.add(key)
+        draft = _draft(db, rng, family, slots, params, key)
+        if draft is not None:
+            return draft
+    return None
+
+
+def _draft(
+    db: sqlite3.Connection,
+    rng: random.Random,
+    family: dict[str, Any],
+    slots: dict[str, Any],
+    params: dict[str, Any],
+    key: str,
+) -> Draft | None:
+    sql = family["sql"].format(**slots)
+    result = _run(db, sql)
+    if result is None or not _one_right_answer(db, family, slots, result):
+        return None
+    question = rng.choice(family["questions"]).format(**slots)
+    text = f"```sql\n{sql}\n```\n{_explanation(rng, family, slots)}"
+    request = rng.choice(load_text("questions")["requests"]["openings"])
+    user_text = request.format(schema=schema_part(family["columns"]), question=question)
+    if len(user_text) > MAX_USER_CHARACTERS or len(text) > MAX_REFERENCE_CHARACTERS:
+        return None
+    meta = {
+        "family": family["name"],
+        "difficulty": family["difficulty"],
+        "question": question,
+        "params": params,
+        "ordered": "ordered" in family,
+        "tables": list(family["columns"]),
+    }
+    return Draft("sql_qa", user_text, {"text": text, "sql": sql, "result": result}, meta, (key, question))
+
+
+def _explanation(rng: random.Random, family: dict[str, Any], slots: dict[str, Any]) -> str:
+    """What is computed, then how to read it."""
+    return f"{rng.choice(family['what'])} {rng.choice(family['read'])}".format(**slots)
+
+
+def _run(db: sqlite3.Connection, sql: str) -> dict[str, Any] | None:
+    """The columns and rows of a reference query; None where it finds nothing or more than `MAX_ROWS` rows."""
+    cursor = db.execute(sql)
+    rows = [list(row) for row in cursor.fetchmany(MAX_ROWS + 1)]
+    useless = not rows or len(rows) > MAX_ROWS or all(value in (None, 0) for row in rows for value in row)
+    return None if useless else {"columns": [column[0] for column in cursor.description], "rows": rows}
+
+
+def _one_right_answer(
+    db: sqlite3.Connection, family: dict[str, Any], slots: dict[str, Any], result: dict[str, Any]
+) -> bool:
+    """False where a tie would let two orders (or two choices of the last row) be right, or fewer than n rows exist."""
+    if "ordered" not in family:
+        return True
+    rows = result["rows"]
+    limit = next((kind for kind in ("n", "k") if f"LIMIT {{{kind}}}" in family["sql"]), None)
+    if limit:
+        if len(rows) < slots[limit]:
+            return False
+        rows = db.execute(family["sql"].format(**{**slots, limit: slots[limit] + 1})).fetchall()
+    column = result["columns"].index(family["ordered"])
+    return len({row[column] for row in rows}) == len(rows)
+
+
+def schema_part(columns: dict[str, list[str]]) -> str:
+    """The tables and columns that a question needs, one table a line, with a note where a name does not say enough.
+
+    >>> schema_part({"orders_enriched": ["customer_state", "is_late"]})
+    'Tabela orders_enriched (um pedido por linha): customer_state, is_late (1 = entregue com atraso)'
+    """
+    notes = load_text("questions")["notes"]
+    lines = []
+    for table, names in columns.items():
+        grain = " (um pedido por linha)" if table == "orders_enriched" else ""
+        shown = [f"{name} ({notes[name]})" if name in notes else name for name in names]
+        lines.append(f"Tabela {table}{grain}: {', '.join(shown)}")
+    return "\n".join(lines)
