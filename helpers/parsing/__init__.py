@@ -8,10 +8,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from helpers.parsing.completions import Search, choose, search_objects
+from helpers.parsing.objects import Budget, TooMuchError
 from helpers.parsing.repairs import REPAIRS, RepairClass, repair_class
-from helpers.parsing.strict import NOT_STRICT, StrictReader
+from helpers.parsing.strict import NOT_STRICT, read_strict
 
-__all__ = ["REPAIRS", "ParsedCompletion", "RepairClass", "extract_json", "parse_completion", "repair_class"]
+__all__ = [
+    "REPAIRS",
+    "ParsedCompletion",
+    "RepairClass",
+    "extract_json",
+    "parse_completion",
+    "parse_counted",
+    "repair_class",
+]
+
+_STEPS_AT_LEAST = 1_000
+_STEPS_PER_CHARACTER = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +37,52 @@ class ParsedCompletion:
 
 
 def parse_completion(text: Any, fields: Iterable[str] = ()) -> ParsedCompletion:
-    """The JSON object that `text` holds. Never raises, whatever `text` is.
+    """The JSON object that `text` holds, with the repairs that took. Never raises, whatever `text` is.
+
+    `fields` names keys that the answer is expected to have: of several objects, the one with most of them counts as
+    the largest. Text that is strict JSON (white space around it allowed) is returned as `json.loads` reads it.
 
     >>> parse_completion('{"sentiment": "positive"}')
     ParsedCompletion(value={'sentiment': 'positive'}, repairs=(), reason=None)
+    >>> parse_completion('Claro! {"sentiment_score": 4,5}')
+    ParsedCompletion(value={'sentiment_score': 4.5}, repairs=('surrounding_text', 'decimal_comma'), reason=None)
     >>> parse_completion("Não sei.").reason
     'no object'
     """
+    return parse_counted(text, fields)[0]
+
+
+def parse_counted(text: Any, fields: Iterable[str] = ()) -> tuple[ParsedCompletion, int]:
+    """`parse_completion` and the steps of work it took beyond the strict reading (tests bound these, not a clock)."""
     if not isinstance(text, str):
-        return ParsedCompletion(None, reason="not text")
-    reader = StrictReader()
-    value = reader.read(text)
+        return ParsedCompletion(None, reason="not text"), 0
+    repairs: list[str] = []
+    value = read_strict(text, repairs)
     if isinstance(value, dict):
-        return ParsedCompletion(value, tuple(dict.fromkeys(reader.repairs)))
-    start = text.find("{") if value is NOT_STRICT else -1
-    if start >= 0:
-        value, _ = reader.read_at(text, start)
-    if not isinstance(value, dict):
-        return ParsedCompletion(None, reason="no object")
-    return ParsedCompletion(value, tuple(dict.fromkeys(("surrounding_text", *reader.repairs))))
+        return _parsed(value, repairs), 0
+    if isinstance(value, str):
+        repairs.append("double_encoding")
+        text = value
+    elif value is not NOT_STRICT:
+        return ParsedCompletion(None, reason=f"JSON, but a {type(value).__name__}"), 0
+    budget = Budget(_STEPS_AT_LEAST + _STEPS_PER_CHARACTER * len(text))
+    try:
+        search = search_objects(text, budget)
+    except (TooMuchError, RecursionError) as problem:
+        return ParsedCompletion(None, reason=str(problem)), budget.steps
+    return _answer(search, repairs, frozenset(fields)), budget.steps
+
+
+def _answer(search: Search, repairs: list[str], fields: frozenset[str]) -> ParsedCompletion:
+    chosen = choose(search.candidates, fields)
+    if chosen is None:
+        return ParsedCompletion(None, reason=search.reasons[-1] if search.reasons else "no object")
+    several = ["several_objects"] if len(search.candidates) > 1 else []
+    return _parsed(chosen.value, [*repairs, *search.around, *several, *chosen.repairs] or ["surrounding_text"])
+
+
+def _parsed(value: dict[str, Any], repairs: list[str]) -> ParsedCompletion:
+    return ParsedCompletion(value, tuple(dict.fromkeys(repairs)))
 
 
 def extract_json(text: Any, fields: Iterable[str] = ()) -> dict[str, Any] | None:

@@ -40,6 +40,7 @@ REPAIRS: dict[str, RepairClass] = {
     "unquoted_value": "lossy",
     "number_run": "lossy",
     "missing_value": "lossy",
+    "missing_colon": "lossy",
     "non_finite": "lossy",
     "duplicate_key": "lossy",
 }

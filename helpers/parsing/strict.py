@@ -2,12 +2,17 @@
 
 import json
 from math import isfinite
-from typing import Any
+from typing import Any, NoReturn
 
 NOT_STRICT = object()
-"""What `read_strict` returns for text that is not JSON; None is a JSON value."""
+"""What the readers return for text that is not JSON; None is a JSON value."""
 
 _MOST_DIGITS_OF_A_DOUBLE = 308
+_JSON_SPACE = " \t\n\r"
+
+
+class _ReportableError(Exception):
+    """The text is JSON, but holds a duplicate key or a number that is not a finite double."""
 
 
 def finite_integer(digits: str) -> int | None:
@@ -21,47 +26,90 @@ def finite_integer(digits: str) -> int | None:
     return int(digits)
 
 
-class StrictReader:
-    """`json.JSONDecoder` with hooks; after a read, `repairs` names what was found, in order of appearance."""
+def finite_float(digits: str) -> float | None:
+    """The double of a literal, or None where it overflows.
 
-    def __init__(self) -> None:
-        self.repairs: list[str] = []
-        self._decoder = json.JSONDecoder(
-            object_pairs_hook=self._object,
-            parse_float=self._float,
-            parse_int=self._integer,
-            parse_constant=self._constant,
-        )
+    >>> finite_float("4.5"), finite_float("1e999")
+    (4.5, None)
+    """
+    number = float(digits)
+    return number if isfinite(number) else None
 
-    def read(self, text: str) -> Any:
-        """The value of `text`, or `NOT_STRICT`."""
-        self.repairs.clear()
-        try:
-            return self._decoder.decode(text)
-        except (ValueError, RecursionError):
-            return NOT_STRICT
 
-    def read_at(self, text: str, position: int) -> tuple[Any, int]:
-        """The value that starts at `position` and where it ends, or (`NOT_STRICT`, position)."""
-        self.repairs.clear()
-        try:
-            return self._decoder.scan_once(text, position)
-        except (ValueError, RecursionError, StopIteration):
-            return NOT_STRICT, position
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise _ReportableError
+    return result
 
-    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS_OF_A_DOUBLE:
+        raise _ReportableError
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if not isfinite(number):
+        raise _ReportableError
+    return number
+
+
+def _constant(name: str) -> NoReturn:
+    raise _ReportableError
+
+
+_PLAIN = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_int=_integer, parse_constant=_constant)
+
+
+def _reporting_decoder(repairs: list[str]) -> json.JSONDecoder:
+    """A decoder that notes duplicate keys and non-finite numbers in `repairs` and reads on."""
+
+    def noted(name: str, value: Any) -> Any:
+        if value is None:
+            repairs.append(name)
+        return value
+
+    def pairs_hook(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
-        if len(result) != len(pairs):
-            self.repairs.append("duplicate_key")
+        noted("duplicate_key", result if len(result) == len(pairs) else None)
         return result
 
-    def _float(self, digits: str) -> float | None:
-        number = float(digits)
-        return number if isfinite(number) else self._constant(digits)
+    return json.JSONDecoder(
+        object_pairs_hook=pairs_hook,
+        parse_float=lambda digits: noted("non_finite", finite_float(digits)),
+        parse_int=lambda digits: noted("non_finite", finite_integer(digits)),
+        parse_constant=lambda name: noted("non_finite", None),
+    )
 
-    def _integer(self, digits: str) -> int | None:
-        number = finite_integer(digits)
-        return self._constant(digits) if number is None else number
 
-    def _constant(self, name: str) -> None:
-        self.repairs.append("non_finite")
+def read_strict(text: str, repairs: list[str]) -> Any:
+    """The value of `text`, or `NOT_STRICT`; what had to be reported is added to `repairs`."""
+    try:
+        return _PLAIN.decode(text)
+    except _ReportableError:
+        value, end = _read_reporting(text, len(text) - len(text.lstrip(_JSON_SPACE)), repairs)
+        return value if not text[end:].strip(_JSON_SPACE) else NOT_STRICT
+    except (ValueError, RecursionError):
+        return NOT_STRICT
+
+
+def read_strict_at(text: str, start: int, repairs: list[str]) -> tuple[Any, int]:
+    """The value that starts at `start` and where it ends, or (`NOT_STRICT`, start)."""
+    try:
+        return _PLAIN.raw_decode(text, start)
+    except _ReportableError:
+        return _read_reporting(text, start, repairs)
+    except (ValueError, RecursionError):
+        return NOT_STRICT, start
+
+
+def _read_reporting(text: str, start: int, repairs: list[str]) -> tuple[Any, int]:
+    noted: list[str] = []
+    try:
+        value, end = _reporting_decoder(noted).raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return NOT_STRICT, start
+    repairs.extend(noted)
+    return value, end

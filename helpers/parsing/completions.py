@@ -1,0 +1,219 @@
+"""Which object of a completion is its answer: past the thinking, before the next turn, and not an example."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from helpers.parsing import syntax
+from helpers.parsing.objects import Budget, ReadObject, TooMuchError, UnreadableError, read_object
+from helpers.parsing.strict import NOT_STRICT, read_strict_at
+from helpers.parsing.strings import unescape
+
+_MOST_STRICT_ATTEMPTS = 8
+_MOST_ENCODINGS = 3
+_FORMAT_SPECIFICATION = re.compile(r"\{[\w.]*:[<>=^+\-, ]?[\d,._%#+\-]*[a-zA-Z%]?\}")
+_LABEL_BEFORE = re.compile(r"(?:^|[:=>`~])\s*$", re.MULTILINE)
+_RESTART = re.compile(r"^[ \t]*[{｛]|```|~~~|<", re.MULTILINE)
+_OPENS_ARRAY = re.compile(r"[\[［](?=\s*(?:[{｛\[\"'\d\-]|true|false|null))")
+
+
+@dataclass
+class Candidate:
+    """An object that may be the answer, with what was mended inside it."""
+
+    value: dict[str, Any]
+    complete: bool
+    repairs: list[str]
+
+
+@dataclass
+class Search:
+    """What a pass over a completion found: the candidates in order, and what was seen around them."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    around: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+
+def search_objects(text: str, budget: Budget, encodings: int = 0) -> Search:
+    """Every object of `text` that may be the answer. Raises `TooMuchError` beyond the limits."""
+    return _Pass(text, budget, encodings).run()
+
+
+def choose(candidates: list[Candidate], fields: frozenset[str] = frozenset()) -> Candidate | None:
+    """The last complete candidate that shares at least half of the keys of the largest one; else a truncated one.
+
+    With `fields`, the largest is the one with most of those keys.
+
+    >>> draft, note = Candidate({"a": 1, "b": 2}, True, []), Candidate({"c": 3}, True, [])
+    >>> choose([draft, note]).value
+    {'a': 1, 'b': 2}
+    """
+    pool = [c for c in candidates if c.complete and c.value] or [c for c in candidates if c.value] or candidates
+    if not pool:
+        return None
+    largest = max(reversed(pool), key=lambda c: (len(fields & c.value.keys()), len(c.value)))
+    return next(c for c in reversed(pool) if 2 * len(c.value.keys() & largest.value.keys()) >= len(largest.value))
+
+
+class _Pass:
+    """One walk over the top level of a completion; objects are read where they start and never looked into twice."""
+
+    def __init__(self, text: str, budget: Budget, encodings: int) -> None:
+        self.text, self.budget, self.encodings = text, budget, encodings
+        self.position = 0
+        self.found = Search()
+        self.strict_attempts = 0
+        self.brackets: list[int] = []
+        self.in_array: list[Candidate] = []
+        self.fenced = False
+
+    def run(self) -> Search:
+        header = syntax.TURN_HEADER.match(self.text)
+        if header:
+            self.position = header.end()
+            self.found.around.append("end_of_turn")
+        while mark := syntax.TOP_LEVEL.search(self.text, self.position):
+            self.budget.spend(mark.end() - self.position)
+            self._note_text(mark.start())
+            self.position = mark.end()
+            if not self._take(mark.group(), mark.start()):
+                break
+        else:
+            self._note_text(len(self.text))
+        if self.in_array:
+            self.found.reasons.append("an array, not an object")
+        return self.found
+
+    def _take(self, mark: str, start: int) -> bool:
+        """Handle one mark of the top level; False where nothing after it counts."""
+        if mark in "{｛":
+            self._take_brace(start)
+        elif mark in "[］]［":
+            self._take_bracket(mark, start)
+        elif mark.startswith(("```", "~~~")):
+            self.found.around.append("code_fence")
+            self.fenced = not self.fenced
+        elif "think" in mark.lower():
+            return self._take_think(mark)
+        else:
+            self.found.around.append("end_of_turn")
+            return False
+        return True
+
+    def _take_think(self, mark: str) -> bool:
+        """Thinking is skipped; a lone closing tag makes everything before it thinking, an open block all of it."""
+        end = None if mark.startswith("</") else syntax.THINK_OR_TURN_END.search(self.text, self.position)
+        if mark.startswith("</"):
+            self._forget()
+        elif end and "think" in end[0].lower():
+            self.budget.spend(end.end() - self.position)
+            self.position = end.end()
+        else:
+            self._forget()
+            self.found.reasons.append("thinking never closed")
+            return False
+        self.found.around.append("think_block")
+        return True
+
+    def _forget(self) -> None:
+        self.found = Search()
+        self.brackets, self.in_array = [], []
+
+    def _take_bracket(self, mark: str, start: int) -> None:
+        if mark in "[［":
+            if self.brackets or _OPENS_ARRAY.match(self.text, start):
+                self.brackets.append(start)
+        elif self.brackets:
+            self.brackets.pop()
+            if not self.brackets and self.in_array:
+                self.found.reasons.append("an array, not an object")
+                self.in_array = []
+
+    def _take_brace(self, start: int) -> None:
+        if syntax.ESCAPED_OBJECT.match(self.text, start):
+            self._take_encoded(start)
+            return
+        try:
+            found = self._strict_object(start) or read_object(self.text, start, self.budget)
+        except UnreadableError as problem:
+            self._skip_unreadable(start, problem.position)
+            return
+        self.position = max(found.end, start + 1)
+        if found.value and not self._is_template(found, start):
+            self._keep(Candidate(found.value, found.complete, found.repairs))
+        elif self._is_empty_object(found) and self._stands_alone(start, found.end):
+            self._keep(Candidate({}, True, found.repairs))
+        else:
+            self.found.reasons.append("braces without an object")
+
+    def _keep(self, candidate: Candidate) -> None:
+        (self.in_array if self.brackets else self.found.candidates).append(candidate)
+
+    def _strict_object(self, start: int) -> ReadObject | None:
+        """The object at `start` if it is strict JSON; tried a few times a text only: a failure may cost its length."""
+        if self.strict_attempts >= _MOST_STRICT_ATTEMPTS:
+            return None
+        repairs: list[str] = []
+        value, end = read_strict_at(self.text, start, repairs)
+        self.strict_attempts += value is NOT_STRICT
+        if value is NOT_STRICT or not value or syntax.AFTER_SURPLUS_CLOSER.match(self.text, end):
+            return None
+        self.budget.spend(end - start)
+        return ReadObject(value, end, True, repairs, all_bare=False)
+
+    def _skip_unreadable(self, start: int, at: int) -> None:
+        """After an object that broke, only a brace that opens a line may be another answer; after prose, any may."""
+        if at <= start + 1 or not syntax.FIRST_PAIR.match(self.text, start):
+            self.position = start + 1
+            self.found.reasons.append("braces without an object")
+            return
+        self.found.reasons.append(f"unreadable at character {at}")
+        again = _RESTART.search(self.text, max(at, start + 1))
+        self.position = again.start() if again else len(self.text)
+        self.found.around.append("surrounding_text")
+
+    def _take_encoded(self, start: int) -> None:
+        """JSON inside a JSON string: one level of escapes is undone, and the result read like a completion."""
+        layer = syntax.ESCAPED_TEXT.match(self.text, start)
+        end = layer.end() if layer else len(self.text)
+        self.budget.spend(end - start)
+        self.position = max(end, start + 1)
+        if self.encodings >= _MOST_ENCODINGS:
+            raise TooMuchError("encoded too often")
+        inner = search_objects(unescape(self.text[start:end])[0], self.budget, self.encodings + 1)
+        self.found.around.append("double_encoding")
+        self.found.around += inner.around
+        self.found.reasons += inner.reasons
+        for candidate in inner.candidates:
+            self._keep(candidate)
+
+    def _is_template(self, found: ReadObject, start: int) -> bool:
+        """Braces with neither quotes nor a place of their own: a format string, a line of code, a remark."""
+        if not found.all_bare:
+            return False
+        source = self.text[start : found.end]
+        before = self.text[max(0, start - 80) : start]
+        only_ellipses = set(found.value.values()) == {None} and "ellipsis" in found.repairs
+        return only_ellipses or bool(_FORMAT_SPECIFICATION.fullmatch(source)) or not _LABEL_BEFORE.search(before)
+
+    @staticmethod
+    def _is_empty_object(found: ReadObject) -> bool:
+        return found.complete and not found.value and "ellipsis" not in found.repairs
+
+    def _stands_alone(self, start: int, end: int) -> bool:
+        """Whether an empty object is all there is, or all that a code fence holds."""
+        before, after = self.text[:start].rstrip(), self.text[end : end + 80].lstrip()
+        return (not before or self.fenced) and (not after or after.startswith(("```", "<")))
+
+    def _note_text(self, until: int) -> None:
+        """Report what stands between the last mark and `until`, if anything does."""
+        between = self.text[self.position : until].strip(" \t\r\n")
+        if not between:
+            return
+        if between in ("}", "｝"):
+            self.found.around.append("closer")
+        elif not between.strip():
+            self.found.around.append("exotic_space")
+        else:
+            self.found.around.append("surrounding_text")

@@ -1,0 +1,458 @@
+"""One object, read from its opening brace in a single pass, mending what a careful reader would mend."""
+
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from helpers.parsing import syntax
+from helpers.parsing.numbers import NOT_A_NUMBER, goes_on_after_comma, is_number_run, read_number
+from helpers.parsing.strings import find_string_end, unescape
+
+MAX_DEPTH = 64
+"""Containers inside containers; deeper text is no answer to any prompt here."""
+
+_LITERALS: dict[str, bool | None] = {
+    "true": True, "false": False, "null": None, "verdadeiro": True, "falso": False, "nulo": None,
+}  # fmt: skip
+_EXACT_LITERALS = {"None": None, "undefined": None}
+_STRICT_LITERALS = ("true", "false", "null")
+_VALUE_ENDS = syntax.SEPARATORS + syntax.OBJECT_CLOSERS
+
+
+class UnreadableError(Exception):
+    """The text at `position` has no certain meaning."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
+
+
+class TooMuchError(Exception):
+    """The text is nested too deeply, or reading it took more work than its length allows."""
+
+
+class _EndedError(Exception):
+    """The text ended inside the object; nested containers are dropped on the way up."""
+
+
+class Budget:
+    """A step counter with a limit. A step is a token looked at or a character passed over."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.steps = limit, 0
+
+    def spend(self, steps: int) -> None:
+        self.steps += steps
+        if self.steps > self.limit:
+            raise TooMuchError("too much work")
+
+
+@dataclass
+class ReadObject:
+    """What `read_object` found: the fields, where reading stopped, and how sure one can be that it is an object."""
+
+    value: dict[str, Any] = field(default_factory=dict)
+    end: int = 0
+    complete: bool = True
+    repairs: list[str] = field(default_factory=list)
+    all_bare: bool = True
+
+
+@dataclass
+class _Item:
+    """An array element, with the span of its token and how many semicolons came before it."""
+
+    value: Any
+    start: int
+    end: int
+    bare: bool
+    group: int
+
+
+def read_object(text: str, start: int, budget: Budget) -> ReadObject:
+    """The object that opens with the brace at `start`.
+
+    Where the text ends first, `complete` is False and only the fields whose values are whole are kept. Raises
+    `UnreadableError` where the meaning is not certain (or there is no `key: value` at all), `TooMuchError` beyond the
+    limits.
+    """
+    reader = _Reader(text, start, budget)
+    found = reader.found
+    try:
+        reader.read_object(found.value)
+        reader.read_on_after_surplus_closer()
+    except _EndedError:
+        found.complete = False
+        reader.note("truncated")
+    found.end = reader.position
+    return found
+
+
+class _Reader:
+    """The state of one reading: a position in the text, the containers open there, the repairs so far."""
+
+    def __init__(self, text: str, start: int, budget: Budget) -> None:
+        self.text, self.position, self.budget = text, start, budget
+        self.open: list[str] = []
+        self.found = ReadObject()
+
+    def note(self, repair: str | None) -> None:
+        if repair:
+            self.found.repairs.append(repair)
+
+    # -- objects
+
+    def read_object(self, into: dict[str, Any]) -> None:
+        """Read `{ key: value ... }` at the position into `into`, as far as it goes."""
+        self._enter("{")
+        doubled = self._skip_second_brace()
+        self._read_pairs(into)
+        if doubled and self._at(syntax.OBJECT_CLOSERS):
+            self.position += 1
+        self.open.pop()
+
+    def read_on_after_surplus_closer(self) -> None:
+        """`{"a": 1}, "b": 2}`: the first brace closed nothing, if what follows goes on to a brace of its own."""
+        while syntax.AFTER_SURPLUS_CLOSER.match(self.text, self.position):
+            closed_at, more = self.position, dict[str, Any]()
+            self.open = ["{"]
+            try:
+                self._read_pairs(more)
+            except (_EndedError, UnreadableError):
+                self.position = closed_at
+                return
+            self.note("closer")
+            self._add_all(self.found.value, more)
+
+    def _read_pairs(self, into: dict[str, Any]) -> None:
+        first = True
+        while True:
+            self.budget.spend(1)
+            before = self.position
+            separators = self._skip_separators(0 if first or self._closes_next() else 1)
+            if self._read_closer():
+                return
+            if self._at(syntax.ARRAY_CLOSERS):
+                self.position += 1
+                self.note("closer")
+                continue
+            loose = not separators and "\n" in self.text[before : self.position]
+            key = self._read_key(first, loose)
+            self._add(into, key, self._read_value(in_array=False))
+            first = False
+
+    def _add(self, into: dict[str, Any], key: str, value: Any) -> None:
+        if key in into:
+            self.note("duplicate_key")
+        into[key] = value
+
+    def _add_all(self, into: dict[str, Any], more: dict[str, Any]) -> None:
+        for key, value in more.items():
+            self._add(into, key, value)
+
+    def _read_closer(self) -> bool:
+        """Whether the object ends here: at its brace, or where only its missing brace explains what follows."""
+        if self._at_end():
+            raise _EndedError
+        if self._at(syntax.OBJECT_CLOSERS):
+            self._note_full_width()
+            self.position += 1
+            return True
+        in_array = "[" in self.open
+        next_element = self.open[-2:-1] == ["["] and self._at("{｛")
+        if next_element or (in_array and self._at(syntax.ARRAY_CLOSERS)):
+            self.note("closer")
+            return True
+        return False
+
+    def _skip_second_brace(self) -> bool:
+        if self._at("{｛"):
+            self._note_full_width()
+            self.position += 1
+        mark = self.position
+        self._skip_gap()
+        if self._at("{｛"):
+            self.position += 1
+            self.note("doubled_brace")
+            return True
+        self.position = mark
+        return False
+
+    # -- keys
+
+    def _read_key(self, first: bool, loose: bool) -> str:
+        """The key at the position, its colon passed. Raises where there is none: the object ends or is unreadable.
+
+        `loose`: only a new line came before it, no comma; between quoted keys, a bare word is then prose.
+        """
+        text, start = self.text, self.position
+        self.budget.spend(8)
+        if quoted := syntax.QUOTED_KEY.match(text, start):
+            self.found.all_bare = False
+            return self._quoted_key(quoted[1], quoted.end())
+        bare = syntax.BARE_KEY.match(text, start)
+        if bare and (self.found.all_bare or not loose):
+            self.note("missing_quote" if bare[2] else "unquoted_key")
+            self._pass_colon(start + len(bare[1]) + len(bare[2]), bare.end())
+            return unescape(bare[1].rstrip())[0]
+        if half := syntax.HALF_QUOTED_KEY.match(text, start):
+            self.found.all_bare = False
+            self.note("missing_quote")
+            self.position = half.end()
+            return unescape(half[1])[0]
+        if not first and (lone := syntax.KEY_WITHOUT_COLON.match(text, start)):
+            self.note("missing_colon")
+            self.position = lone.end()
+            return lone[1][1:-1]
+        raise self._no_key(first, loose)
+
+    def _quoted_key(self, quoted: str, end: int) -> str:
+        if quoted[0] != '"':
+            self.note("quotes")
+        self._pass_colon(self.position + len(quoted), end)
+        key, repairs = unescape(quoted[1:-1])
+        self.found.repairs += repairs
+        return key
+
+    def _pass_colon(self, gap: int, end: int) -> None:
+        self.position = gap
+        self._skip_gap()
+        if self.text[self.position : end] != ":":
+            self.note("full_width" if self.text[self.position] == "：" else "colon")
+        self.position = end
+
+    def _no_key(self, first: bool, loose: bool) -> Exception:
+        """Prose on a new line after the last value, and no brace to come: the closing brace was forgotten."""
+        if first:
+            return UnreadableError(self.position)
+        if syntax.CUT_KEY.match(self.text, self.position):
+            self.position = len(self.text)
+            return _EndedError()
+        if loose and len(self.open) == 1 and max(map(self.text.rfind, syntax.OBJECT_CLOSERS)) < self.position:
+            return _EndedError()
+        return UnreadableError(self.position)
+
+    # -- values
+
+    def _read_value(self, in_array: bool) -> Any:
+        self._skip_gap()
+        if self._at_end():
+            raise _EndedError
+        character = self.text[self.position]
+        self.budget.spend(1)
+        if character in "{｛":
+            nested: dict[str, Any] = {}
+            self.read_object(nested)
+            return nested
+        if character in "[［":
+            return self._read_array()
+        if character in syntax.QUOTES:
+            return self._read_string(in_array)
+        if character in _VALUE_ENDS or character in syntax.ARRAY_CLOSERS:
+            self.note("missing_value")
+            return None
+        return self._read_bare(in_array)
+
+    def _read_string(self, in_array: bool) -> str | None:
+        start = self.position
+        if not in_array and syntax.QUOTED_KEY.match(self.text, start):
+            self.note("missing_value")
+            return None
+        found = find_string_end(self.text, start, in_array, len(self.open), self.budget.spend)
+        self.position = found.resume
+        if not found.closed:
+            raise _EndedError
+        self.found.all_bare = False
+        self.note(found.repair)
+        if self.text[start] != '"' or self.text[found.end : found.resume] not in ('"', '"""', ""):
+            self.note("quotes")
+        opening = 3 if self.text[found.end : found.resume] == '"""' else 1
+        value, repairs = unescape(self.text[start + opening : found.end])
+        self.found.repairs += repairs
+        return value
+
+    def _read_bare(self, in_array: bool) -> Any:
+        """A number, a literal, or a string whose quotes were forgotten."""
+        start = self.position
+        simple = None if in_array else syntax.SIMPLE_VALUE.match(self.text, start)
+        if not simple and not in_array:
+            simple = syntax.NUMBER_OR_LITERAL.match(self.text, start)
+        if simple:
+            self.position = simple.end(1)
+            return self._meaning(simple[1])
+        end, quote = self._bare_end(start, in_array)
+        token = self.text[start:end].strip()
+        self.position = end + quote
+        if quote:
+            self.note("missing_quote")
+            self.found.all_bare = False
+            return unescape(token)[0]
+        if syntax.ELLIPSIS.fullmatch(token):
+            self.note("ellipsis")
+            return None
+        return self._meaning(token)
+
+    def _bare_end(self, start: int, in_array: bool) -> tuple[int, int]:
+        """Where the bare value at `start` ends, and 1 if a quote whose partner is missing ends it (else 0)."""
+        position = start
+        while stop := syntax.BARE_STOP.search(self.text, position):
+            self.budget.spend(4)
+            at, character = stop.start(), stop[0]
+            if character in "{｛":
+                raise UnreadableError(at)
+            if character in syntax.SEPARATORS:
+                if in_array or self._separator_ends(start, at):
+                    return at, 0
+            elif character in syntax.QUOTES:
+                if at > start and syntax.QUOTED_KEY.match(self.text, at):
+                    return at, 0
+                if (syntax.ARRAY_GOES_ON if in_array else syntax.OBJECT_GOES_ON).match(self.text, at + 1):
+                    return at, 1
+            else:
+                return at, 0
+            position = stop.end()
+        if self.text[start:].strip() in (*_STRICT_LITERALS, *_EXACT_LITERALS) or self._is_literal(self.text[start:]):
+            return len(self.text), 0
+        self.position = len(self.text)
+        raise _EndedError
+
+    def _separator_ends(self, start: int, at: int) -> bool:
+        """Whether the separator at `at` ends the bare value from `start`. At the very end of the text it may not."""
+        token = self.text[start:at].strip()
+        certain = self._is_literal(token) or read_number(token)[0] is not NOT_A_NUMBER
+        rest = at + 1 if syntax.SEPARATOR_AT_END.match(self.text, at) else None
+        if rest is not None:
+            if not certain or (rest == len(self.text) and self.text[at] in ",，" and goes_on_after_comma(token)):
+                self.position = len(self.text)
+                raise _EndedError
+            return True
+        if syntax.SEPARATOR_ENDS_VALUE.match(self.text, at):
+            return True
+        return certain and syntax.SEPARATOR_CUT_KEY.match(self.text, at) is not None
+
+    def _meaning(self, token: str) -> Any:
+        """The value of a bare token."""
+        if token in _STRICT_LITERALS:
+            return _LITERALS[token]
+        if self._is_literal(token):
+            self.note("literal")
+            return _EXACT_LITERALS[token] if token in _EXACT_LITERALS else _LITERALS[token.lower()]
+        value, repair = read_number(token)
+        if value is not NOT_A_NUMBER:
+            self.note(repair)
+            return value
+        if token.startswith("<") and token.endswith(">"):
+            raise UnreadableError(self.position)
+        self.note("number_run" if is_number_run(token) else "unquoted_value")
+        return unescape(token)[0]
+
+    @staticmethod
+    def _is_literal(token: str) -> bool:
+        token = token.strip()
+        return token in _EXACT_LITERALS or token.lower() in _LITERALS
+
+    # -- arrays
+
+    def _read_array(self) -> list[Any]:
+        self._enter("[")
+        self._note_full_width()
+        self.position += 1
+        items: list[_Item] = []
+        groups = 0
+        while True:
+            self.budget.spend(1)
+            before = self.position
+            self._skip_separators(0 if not items or self._closes_next() else 1)
+            groups += sum(map(self.text[before : self.position].count, ";；"))
+            if self._read_array_closer():
+                break
+            start = self.position
+            bare = self.text[start] not in syntax.QUOTES + "{[｛［"
+            items.append(_Item(self._read_value(in_array=True), start, self.position, bare, groups))
+        self.open.pop()
+        return [item.value for item in items] if not groups else self._regrouped(items)
+
+    def _read_array_closer(self) -> bool:
+        if self._at_end():
+            raise _EndedError
+        if self._at(syntax.ARRAY_CLOSERS):
+            self._note_full_width()
+            self.position += 1
+            return True
+        if self._at(syntax.OBJECT_CLOSERS) or syntax.QUOTED_KEY.match(self.text, self.position):
+            self.note("closer")
+            return True
+        return False
+
+    def _regrouped(self, items: list[_Item]) -> list[Any]:
+        """In an array that uses semicolons, commas belong to the values: `[4,5; 3,2]` holds two numbers."""
+        values: list[Any] = []
+        for _, group in groupby(items, key=attrgetter("group")):
+            members = list(group)
+            if len(members) > 1 and all(item.bare for item in members):
+                values.append(self._meaning(self.text[members[0].start : members[-1].end].strip()))
+            else:
+                values += [item.value for item in members]
+        return values
+
+    # -- between tokens
+
+    def _enter(self, container: str) -> None:
+        if len(self.open) >= MAX_DEPTH:
+            raise TooMuchError("nested too deeply")
+        self.open.append(container)
+
+    def _at(self, characters: str) -> bool:
+        return self.position < len(self.text) and self.text[self.position] in characters
+
+    def _at_end(self) -> bool:
+        return self.position >= len(self.text) or syntax.STOP.match(self.text, self.position) is not None
+
+    def _closes_next(self) -> bool:
+        """Whether a closer comes next, spaces apart: no separator is expected before it."""
+        return syntax.CLOSER_NEXT.match(self.text, self.position) is not None
+
+    def _skip_separators(self, expected: int) -> int:
+        """Pass separators, gaps and ellipses and count the separators; another number than `expected` is a repair."""
+        count = 0
+        while True:
+            self._skip_gap()
+            if self._at(syntax.SEPARATORS):
+                character = self.text[self.position]
+                self.note("full_width" if character in "，；" else "semicolon" if character == ";" else None)
+                self.position += 1
+                count += 1
+            elif ellipsis := syntax.ELLIPSIS.match(self.text, self.position):
+                self.position = ellipsis.end()
+                self.note("ellipsis")
+            else:
+                break
+            self.budget.spend(1)
+        if count != expected and not self._at_end():
+            self.note("comma")
+        return count
+
+    def _skip_gap(self) -> None:
+        gap = syntax.GAP.match(self.text, self.position)
+        if gap is None or gap.end() == self.position:
+            return
+        self.budget.spend(gap.end() - self.position)
+        self.position = gap.end()
+        if gap[0].strip(" \t\r\n"):
+            self.found.repairs += gap_repairs(gap[0])
+
+    def _note_full_width(self) -> None:
+        if self._at("｛｝［］"):
+            self.note("full_width")
+
+
+def gap_repairs(gap: str) -> list[str]:
+    """The repairs that the text between two tokens stands for: comments, odd spaces, invisible characters."""
+    odd = gap.strip(" \t\r\n")
+    repairs = ["comment"] if syntax.COMMENT_START.search(odd) else []
+    if not repairs:
+        repairs += ["stray_backslash"] * ("\\" in odd)
+        repairs += ["invisible_character"] * any(c not in "\\nrt" and not c.isspace() for c in odd)
+        repairs += ["exotic_space"] * any(c.isspace() and c not in " \t\r\n" for c in odd)
+    return repairs

@@ -1,0 +1,164 @@
+"""Strings: where one ends when its writer forgot to escape or to close it, and what its escapes mean."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from helpers.parsing import syntax
+
+_ESCAPE = re.compile(
+    r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\u([0-9a-fA-F]{4})|\\([\s\S])|\\$"
+)
+_MEANING = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_CONTROL = re.compile(r"[\x00-\x1f]")
+_STOPS = {
+    opener: re.compile(rf"[\\{closers}{'“' if opener == chr(34) else ''}]")
+    for opener, closers in syntax.CLOSING_QUOTES.items()
+}
+_LINE_END = re.compile(r"[ \t\r]*+(?:\n|\Z)")
+_CLOSERS = syntax.OBJECT_CLOSERS + syntax.ARRAY_CLOSERS
+_CLOSER_RUN = re.compile(r"[}｝][}｝\s]*+")
+_BEFORE_KEY = " \t\r\n" + syntax.SEPARATORS + _CLOSERS
+_WIDEST_RUN = 32
+
+
+@dataclass(frozen=True, slots=True)
+class StringEnd:
+    """Where a string's content ends and reading resumes; `closed` is False where the text stopped inside it."""
+
+    end: int
+    resume: int
+    closed: bool
+    repair: str | None = None
+
+
+def unescape(body: str) -> tuple[str, list[str]]:
+    """The text that a string's raw content stands for, and the repairs that took.
+
+    A backslash before punctuation stands for that punctuation, before any other letter that is no escape for itself.
+
+    >>> unescape(r"R\\$ 5\\n"), unescape(r"\\d+")
+    (('R$ 5\\n', ['invalid_escape']), ('\\\\d+', ['invalid_escape']))
+    """
+    repairs = ["raw_newline"] if _CONTROL.search(body) else []
+    if "\\" not in body:
+        return body, repairs
+
+    def meaning(match: re.Match[str]) -> str:
+        high, low, unit, character = match.groups()
+        if high:
+            return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + (int(low, 16) - 0xDC00))
+        if unit:
+            return chr(int(unit, 16))
+        if character in _MEANING:
+            return _MEANING[character]
+        repairs.append("invalid_escape")
+        return character if character and unicodedata.category(character)[0] in "PS" else match[0]
+
+    return _ESCAPE.sub(meaning, body), repairs
+
+
+def find_string_end(text: str, start: int, in_array: bool, depth: int, spend: Callable[[int], None]) -> StringEnd:
+    """Where the string that opens with the quote at `start` ends.
+
+    A quote closes only where the syntax can go on after it; any other belongs to the text. `spend` is told the work.
+    """
+    if text.startswith('"""', start) and (end := text.find('"""', start + 3)) >= 0:
+        spend(end - start)
+        return StringEnd(end, end + 3, True, "quotes")
+    scan = _Scan(text, start, in_array, depth)
+    found = scan.run(spend)
+    spend(found.resume - start)
+    return found
+
+
+class _Scan:
+    """One pass over the quotes after an opening one; `inner` counts those that belong to the text."""
+
+    def __init__(self, text: str, start: int, in_array: bool, depth: int) -> None:
+        self.text, self.start, self.depth = text, start, depth
+        self.goes_on = syntax.ARRAY_GOES_ON if in_array else syntax.OBJECT_GOES_ON
+        self.surely_goes_on = syntax.ARRAY_SURELY_GOES_ON if in_array else syntax.OBJECT_SURELY_GOES_ON
+        self.inner = 0
+        self.open_curly = 0
+        self.before_newline: int | None = None
+
+    def run(self, spend: Callable[[int], None]) -> StringEnd:
+        opener = self.text[self.start]
+        stops, position = _STOPS[opener], self.start + 1
+        while stop := stops.search(self.text, position):
+            spend(1)
+            quote = stop.start()
+            if stop[0] == "\\":
+                position = quote + 2
+                continue
+            found = self._curly_end(quote) if opener == '"' and stop[0] != '"' else self._end_at(quote)
+            if found:
+                return found
+            position = quote + 1
+        return self._never_closed()
+
+    def _curly_end(self, quote: int) -> StringEnd | None:
+        """A curly quote closes a straight one only where it closes no curly one."""
+        if self.text[quote] == "“":
+            self.open_curly += 1
+        elif self.open_curly:
+            self.open_curly -= 1
+        elif self._closes(quote):
+            return self._closed_at(quote)
+        return None
+
+    def _end_at(self, quote: int) -> StringEnd | None:
+        if self._closes(quote):
+            return self._closed_at(quote)
+        before_key = self._end_before_next_key(quote)
+        if before_key is not None:
+            return StringEnd(before_key, before_key, True, "missing_quote")
+        if not self.inner and self.before_newline is None and _LINE_END.match(self.text, quote + 1):
+            self.before_newline = quote
+        if not self._is_apostrophe(quote):
+            self.inner += 1
+        return None
+
+    def _closes(self, quote: int) -> bool:
+        """Whether the syntax can go on after `quote`; after an odd number of inner quotes it takes more to say so."""
+        after = (self.surely_goes_on if self.inner % 2 else self.goes_on).match(self.text, quote + 1)
+        if after is None:
+            return False
+        at_the_very_end = after.end() == len(self.text) and not after[0].strip()
+        return not (at_the_very_end and self.text[quote - 1].isspace())
+
+    def _closed_at(self, quote: int) -> StringEnd:
+        boundary = syntax.BOUNDARY.search(self.text, self.start + 1, quote) if self.inner else None
+        if boundary:
+            return StringEnd(boundary.start(), boundary.start(), False)
+        return StringEnd(quote, quote + 1, True, "inner_quote" if self.inner else None)
+
+    def _end_before_next_key(self, quote: int) -> int | None:
+        """Where this string ends if `quote` opens the next key, so that its own closing quote is missing."""
+        if not syntax.QUOTED_KEY.match(self.text, quote):
+            return None
+        end = quote
+        while end > max(self.start + 1, quote - _WIDEST_RUN) and self.text[end - 1] in _BEFORE_KEY:
+            end -= 1
+        between = self.text[end:quote]
+        if not between.strip(" ") or sum(map(between.count, _CLOSERS)) >= self.depth:
+            return None
+        return end
+
+    def _is_apostrophe(self, quote: int) -> bool:
+        around = self.text[quote - 1] + self.text[quote + 1 : quote + 2]
+        return self.text[quote] in "'’´`" and len(around) == 2 and around.isalnum()
+
+    def _never_closed(self) -> StringEnd:
+        boundary = syntax.BOUNDARY.search(self.text, self.start + 1)
+        limit = boundary.start() if boundary else len(self.text)
+        if self.before_newline is not None and self.before_newline < limit:
+            return StringEnd(self.before_newline, self.before_newline + 1, True)
+        for closers in _CLOSER_RUN.finditer(self.text, self.start + 1, limit):
+            if self.inner % 2 == 0 and (closers.end() == limit or "\n" in closers[0]):
+                body = self.text[self.start + 1 : closers.start()].rstrip()
+                end = self.start + 1 + len(body)
+                return StringEnd(end, end, True, "missing_quote")
+        return StringEnd(limit, limit, False)
