@@ -39,11 +39,10 @@ lint: venv ## ruff and mypy
 	$(call timed,ruff,$(PY) -m ruff check .)
 	$(call timed,mypy,$(PY) -m mypy)
 
-# The notebooks run here with the smallest training settings, and write beside the real runs.
-test: export HELPERS_PROFILE := smallest
-test: export HELPERS_RUN_DIR := $(CURDIR)/runs/test
+# tests/conftest.py gives tests and notebooks the smallest training settings and a folder of their own.
 test: lint data/commerce.db ## ruff, mypy, the tests, the doctests and every notebook (nbval), under 12 minutes on 2 cores
-	$(call timed,pytest,$(PY) -m pytest -m 'not slow' --nbval-lax --nbval-current-env tests helpers notebooks)
+	$(call timed,pytest,$(PY) -m pytest -m 'not slow' --nbval-lax --nbval-current-env \
+		--nbval-kernel-startup-timeout 120 tests helpers notebooks)
 
 test-slow: venv data/commerce.db ## the tests that train for minutes
 	$(call timed,slow tests,$(PY) -m pytest -m slow tests)
@@ -51,11 +50,10 @@ test-slow: venv data/commerce.db ## the tests that train for minutes
 bench: venv ## every script of benchmarks/, one after the other
 	@for script in benchmarks/*.py; do printf '==> %s\n' "$$script"; $(PY) "$$script" || exit 1; done
 
-data/commerce.db: $(wildcard helpers/commerce/*.py) | venv
+data/commerce.db: $(shell find helpers/commerce -type f -not -name '*.pyc' 2>/dev/null) | venv
 	$(call timed,building data/commerce.db,$(PY) -m helpers data && touch $@)
 
 # .venv is whole when it holds a stamp named after the content of the requirements; the stamp is written last.
-venv: SHELL := /bin/sh
 venv:
 	@stamp="$(VENV)/.installed-$$(cat requirements*.txt | cksum | cut -d' ' -f1)-$(basename $(REQUIREMENTS))"; \
 	supported='import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'; \
@@ -68,14 +66,16 @@ venv:
 		done; \
 		if [ -z "$$base" ]; then \
 			echo "error: no Python 3.11 or 3.12 with venv ($(or $(PYTHON),python3 python3.12 python3.11)):" \
-				"install one or name it, as in make PYTHON=/usr/bin/python3.12" >&2; exit 2; \
+				"install one (Debian: python3-venv too) or name it, as in make PYTHON=/usr/bin/python3.12" >&2; exit 2; \
 		fi; \
 		echo "==> creating $(VENV) with $$("$$base" -V)"; \
 		"$$base" -m venv --clear $(VENV) || exit 1; \
 	fi; \
 	echo "==> installing $(REQUIREMENTS) into $(VENV) (2 GB on a CPU machine: a few minutes the first time)"; \
 	extra=; \
-	if [ -z "$(GPU)" ] && curl -sfIo /dev/null --max-time 5 "$(CPU_TORCH_INDEX)/"; then extra="--extra-index-url $(CPU_TORCH_INDEX)"; fi; \
+	if [ -z "$(GPU)" ] && curl -sfIo /dev/null --max-time 5 "$(CPU_TORCH_INDEX)/"; then \
+		extra="--extra-index-url $(CPU_TORCH_INDEX)"; \
+	fi; \
 	$(PY) -m pip install -q --no-input --disable-pip-version-check $$extra -r $(REQUIREMENTS) || exit 1; \
 	rm -f $(VENV)/.installed-*; touch "$$stamp"; \
 	echo "==> $(VENV) is ready after $$(($$(date +%s) - start)) s"

@@ -20,8 +20,8 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(folder: Path, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PATH": f"{path}:{os.environ['PATH']}"} | {"MAKEFLAGS": "", "MAKELEVEL": ""}
+def make(folder: Path, *arguments: str, path: str = "/bin") -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PATH": f"{path}:{os.environ['PATH']}", "MAKEFLAGS": "", "MAKELEVEL": ""}
     command = ["make", "CPU_TORCH_INDEX=", f"PYTHON={sys.executable}", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
