@@ -134,18 +134,21 @@ class _Pass:
         if syntax.ESCAPED_OBJECT.match(self.text, start):
             self._take_encoded(start)
             return
+        if not syntax.OBJECT_START.match(self.text, start):
+            self.found.reasons.append("braces without an object")
+            return
         try:
             found = self._strict_object(start) or read_object(self.text, start, self.budget)
         except UnreadableError as problem:
-            self._skip_unreadable(start, problem.position)
+            self._skip_unreadable(problem.position)
             return
         self.position = max(found.end, start + 1)
         if found.value and not self._is_template(found, start):
             self._keep(Candidate(found.value, found.complete, found.repairs))
-        elif self._is_empty_object(found) and self._stands_alone(start, found.end):
+        elif self._is_empty_object(found) and self._stands_alone(found.end):
             self._keep(Candidate({}, True, found.repairs))
         else:
-            self.found.reasons.append("braces without an object")
+            self.found.reasons.append("braces without an object" if found.complete else "no complete field")
 
     def _keep(self, candidate: Candidate) -> None:
         (self.in_array if self.brackets else self.found.candidates).append(candidate)
@@ -162,16 +165,12 @@ class _Pass:
         self.budget.spend(end - start)
         return ReadObject(value, end, True, repairs, all_bare=False)
 
-    def _skip_unreadable(self, start: int, at: int) -> None:
-        """After an object that broke, only a brace that opens a line may be another answer; after prose, any may."""
-        if at <= start + 1 or not syntax.FIRST_PAIR.match(self.text, start):
-            self.position = start + 1
-            self.found.reasons.append("braces without an object")
-            return
+    def _skip_unreadable(self, at: int) -> None:
+        """After an object that broke, only a brace that opens a line may be another answer, never one inside it."""
         self.found.reasons.append(f"unreadable at character {at}")
-        again = _RESTART.search(self.text, max(at, start + 1))
-        self.position = again.start() if again else len(self.text)
         self.found.around.append("surrounding_text")
+        again = _RESTART.search(self.text, max(at, self.position))
+        self.position = again.start() if again else len(self.text)
 
     def _take_encoded(self, start: int) -> None:
         """JSON inside a JSON string: one level of escapes is undone, and the result read like a completion."""
@@ -201,10 +200,11 @@ class _Pass:
     def _is_empty_object(found: ReadObject) -> bool:
         return found.complete and not found.value and "ellipsis" not in found.repairs
 
-    def _stands_alone(self, start: int, end: int) -> bool:
+    def _stands_alone(self, end: int) -> bool:
         """Whether an empty object is all there is, or all that a code fence holds."""
-        before, after = self.text[:start].rstrip(), self.text[end : end + 80].lstrip()
-        return (not before or self.fenced) and (not after or after.startswith(("```", "<")))
+        nothing_before = not (self.found.candidates or self.found.reasons or "surrounding_text" in self.found.around)
+        after = self.text[end : end + 80].lstrip()
+        return (nothing_before or self.fenced) and (not after or after.startswith(("```", "<")))
 
     def _note_text(self, until: int) -> None:
         """Report what stands between the last mark and `until`, if anything does."""

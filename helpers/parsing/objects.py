@@ -319,17 +319,18 @@ class _Reader:
 
     def _separator_ends(self, start: int, at: int) -> bool:
         """Whether the separator at `at` ends the bare value from `start`. At the very end of the text it may not."""
-        token = self.text[start:at].strip()
-        certain = self._is_literal(token) or read_number(token)[0] is not NOT_A_NUMBER
-        rest = at + 1 if syntax.SEPARATOR_AT_END.match(self.text, at) else None
-        if rest is not None:
-            if not certain or (rest == len(self.text) and self.text[at] in ",，" and goes_on_after_comma(token)):
-                self.position = len(self.text)
-                raise _EndedError
-            return True
         if syntax.SEPARATOR_ENDS_VALUE.match(self.text, at):
             return True
-        return certain and syntax.SEPARATOR_CUT_KEY.match(self.text, at) is not None
+        at_end = syntax.SEPARATOR_AT_END.match(self.text, at)
+        if not at_end and not syntax.SEPARATOR_CUT_KEY.match(self.text, at):
+            return False
+        token = self.text[start:at].strip()
+        certain = self._is_literal(token) or read_number(token)[0] is not NOT_A_NUMBER
+        half_a_number = self.text[at:] in (",", "，") and goes_on_after_comma(token)
+        if at_end and (not certain or half_a_number):
+            self.position = len(self.text)
+            raise _EndedError
+        return certain
 
     def _meaning(self, token: str) -> Any:
         """The value of a bare token."""

@@ -64,8 +64,11 @@ _ELLIPSIS = r"(?:\.\.\.|…)"
 
 QUOTED_KEY = re.compile(rf"({_QUOTED_KEY}){_G}{_COLON}")
 HALF_QUOTED_KEY = re.compile(rf"{_QUOTE}({_WORD})\s*+{_COLON}")
-FIRST_PAIR = re.compile(rf"[{{｛]{_G}(?:[{{｛]{_G})?(?:{_SEP}{_G})*+(?:{_KEY}|{_HALF_QUOTED_KEY}|{_BARE_KEY})")
-BARE_KEY = re.compile(rf"((?:[^\W\d]|\$)[\w$.\-\\ ]{{0,80}}|\d{{1,9}})(?<! ) *+({_QUOTE}?){_G}{_COLON}")
+_SPACED_KEY = rf"((?:[^\W\d]|\$)[\w$.\-\\ ]{{0,80}}|\d{{1,9}})(?<! ) *+({_QUOTE}?){_G}{_COLON}"
+BARE_KEY = re.compile(_SPACED_KEY)
+OBJECT_START = re.compile(
+    rf"[{{｛]{_G}(?:[{{｛]{_G})?(?:{_SEP}{_G}|{_ELLIPSIS}{_G}){{0,4}}+(?:{_KEY}|{_HALF_QUOTED_KEY}|{_SPACED_KEY}|{_CLOSE}|{_CUT_KEY})"
+)
 KEY_WITHOUT_COLON = re.compile(rf'("[a-z_]{{2,40}}")[ \t]++(?=["\d\[{{-]|{_LITERAL_AHEAD})')
 CUT_KEY = re.compile(rf"{_CUT_KEY}|{_CUT_BARE_KEY}|{_QUOTED_KEY}{_G}\Z")
 CLOSER_NEXT = re.compile(rf"{_G}(?:{_SEP}{_G})?[{OBJECT_CLOSERS}{ARRAY_CLOSERS.replace(']', chr(92) + ']')}]")
@@ -76,12 +79,12 @@ STOP = re.compile(_STOP)
 # Whether, after a string's quote in an object, the syntax can go on. `_SURE` asks for more: it is used where an odd
 # number of inner quotes came before, so that this one more likely ends a quotation inside the string.
 OBJECT_GOES_ON = re.compile(
-    rf"{_G}(?:\Z|{_CLOSE}|{_KEY}|{_STOP}|{_SEP}{_G}(?:{_SEP}{_G})*+(?:\Z|{_CLOSE}|{_KEY}|{_HALF_QUOTED_KEY}"
+    rf"{_G}(?:\Z|{_CLOSE}|{_KEY}|{_STOP}|{_SEP}{_G}(?:{_SEP}{_G}){{0,4}}+(?:\Z|{_CLOSE}|{_KEY}|{_HALF_QUOTED_KEY}"
     rf"|{_BARE_KEY}|{_CUT_KEY}|{_CUT_BARE_KEY}|{_KEY_WITHOUT_COLON}|{_ELLIPSIS}|{_STOP}))|[ \t]*+\n\s*+{_BARE_KEY}"
 )
 OBJECT_SURELY_GOES_ON = re.compile(
     rf"{_G}(?:{_CLOSE}|{_KEY}|{_STOP}"
-    rf"|{_SEP}{_G}(?:{_SEP}{_G})*+(?:{_CLOSE}|{_KEY}))"
+    rf"|{_SEP}{_G}(?:{_SEP}{_G}){{0,4}}+(?:{_CLOSE}|{_KEY}))"
 )
 ARRAY_GOES_ON = re.compile(
     rf"{_G}(?:\Z|{_CLOSE_ARRAY}|{_CLOSE}|{_STOP}|{_SEP}{_G}(?:\Z|{_CLOSE_ARRAY}|{_CLOSE}|[{QUOTES}\d\-\[{{]"
@@ -98,7 +101,7 @@ SIMPLE_VALUE = re.compile(
 )
 BARE_STOP = re.compile(rf"[{SEPARATORS}{OBJECT_CLOSERS}{QUOTES}{{｛\n\]］]|(?<=\s)(?://|/\*|\# )|/\*|{_STOP}")
 SEPARATOR_ENDS_VALUE = re.compile(
-    rf"{_SEP}{_G}(?:{_SEP}{_G})*+(?:{_CLOSE}|{_KEY}|{_HALF_QUOTED_KEY}|{_BARE_KEY}|{_CUT_KEY}|{_KEY_WITHOUT_COLON}"
+    rf"{_SEP}{_G}(?:{_SEP}{_G}){{0,4}}+(?:{_CLOSE}|{_KEY}|{_HALF_QUOTED_KEY}|{_BARE_KEY}|{_CUT_KEY}|{_KEY_WITHOUT_COLON}"
     rf"|{_ELLIPSIS}|{_STOP})"
 )
 SEPARATOR_AT_END = re.compile(rf"{_SEP}{_G}\Z")
@@ -118,4 +121,4 @@ ESCAPED_OBJECT = re.compile(r"[{]\s*+(?:\\+[nrt]\s*+)*+\\+[\"']")
 ESCAPED_TEXT = re.compile(r'(?:[^"\\]++|\\[\s\S])*+')
 AFTER_SURPLUS_CLOSER = re.compile(rf"\s*+,{_G}{_QUOTED_KEY}\s*+{_COLON}")
 # Inside what was taken for a string: a sign that its closing quote never came.
-BOUNDARY = re.compile(rf"\n\s*+(?:```|[{{]\s*+[\"'“]\w)|{_THINK}|{_END_OF_TURN}", re.IGNORECASE)
+BOUNDARY = re.compile(rf"\n[ \t]*+(?:```|[{{]\s*+[\"'“]\w)|{_THINK}|{_END_OF_TURN}", re.IGNORECASE)
