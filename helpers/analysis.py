@@ -275,6 +275,26 @@ def before_after(run: Run, task: str, n: int = 10, mode: str = "sample") -> pd.D
     return picked.set_axis(columns, axis=1).reset_index(drop=True)
 
 
+def watched_history(run: Run) -> list[dict[str, float]]:
+    """The metric rows with what the stop rules also watch: repaired extraction answers and failed reward calls."""
+    rows = run.scored
+    rows = rows[(rows["split"] == "eval_subset") & (rows["mode"] == "sample") & (rows["task"] == "extraction")]
+    repaired = rows["repairs"].map(bool).groupby(rows["step"]).mean()
+    added: list[dict[str, float]] = [
+        {"step": int(step), "eval/repaired_share/extraction": float(share)} for step, share in repaired.items()
+    ]
+    failed = [int(event["step"]) for event in run.events if event.get("kind") == "reward_error"]
+    added += [{"step": step, "train/reward_errors": float(count)} for count, step in enumerate(sorted(failed), 1)]
+    return sorted([*run.history, *added], key=lambda row: row["step"])
+
+
+def rule_settings(run: Run) -> dict[str, float]:
+    """The fixed numbers that the stop rules need of a run: completion limit (tokens) and beta."""
+    recipe = run.config.get("recipe", {})
+    known = {"limit": recipe.get("max_completion_length"), "beta": recipe.get("beta")}
+    return {key: value for key, value in known.items() if value is not None}
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; a run folder holds config.json and metrics.jsonl")
@@ -337,7 +357,9 @@ def _sound_evals(path: Path, parser: str, warnings: list[str]) -> pd.DataFrame:
             faults.append(f"line {number}: {fault}; left out")
         else:
             rows.append({**_EVAL_DEFAULTS, "parser": parser, **row, "line": number})
-    table = pd.DataFrame(rows, columns=None if rows else [*_EVAL_KEY, *_EVAL_DEFAULTS, "task", "total", "line"])
+    table = pd.DataFrame(
+        rows, columns=None if rows else list(dict.fromkeys([*_EVAL_KEY, *_EVAL_DEFAULTS, "task", "total", "line"]))
+    )
     repeated = table.duplicated(subset=_EVAL_KEY, keep="last")
     if repeated.any():
         first = int(table.loc[repeated, "line"].iloc[0])

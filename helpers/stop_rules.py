@@ -35,7 +35,6 @@ class Watch:
     limit: int = HANDOFF_LIMIT
     beta: float = 0.0
     extraction_baseline: float = EXTRACTION_BASELINE
-    reward_errors: int = 0
 
     def values(self, key: str) -> list[Point]:
         """(step, value) of every logged value of `key`, in order; what is no number counts as NaN."""
@@ -98,19 +97,19 @@ def evaluate_rules(
     limit: int = HANDOFF_LIMIT,
     beta: float = 0.0,
     extraction_baseline: float = EXTRACTION_BASELINE,
-    reward_errors: int = 0,
     actions: Mapping[str, Action] | None = None,
 ) -> list[RuleStatus]:
     """Judge the metrics logged so far by every rule, in the table's order.
 
-    `history` holds metric rows with `step`, `limit` is the completion limit in tokens, `reward_errors` counts failed
-    reward calls, `actions` maps rule names to `warn` (default) or `stop`. Raises `UserError` for an unknown name.
+    `history` holds metric rows with `step`, `limit` is the completion limit in tokens, `extraction_baseline` V4's
+    extraction reward before training, `actions` maps rule names to `warn` (default) or `stop`. Raises `UserError` for
+    an unknown name.
     """
     chosen = dict(actions or {})
     for name, action in chosen.items():
         require_known("stop rule", name, tuple(rule.name for rule in RULES))
         require_known("action", action, ("warn", "stop"))
-    watch = Watch(history, max_steps, limit, beta, extraction_baseline, reward_errors)
+    watch = Watch(history, max_steps, limit, beta, extraction_baseline)
     return [_judge(rule, watch, chosen.get(rule.name, "warn")) for rule in RULES]
 
 
@@ -120,8 +119,7 @@ def rule_history(
     """What every rule would have said at each evaluation, with only the rows logged by then."""
     steps = sorted({int(row["step"]) for row in history if row.get("eval/mean_reward") is not None})
     return [
-        (step, evaluate_rules([row for row in history if row["step"] <= step], max_steps, **settings))
-        for step in steps
+        (step, evaluate_rules([row for row in history if row["step"] <= step], max_steps, **settings)) for step in steps
     ]
 
 
@@ -261,9 +259,10 @@ def _entropy(watch: Watch) -> Found:
 
 
 def _reward_errors(watch: Watch) -> Found:
-    count = watch.reward_errors
-    told = f"{count} reward calls failed; events.jsonl names each"
-    return ("triggered" if count else "ok"), float(count), told
+    found = watch.values("train/reward_errors")
+    count = found[-1][1] if found else 0.0
+    told = f"{count:.0f} reward calls failed; events.jsonl names each"
+    return ("triggered" if count else "ok"), count, told
 
 
 def _prompts_seen(watch: Watch) -> Found:
@@ -358,7 +357,7 @@ RULES: tuple[StopRule, ...] = (
     ),
     StopRule(
         "reward_errors",
-        "events",
+        "train/reward_errors",
         "Failed reward calls",
         "none",
         "any",

@@ -60,6 +60,7 @@ class Spec:
     prompts: int = 7
     full: Mapping[str, int] = field(default_factory=lambda: FULL)
     stopped_at: int | None = None
+    completions: bool = True
 
     @property
     def last_step(self) -> int:
@@ -162,7 +163,7 @@ def _evaluation(spec: Spec, split: str, sizes: Mapping[str, int], step: int) -> 
                 "prompt_tokens": 200,
                 "completion_tokens": 120,
                 "clipped": False,
-                "completion": _completion(task, index, step),
+                "completion": _completion(task, index, step) if spec.completions else "",
             }
 
 

@@ -205,13 +205,19 @@ def answers(tmp_path: Path, end: dict[str, float], **settings) -> list[decision.
 )
 def test_the_parser_question_has_the_handoffs_lines(tmp_path: Path, extraction: float, verdict: str) -> None:
     at_once = lambda share: float(share > 0)  # noqa: E731
-    answer = answers(tmp_path, means(0.5, extraction=extraction), shape=at_once)[0]
+    answer = answers(tmp_path, means(0.5, extraction=extraction), shape=at_once, completions=False)[0]
     assert answer.verdict == verdict
 
 
 def test_the_parser_question_is_undecided_with_twenty_noisy_prompts(tmp_path: Path) -> None:
-    answer = answers(tmp_path, means(0.5, extraction=0.35), spread=5.0)[0]
+    answer = answers(tmp_path, means(0.5, extraction=0.35), spread=5.0, completions=False)[0]
     assert answer.verdict == "undecided" and "prompts would settle it" in answer.would_change
+
+
+def test_the_parser_question_is_answered_from_the_same_completions_where_there_are_any(tmp_path: Path) -> None:
+    answer = answers(tmp_path, means(0.5))[0]
+    assert answer.verdict == "yes" and answer.interval.mean == pytest.approx(22 / 65)
+    assert "Learning, same parser" in answer.reason and "V4's baseline 0.170" in answer.reason
 
 
 @pytest.mark.parametrize(("shape", "verdict"), [(lambda share: share, "yes"), (early_then_flat, "no")])

@@ -131,7 +131,7 @@ def test_clipped_completions_entropy_and_reward_errors_are_watched_too() -> None
     assert states(flat("train/clipped_ratio", 0.6))["clipped"] == "triggered"
     falling = curve("train/entropy", {step: 1.0 / step for step in range(1, 61)})
     assert states(falling)["entropy"] == "triggered"
-    assert states([], reward_errors=1)["reward_errors"] == "triggered"
+    assert states(curve("train/reward_errors", {3: 1}))["reward_errors"] == "triggered"
 
 
 def test_a_task_that_was_never_shown_is_watched() -> None:

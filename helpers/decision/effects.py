@@ -1,6 +1,6 @@
 """Parser effect and learning effect, told apart by scoring the same completions with three parsers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from helpers import analysis, stats
 from helpers.analysis import Run
@@ -14,13 +14,15 @@ class Effects:
     """Extraction rewards of one run's completions, told apart: parser, learning, and both together.
 
     `means` maps each parser to its mean at the start and the end; `parser` is old against tolerant on the base policy's
-    own completions, `learning` is end against start under the tolerant parser, `total` is their sum.
+    own completions (`parser_changes`: prompt by prompt), `learning` is end against start under the tolerant parser,
+    `total` is their sum.
     """
 
     means: dict[str, tuple[Interval, Interval]]
     parser: Interval
     learning: Interval
     total: Interval
+    parser_changes: list[float] = field(default_factory=list, repr=False)
 
 
 def effects(run: Run) -> Effects | None:
@@ -46,6 +48,7 @@ def effects(run: Run) -> Effects | None:
         parser=stats.paired_difference(old[0], new[0]),
         learning=stats.paired_difference(new[0], new[1]),
         total=stats.paired_difference(old[0], new[1]),
+        parser_changes=[after - before for before, after in zip(old[0], new[0], strict=True)],
     )
 
 

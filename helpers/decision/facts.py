@@ -50,7 +50,7 @@ class Fact:
 
     def __str__(self) -> str:
         state = {True: "met", False: "missed", None: "open"}[self.holds]
-        more = f"; about {self.prompts} prompts would settle it" if self.holds is None and self.prompts else ""
+        more = f"; about {self.prompts:,} prompts would settle it" if self.holds is None and self.prompts else ""
         return f"{self.told}: {self.interval} against {self.threshold:.3f}, {state}{more}"
 
 

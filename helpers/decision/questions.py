@@ -25,6 +25,12 @@ class Answer:
     would_change: str
     reference: str
 
+    def __str__(self) -> str:
+        return (
+            f"{self.question}\n  {self.verdict}: {self.number}\n  {self.reason}\n"
+            f"  What would change it: {self.would_change}. Reference: {self.reference}."
+        )
+
 
 def answer_questions(run: Run, reference: Reference | None = None) -> list[Answer]:
     """The handoff's four questions, each with its number, interval, verdict, reason, and what would change it.
@@ -36,42 +42,71 @@ def answer_questions(run: Run, reference: Reference | None = None) -> list[Answe
 
 
 def _parser_fix(run: Run, reference: Reference | None) -> Answer:
-    question = "Did the parser fix change the extraction reward?"
-    early = run.max_steps * 10 / HANDOFF_STEPS
-    steps = [step for step in analysis.evaluated_steps(run, "eval_subset") if step >= early]
-    if not steps or reference is None:
-        return _no_answer(question, reference, "an early evaluation and a V4 baseline of the same policy")
-    interval = analysis.task_interval(analysis.prompt_rewards(run, steps[0], "eval_subset"), "extraction")
-    jumped = Fact("jumped", "", interval, reference.baseline + JUMP)
-    moved = Fact("moved", "", interval, reference.baseline + NEAR)
-    verdict = "undecided"
-    if jumped.holds:
-        verdict = "yes"
-    elif moved.holds is False:
-        verdict = "no"
-    elif jumped.holds is False and moved.holds:
-        verdict = "in part"
-    values = analysis.prompt_rewards(run, steps[0], "eval_subset").get("extraction", {})
-    nearest = min((jumped.threshold, moved.threshold), key=lambda bar: abs(interval.mean - bar))
+    """From the same completions under both parsers where the record holds them, else as the handoff would compare."""
+    early = _early_extraction(run)
+    found = effects(run)
+    if found is None and early and reference:
+        return _handoff_comparison(*early, reference)
+    if found is None:
+        return _no_answer(_PARSER_QUESTION, reference, "completions, or an early evaluation and a V4 baseline")
+    handoff = ""
+    if early and reference:
+        step, values = early
+        handoff = f" Extraction at step {step}: {stats.bootstrap_mean(values)}; V4's baseline {reference.baseline:.3f}."
     return Answer(
-        question,
-        verdict,
+        _PARSER_QUESTION,
+        _jump_verdict(found.parser, 0.0),
+        found.parser,
+        f"{found.parser.signed()} on the base policy's {found.parser.n} extraction answers, old parser against ours",
+        f"Yes from +{JUMP}, no under +{NEAR}. Learning, same parser, start to end: {found.learning.signed()}; both: "
+        f"{found.total.signed()}.{handoff}",
+        _would_change(found.parser_changes, _nearest(found.parser, 0.0), found.parser),
+        "V4's parser on the same completions",
+    )
+
+
+def _handoff_comparison(step: int, values: list[float], reference: Reference) -> Answer:
+    """Extraction after the first steps against V4's baseline: parser and first learning together."""
+    interval, baseline = stats.bootstrap_mean(values), reference.baseline
+    return Answer(
+        _PARSER_QUESTION,
+        _jump_verdict(interval, baseline),
         interval,
-        f"extraction at step {steps[0]}: {interval}; V4's baseline {reference.baseline:.3f}",
-        f"yes from {jumped.threshold:.2f}, no under {moved.threshold:.2f}. {_effects_told(run)}",
-        _would_change(list(values.values()), nearest, interval),
+        f"extraction at step {step}: {interval}; V4's baseline {baseline:.3f}",
+        f"Yes from {baseline + JUMP:.2f}, no under {baseline + NEAR:.2f}; the record holds no completions to tell the "
+        "parser from the first steps' learning.",
+        _would_change(values, _nearest(interval, baseline), interval),
         reference.name,
     )
 
 
-def _effects_told(run: Run) -> str:
-    found = effects(run)
-    if found is None:
-        return "The record holds no completions to tell parser and learning apart."
-    return (
-        f"Parser alone, on the base policy's completions: {found.parser.signed()}; learning, same parser, start to "
-        f"end: {found.learning.signed()}; both: {found.total.signed()}."
-    )
+_PARSER_QUESTION = "Did the parser fix change the extraction reward?"
+
+
+def _early_extraction(run: Run) -> tuple[int, list[float]] | None:
+    """The first evaluation from step 10 of 600 on: its step and the extraction rewards."""
+    early = run.max_steps * 10 / HANDOFF_STEPS
+    step = next((step for step in analysis.evaluated_steps(run, "eval_subset") if step >= early), None)
+    if step is None:
+        return None
+    values = list(analysis.prompt_rewards(run, step, "eval_subset").get("extraction", {}).values())
+    return (step, values) if values else None
+
+
+def _jump_verdict(interval: Interval, baseline: float) -> str:
+    """yes: a jump of at least 0.18; no: less than 0.03; in part: between the two; else undecided."""
+    jumped = Fact("jumped", "", interval, baseline + JUMP).holds
+    moved = Fact("moved", "", interval, baseline + NEAR).holds
+    if jumped:
+        return "yes"
+    if moved is False:
+        return "no"
+    return "in part" if moved and jumped is False else "undecided"
+
+
+def _nearest(interval: Interval, baseline: float) -> float:
+    """The verdict's line that lies nearest to the mean."""
+    return min((baseline + JUMP, baseline + NEAR), key=lambda line: abs(interval.mean - line))
 
 
 def _past_step_130(run: Run, reference: Reference | None) -> Answer:
@@ -153,7 +188,7 @@ def _would_change(values: list[float], threshold: float, interval: Interval) -> 
     """What would turn the verdict: more prompts where it is open, else a shift of the mean."""
     prompts = stats.prompts_to_decide(values, threshold)
     if interval.low <= threshold <= interval.high:
-        return f"about {prompts} prompts would settle it ({interval.n} now)" if prompts else "no number of prompts"
+        return f"about {prompts:,} prompts would settle it ({interval.n} now)" if prompts else "no number of prompts"
     gap = interval.low - threshold if interval.low > threshold else threshold - interval.high
     return f"a shift of more than {gap:.3f} {'down' if interval.low > threshold else 'up'}"
 

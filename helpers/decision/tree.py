@@ -29,6 +29,11 @@ class Decision:
     task: str | None = None
     reference: str = ""
 
+    def __str__(self) -> str:
+        name = f"Scenario {self.scenario}" if self.scenario in ("A", "B", "C") else self.scenario.capitalize()
+        reasons = "".join(f"\n  - {reason}" for reason in self.reasons)
+        return f"{name}: {self.title}{reasons}\n  Next: {self.next_step}\n  Command: {self.command}"
+
 
 def decide(run: Run, reference: Reference | None = None, draws: int = stats.DRAWS) -> Decision:
     """Walk the handoff's tree for a V4.1 run; see the module's text for thresholds and precedence."""
