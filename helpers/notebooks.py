@@ -113,8 +113,8 @@ class _Teller:
 
     def begin(self, cell: Any, **_: Any) -> None:
         self.cell += 1
-        first_line = cell.source.strip().splitlines()[0]
-        self._say(first_line)
+        lines = cell.source.strip().splitlines()
+        self._say(next((line for line in lines if not line.startswith(("#", "%"))), lines[0]))
 
     def note(self, text: str) -> None:
         if time.monotonic() - self.told >= SECONDS_BETWEEN_NOTES:

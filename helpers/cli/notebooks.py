@@ -51,8 +51,10 @@ def _run_one(notebook: Path, folder: Path, in_place: bool) -> None:
 def _print_summary(folder: Path) -> None:
     from helpers import summary
 
-    print("\nmain numbers")
-    for title, value in summary.read(folder).items():
+    numbers = summary.read(folder)
+    if numbers:
+        print("\nmain numbers")
+    for title, value in numbers.items():
         print(f"  {title}: {value}")
     print("\nread them in context")
     for path in sorted(folder.glob("*.html")):
