@@ -76,7 +76,7 @@ class QueryResult:
 
 @dataclass(frozen=True)
 class QueryNames:
-    """What a query reads, as its text names it, in lower case: tables (not its own CTEs), columns, aggregates."""
+    """What a query reads, as its text names it, in lower case: tables and columns (not its own names), aggregates."""
 
     tables: frozenset[str]
     columns: frozenset[str]
@@ -153,6 +153,7 @@ def _names(query: exp.Query) -> QueryNames:
     own = {cte.alias.lower() for cte in query.find_all(exp.CTE)}
     tables = {table.name.lower() for table in query.find_all(exp.Table)} - own
     columns = {column.name.lower() for column in query.find_all(exp.Column)}
+    columns -= {alias.alias.lower() for alias in query.find_all(exp.Alias)}
     aggregates = {function.sql_name().lower() for function in query.find_all(exp.AggFunc)}
     return QueryNames(frozenset(tables), frozenset(columns), frozenset(aggregates))
 

@@ -34,7 +34,7 @@ WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
             "main_complaint": 0.10,
             "contradiction": -0.20,
         },
-        "sql_qa": {"runs": 0.10, "result": 0.70, "names": 0.10, "figures": 0.10},
+        "sql_qa": {"query": 0.10, "result": 0.70, "names": 0.10, "figures": 0.10},
         "insights": {"figures": 0.45, "labels": 0.10, "structure": 0.25, "actions": 0.10, "length": 0.10},
         "push": {"facts": 0.45, "length": 0.15, "call_to_action": 0.15, "language": 0.15, "no_formulas": 0.10},
     },

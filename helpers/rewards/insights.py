@@ -6,7 +6,7 @@ from itertools import zip_longest
 from typing import Any
 
 from helpers.rewards.base import Parser, Parts
-from helpers.rewards.language import copied_share, novelty_share, portuguese_share
+from helpers.rewards.language import novelty_share, own_words_share, portuguese_share
 from helpers.rewards.numbers import numbers_in
 from helpers.rewards.table import TableFacts
 from helpers.rewards.text import fold, vocabulary, words
@@ -21,17 +21,19 @@ FIGURES_WANTED = 3
 LABELS_WANTED = 2
 UNGROUNDED = 0.3
 """What good form is worth in an analysis that cites none of its table's figures."""
+UNSTRUCTURED = 0.3
+"""What right figures are worth outside of findings and actions: a table read aloud is no analysis."""
 
 # A label opens a line or a sentence, may wear Markdown, and ends in a colon or with its line. Repetitions are bounded
 # so that no text takes quadratic time.
 _LABEL = re.compile(
     r"(?:^|[.;!?\n])[ \t#>*_\-\d.)]{0,12}"
-    r"(?:(?:principais|proximas|proximos|possiveis|plano\s+de)[ ]+)?"
+    r"(?:(?:principais|proximas|proximos|possiveis|provaveis|plano[ ]de)[ ]{1,3})?"
     r"(?:(?P<findings>achados?|descobertas?|constatac\w+|diagnostico|insights?|observac\w+|destaques?|resultados?|"
     r"o[ ]que[ ]os[ ]dados[ ]mostram)"
     r"|(?P<causes>causas?|hipoteses?|motivos?|por[ ]que)"
     r"|(?P<actions>ac(?:ao|oes)|recomendac\w+|passos|sugestoes|o[ ]que[ ]fazer))"
-    r"(?:[ ]\w{1,20}){0,2}[ \t*_]{0,6}(?::|$)",
+    r"(?:[ ]{1,3}\w{1,20}){0,2}[ \t*_]{0,6}(?::|$)",
     re.MULTILINE,
 )
 
@@ -89,12 +91,13 @@ def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     facts = TableFacts(record["meta"]["table"], prompt)
     figures, ungrounded = figures_share(text, facts)
     language = portuguese_share(text)
-    readable = language * novelty_share(text) * (1 - copied_share(text, prompt))
+    readable = language * novelty_share(text) * own_words_share(text, prompt)
+    structure = structure_share(text)
     form_worth = readable * (UNGROUNDED + (1 - UNGROUNDED) * figures)
     shares = {
-        "figures": readable * figures,
+        "figures": readable * figures * (UNSTRUCTURED + (1 - UNSTRUCTURED) * structure),
         "labels": readable * min(1.0, facts.labels_named(text) / min(LABELS_WANTED, max(1, facts.label_count))),
-        "structure": form_worth * structure_share(text),
+        "structure": form_worth * structure,
         "actions": form_worth * vocabulary("actions").share(text, ACTION_WORDS_WANTED),
         "length": form_worth * length_share(len(text.strip())),
     }

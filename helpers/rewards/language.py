@@ -5,7 +5,9 @@ from helpers.rewards.text import terms, words
 FUNCTION_WORD_SHARE = 0.12
 """Prose has a third of function words; a notification at least an eighth; a list of keywords none."""
 REPEAT_SPAN = 4
+MOSTLY_NEW, MOSTLY_REPEATED = 0.9, 0.5
 COPY_SPAN = 5
+MOSTLY_OWN = 0.5
 STEM_LETTERS = 5
 
 
@@ -24,24 +26,30 @@ def portuguese_share(text: str) -> float:
 
 
 def novelty_share(text: str) -> float:
-    """The share of a text's word 4-grams that are not repeats of an earlier one; 1 for very short texts.
+    """1 where nine tenths of a text's word 4-grams are new in it, 0 where half are repeats, linear between.
 
-    >>> novelty_share("o frete subiu em SP " * 10) < 0.2
-    True
+    >>> novelty_share("o frete subiu em SP " * 10), novelty_share("O frete subiu.")
+    (0.0, 1.0)
     """
     spans = _spans(words(text), REPEAT_SPAN)
-    return len(set(spans)) / len(spans) if spans else 1.0
+    if not spans:
+        return 1.0
+    new = len(set(spans)) / len(spans)
+    return min(1.0, max(0.0, (new - MOSTLY_REPEATED) / (MOSTLY_NEW - MOSTLY_REPEATED)))
 
 
-def copied_share(text: str, source: str) -> float:
-    """The share of a text's word 5-grams that stand in `source` word for word.
+def own_words_share(text: str, source: str) -> float:
+    """0 where all of a text's word 5-grams stand in `source` word for word, 1 where at most half do, linear between.
 
-    >>> copied_share("qual o frete médio de cada estado", "Responda: qual o frete médio de cada estado?")
-    1.0
+    >>> own_words_share("qual o frete médio de cada estado", "Responda: qual o frete médio de cada estado?")
+    0.0
     """
     spans = _spans(words(text), COPY_SPAN)
+    if not spans:
+        return 1.0
     known = set(_spans(words(source), COPY_SPAN))
-    return sum(span in known for span in spans) / len(spans) if spans else 0.0
+    own = sum(span not in known for span in spans) / len(spans)
+    return min(1.0, own / MOSTLY_OWN)
 
 
 def stems(text: str) -> set[str]:

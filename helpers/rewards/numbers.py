@@ -12,9 +12,9 @@ Unit = Literal["plain", "money", "percent", "times"]
 _SCALES = {"mil": 1e3, "milhao": 1e6, "milhoes": 1e6, "mi": 1e6, "bilhao": 1e9, "bilhoes": 1e9, "bi": 1e9}
 _DIGITS = r"\d{1,3}(?:\.\d{3})+(?:,\d+)?|\d{1,3}(?:,\d{3})+\.\d+|\d+[.,]\d+|\d+"
 _NUMBER = re.compile(
-    rf"(?<![\w.,])(?P<money>R\$[ \u00a0]?)?(?P<digits>{_DIGITS})(?![\d])"
-    r"(?:[ \u00a0]?(?P<scale>mil(?:h(?:ão|ao|ões|oes))?|bilh(?:ão|ao|ões|oes)|mi|bi)\b)?"
-    r"(?:[ \u00a0]?(?:(?P<percent>%|por cento\b|p\.?p\.?\b|pontos? percentua(?:l|is)\b)|(?P<times>x\b|vezes\b)))?",
+    rf"(?<![\w.,])(?P<money>R\$[ \u00a0]{{0,3}})?(?P<digits>{_DIGITS})(?![\d])"
+    r"(?:[ \u00a0]{0,3}(?P<scale>mil(?:h(?:ão|ao|ões|oes))?|bilh(?:ão|ao|ões|oes)|mi|bi)\b)?"
+    r"(?:[ \u00a0]{0,3}(?:(?P<percent>%|por cento\b|p\.?p\.?\b|pontos? percentua(?:l|is)\b)|(?P<times>x\b|vezes\b)))?",
     re.IGNORECASE,
 )
 _AFTER_MARKER = re.compile(r"[ºª°]|[.)](?=\s|$)")

@@ -6,7 +6,7 @@ from typing import Any
 import regex
 
 from helpers.rewards.base import Parser, Parts
-from helpers.rewards.language import novelty_share, portuguese_share, stems
+from helpers.rewards.language import novelty_share, own_words_share, portuguese_share, stems
 from helpers.rewards.numbers import Sources, numbers_in
 from helpers.rewards.text import fold, terms, vocabulary, words
 from helpers.tasks import MAX_PUSH_CHARACTERS, user_text
@@ -20,6 +20,7 @@ IMPERSONAL = 0.4
 
 _ADDRESSING = regex.compile(r"\b(?:voces?|seus?|suas?)\b")
 _CODE = regex.compile(r"\b(?=[A-Z0-9]*[A-Z]{2})(?=[A-Z0-9]*\d)[A-Z0-9]{4,20}\b")
+_MARKUP = regex.compile(r"[{}\[\]|<>`]")
 _GRAPHEME = regex.compile(r"\X")
 
 
@@ -68,7 +69,7 @@ def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     """v4.2: facts of the context and no others, in Portuguese, at most 120 characters as a person counts them.
 
     Form counts fully only in a notification that holds its context's facts, and nothing counts in one that is not
-    Portuguese, repeats itself or is longer than 200 characters.
+    Portuguese, repeats itself, copies the prompt, holds markup or is longer than 200 characters.
     """
     stripped = text.strip()
     context = record["meta"]["context"]
@@ -76,7 +77,8 @@ def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     facts = facts_share(stripped, context, record["reference"]["text"]) * (INVENTED if invented else 1.0)
     length = length_share(graphemes(stripped))
     language = portuguese_share(stripped)
-    readable = float(length > 0) * language * novelty_share(stripped)
+    own_words = own_words_share(stripped, user_text(record["prompt"]))
+    readable = (length > 0) * language * novelty_share(stripped) * own_words * (not _MARKUP.search(stripped))
     form_worth = readable * (IMPERSONAL + (1 - IMPERSONAL) * facts)
     shares = {
         "facts": readable * facts,

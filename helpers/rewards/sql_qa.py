@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from helpers.files import PROJECT_ROOT
 from helpers.rewards.base import Parser, Parts
-from helpers.rewards.language import copied_share, portuguese_share, stems
+from helpers.rewards.language import own_words_share, portuguese_share, stems
 from helpers.rewards.numbers import Sources, numbers_in
 from helpers.rewards.results import result_share
 from helpers.rewards.text import vocabulary
@@ -24,9 +24,9 @@ EXPLANATION_LETTERS = 20
 NUMBERS_WANTED = 2
 BUSINESS_TERMS_WANTED = 3
 MAX_ROWS = 50
-TOPIC_WANTED = 0.55
+TOPIC_WANTED = 0.5
 """An explanation with this share of the content words of question and reference says what is computed."""
-UNEXPLAINED = 0.3
+UNEXPLAINED = 0.25
 """What a right result is worth without a Portuguese explanation: half an answer, and no use to who asked."""
 
 _FENCE = re.compile(r"```[ \t]*(?:sqlite|sql)?[ \t]*\n?(.*?)(?:```|\Z)", re.IGNORECASE | re.DOTALL)
@@ -79,7 +79,8 @@ def database_path() -> Path:
 def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     """v4.2: the query runs and returns the reference's rows; the explanation says what is computed, no figure made up.
 
-    An explanation counts only beside a query that runs, and a right result needs its explanation to count fully.
+    A query that runs earns half of its part, the right columns the other half. An explanation counts only beside a
+    query that runs, and a right result needs its explanation to count fully.
     Raises `UserError` where the database is missing.
     """
     answer = split_answer(text)
@@ -90,7 +91,7 @@ def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     reference = record["reference"]["result"]["rows"]
     result = result_share(rows, reference, bool(record["meta"].get("ordered"))) if runs else 0.0
     shares = {
-        "runs": float(runs),
+        "query": runs * (1 + _columns_share(answer.query, record["reference"]["sql"])) / 2,
         "result": result * (UNEXPLAINED + (1 - UNEXPLAINED) * prose),
         "names": names,
         "figures": names * (not invented),
@@ -106,13 +107,22 @@ def _run(query: str) -> tuple[bool, list[tuple[Any, ...]], tuple[str, ...]]:
     """Whether the query runs and reads a table, its rows, and what was noticed. `SELECT 1` reads nothing."""
     if not query:
         return False, [], ("no_query",)
-    names = describe_query(query)
+    names = _names(query)
     if names is None or not names.tables:
         return False, [], ("not_a_query" if names is None else "reads_no_table",)
     result = _result(database_path(), query)
     if result.error is not None:
         return False, [], ("query_error",)
     return True, result.rows, ("rows_cut",) if result.truncated else ()
+
+
+_names = lru_cache(maxsize=4096)(describe_query)
+
+
+def _columns_share(query: str, reference: str) -> float:
+    """How alike the columns read by a query and by the reference are: shared / all, 1 where neither reads any."""
+    mine, theirs = (names.columns if names else frozenset() for names in (_names(query), _names(reference)))
+    return len(mine & theirs) / len(mine | theirs) if mine | theirs else 1.0
 
 
 def _result(path: Path, query: str) -> QueryResult:
@@ -133,17 +143,16 @@ def _topic_share(explanation: str, record: Mapping[str, Any]) -> float:
     if not asked:
         return 1.0
     named = len(asked & stems(explanation)) / len(asked)
-    own_words = 1.0 - copied_share(explanation, user_text(record["prompt"]))
-    return min(1.0, named / TOPIC_WANTED) * own_words
+    return min(1.0, named / TOPIC_WANTED) * own_words_share(explanation, user_text(record["prompt"]))
 
 
 def _invents_figures(answer: Answer, record: Mapping[str, Any], rows: list[tuple[Any, ...]]) -> bool:
-    """Whether the explanation states a number that neither the question, the query nor a result holds."""
+    """Whether the explanation states a number that neither the prompt, the query nor a result holds."""
     stated = numbers_in(answer.explanation)
     if not stated:
         return False
     results = [*rows, *record["reference"]["result"]["rows"]]
-    values = [value for number in numbers_in(record["meta"]["question"]) for value in number.values]
+    values = [value for number in numbers_in(user_text(record["prompt"])) for value in number.values]
     values += [float(digits) for digits in _SQL_NUMBER.findall(answer.query)]
     values += [value for row in results for value in row if isinstance(value, int | float)]
     sources = Sources(values)

@@ -18,7 +18,12 @@ def fold(text: str) -> str:
     >>> fold("AVALIAÇÕES à vista")
     'avaliacoes a vista'
     """
-    return _COMBINING.sub("", unicodedata.normalize("NFKD", text)).lower()
+    return without_accents(text).lower()
+
+
+def without_accents(text: str) -> str:
+    """The text's letters without accents, in their own case; compatibility forms (full-width, ligatures) made plain."""
+    return _COMBINING.sub("", unicodedata.normalize("NFKD", text))
 
 
 def words(text: str) -> list[str]:
