@@ -104,7 +104,7 @@ def load_run(path: Path | str) -> Run:
     run folder or its config.json cannot be read.
     """
     folder = Path(path)
-    config = _read_config(folder)
+    config = read_config(folder)
     warnings: list[str] = []
     history = _sound_metrics(folder / METRICS, warnings)
     evals = _sound_evals(folder / EVAL, str(config.get("parser", "unknown")), warnings)
@@ -134,8 +134,8 @@ def latest_run(*roots: Path, recipe: str | None = "v4.1") -> tuple[Run, str]:
     searched = list(roots) or run_roots()
     for root in searched:
         for folder in find_runs(root):
-            run = load_run(folder)
-            if recipe in (None, run.recipe):
+            if recipe in (None, read_config(folder).get("recipe", {}).get("name")):
+                run = load_run(folder)
                 own = not folder.is_relative_to(SHIPPED_RUNS)
                 kind = "your own latest run" if own else "a run shipped with the project (there is none of your own)"
                 return run, f"{run.name}: {kind}, {_short(folder)}"
@@ -155,6 +155,17 @@ def comparison_split(run: Run, mode: str = "sample") -> str | None:
         if len(evaluated_steps(run, split, mode)) > 1:
             return split
     return None
+
+
+def end_split(run: Run, mode: str = "sample") -> str | None:
+    """The largest split (not `test`) evaluated at the run's last planned step; `None` for an unfinished run."""
+    return next((s for s in ("eval", "eval_subset") if run.max_steps in evaluated_steps(run, s, mode)), None)
+
+
+def end_rewards(run: Run) -> dict[str, dict[str, float]]:
+    """`prompt_rewards` of the end evaluation, sampled; empty for an unfinished run."""
+    split = end_split(run)
+    return prompt_rewards(run, run.max_steps, split) if split else {}
 
 
 def prompt_rewards(run: Run, step: int, split: str, mode: str = "sample") -> dict[str, dict[str, float]]:
@@ -214,6 +225,27 @@ def paired_gains(
         task: Gain(*(task_interval(rewards, task, draws) for rewards in (old, new, change)))
         for task in ([ALL, *shared] if shared else [])
     }
+
+
+def same_eval_set(a: Run, b: Run) -> bool:
+    """Both ended on the same split of the same data: equal hashes of eval.jsonl where both are known, equal records."""
+    hashes = [run.config.get("data", {}).get("eval.jsonl") for run in (a, b)]
+    if all(hashes) and hashes[0] != hashes[1]:
+        return False
+    records = [{task: set(found) for task, found in end_rewards(run).items()} for run in (a, b)]
+    return bool(records[0]) and records[0] == records[1]
+
+
+def difference(a: Run, b: Run, task: str = ALL) -> tuple[Interval, str]:
+    """How far the end of `b` lies above the end of `a`, and how that was compared: "paired" or "unpaired"."""
+    before, after = end_rewards(a), end_rewards(b)
+    if same_eval_set(a, b):
+        return paired_gains(before, after)[task].difference, "paired"
+    old, new = (
+        [value for name, found in rewards.items() if task in (ALL, name) for value in found.values()]
+        for rewards in (before, after)
+    )
+    return stats.unpaired_difference(old, new), "unpaired"
 
 
 def best_step(run: Run) -> int | None:
@@ -295,7 +327,8 @@ def rule_settings(run: Run) -> dict[str, float]:
     return {key: value for key, value in known.items() if value is not None}
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a run folder; raises `UserError` where there is none or it is not a run's."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; a run folder holds config.json and metrics.jsonl")
     path = folder / CONFIG

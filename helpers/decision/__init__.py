@@ -15,7 +15,16 @@ V4's plateau and baseline come from a V4 run of the same policy, or from the han
 """
 
 from helpers.decision.effects import Effects, effects
-from helpers.decision.facts import FLOORS, HANDOFF, TARGET, Fact, Reference, reference_for, reference_from
+from helpers.decision.facts import (
+    FLOORS,
+    HANDOFF,
+    TARGET,
+    Fact,
+    Reference,
+    reference_for,
+    reference_from,
+    reference_run,
+)
 from helpers.decision.questions import Answer, answer_questions
 from helpers.decision.tree import Decision, decide
 
@@ -33,4 +42,5 @@ __all__ = [
     "effects",
     "reference_for",
     "reference_from",
+    "reference_run",
 ]

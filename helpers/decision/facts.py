@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from helpers import analysis, recipes, stats
 from helpers.analysis import ALL, Run
@@ -55,21 +56,28 @@ class Fact:
 
 
 def reference_for(run: Run) -> Reference | None:
-    """The V4 run of the same base policy: beside `run`, else the reader's own, else shipped; the same seed first.
-
-    Without one: the handoff's figures for its hub model, `None` for any other policy.
-    """
-    for root in (run.path.parent, *analysis.run_roots()):
-        found = [analysis.load_run(folder) for folder in analysis.find_runs(root)]
-        same = [v4 for v4 in found if v4.recipe == "v4" and _same_policy(v4, run) and end_split(v4)]
-        if same:
-            return reference_from(min(same, key=lambda v4: v4.config.get("seed") != run.config.get("seed")))
+    """What `reference_run` gives; without one the handoff's figures for its hub model, `None` for any other policy."""
+    v4 = reference_run(run)
+    if v4:
+        return reference_from(v4)
     return HANDOFF if run.config.get("policy") == recipes.HUB_05B else None
+
+
+def reference_run(run: Run) -> Run | None:
+    """The finished V4 run of `run`'s base policy: beside it, else the reader's own, else shipped; same seed first."""
+    for root in (run.path.parent, *analysis.run_roots()):
+        configs = {folder: analysis.read_config(folder) for folder in analysis.find_runs(root)}
+        candidates = [folder for folder, config in configs.items() if _is_reference(config, run.config)]
+        for folder in sorted(candidates, key=lambda f: configs[f].get("seed") != run.config.get("seed")):
+            v4 = analysis.load_run(folder)
+            if analysis.end_split(v4):
+                return v4
+    return None
 
 
 def reference_from(v4: Run) -> Reference:
     """The reference that a finished V4 run gives: its end, and its base policy's extraction reward."""
-    split = end_split(v4)
+    split = analysis.end_split(v4)
     steps = analysis.evaluated_steps(v4, split) if split else []
     if split is None or len(steps) < 2:
         raise UserError(f"{v4.path}: no reference, as it lacks an evaluation at its start or at step {v4.max_steps}")
@@ -112,13 +120,9 @@ def fact(name: str, told: str, end: Rewards, task: str, threshold: float, draws:
     return Fact(name, told, interval, threshold, stats.prompts_to_decide(values, threshold))
 
 
-def end_split(run: Run) -> str | None:
-    """The largest split that was evaluated at the run's last step."""
-    return next((s for s in ("eval", "eval_subset") if run.max_steps in analysis.evaluated_steps(run, s)), None)
-
-
-def _same_policy(a: Run, b: Run) -> bool:
-    return all(a.config.get(key) == b.config.get(key) for key in ("policy", "base_policy"))
+def _is_reference(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    same = all(config.get(key) == wanted.get(key) for key in ("policy", "base_policy"))
+    return same and config.get("recipe", {}).get("name") == "v4"
 
 
 def values_of(rewards: Rewards) -> list[float]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from helpers import analysis, stats
 from helpers.analysis import ALL, Run
 from helpers.decision.effects import effects
-from helpers.decision.facts import TARGET, Fact, Reference, changes, end_split, fact, reference_for, values_of
+from helpers.decision.facts import TARGET, Fact, Reference, changes, fact, reference_for, values_of
 from helpers.stats import Interval
 from helpers.stop_rules import HANDOFF_STEPS, NEAR
 
@@ -138,10 +138,9 @@ def _past_step_130(run: Run, reference: Reference | None) -> Answer:
 
 def _lowest_task(run: Run) -> Answer:
     question = "Which task has the lowest reward at the end?"
-    split = end_split(run)
-    if split is None:
+    end = {task: list(values.values()) for task, values in analysis.end_rewards(run).items()}
+    if not end:
         return _no_answer(question, None, f"an evaluation at step {run.max_steps}")
-    end = {task: list(values.values()) for task, values in _end_rewards(run, split).items()}
     means = {task: stats.bootstrap_mean(values) for task, values in end.items()}
     ranked = sorted(means, key=lambda task: means[task].mean)
     lowest, rivals = ranked[0], ranked[1:]
@@ -159,10 +158,10 @@ def _lowest_task(run: Run) -> Answer:
 
 def _target(run: Run, reference: Reference | None) -> Answer:
     question = f"Is the mean reward at the end at least {TARGET}?"
-    split = end_split(run)
+    split = analysis.end_split(run)
     if split is None:
         return _no_answer(question, reference, f"an evaluation at step {run.max_steps}")
-    end = _end_rewards(run, split)
+    end = analysis.end_rewards(run)
     reached = fact("reached", "", end, ALL, TARGET, stats.DRAWS)
     gain = analysis.gains(run, split).get(ALL)
     learned = f"; over the base policy {gain.difference.signed()}, paired" if gain else ""
@@ -191,7 +190,3 @@ def _would_change(values: list[float], threshold: float, interval: Interval) -> 
         return f"about {prompts:,} prompts would settle it ({interval.n} now)" if prompts else "no number of prompts"
     gap = interval.low - threshold if interval.low > threshold else threshold - interval.high
     return f"a shift of more than {gap:.3f} {'down' if interval.low > threshold else 'up'}"
-
-
-def _end_rewards(run: Run, split: str) -> dict[str, dict[str, float]]:
-    return analysis.prompt_rewards(run, run.max_steps, split)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from helpers import analysis, recipes, stats
 from helpers.analysis import Run
-from helpers.decision.facts import FLOORS, Fact, Reference, end_split, gather_facts, reference_for
+from helpers.decision.facts import FLOORS, Fact, Reference, gather_facts, reference_for
 from helpers.stats import Interval
 from helpers.stop_rules import NEAR
 from helpers.tasks import TASKS
@@ -37,7 +37,7 @@ class Decision:
 
 def decide(run: Run, reference: Reference | None = None, draws: int = stats.DRAWS) -> Decision:
     """Walk the handoff's tree for a V4.1 run; see the module's text for thresholds and precedence."""
-    split = end_split(run)
+    split = analysis.end_split(run)
     if run.reward_version != "v4.1":
         return _not_a_v41_run(run)
     if split is None:
