@@ -11,7 +11,7 @@ from helpers.parsing.strings import unescape
 
 _MOST_STRICT_ATTEMPTS = 8
 _MOST_ENCODINGS = 3
-_FORMAT_SPECIFICATION = re.compile(r"\{[\w.]*:[<>=^+\-, ]?[\d,._%#+\-]*[a-zA-Z%]?\}")
+_FORMAT_SPECIFICATION = re.compile(r"\{[\w.]*:[<>=^+\-,]?[\d,._%#+\-]*[a-zA-Z%]?\}")
 _LABEL_BEFORE = re.compile(r"(?:^|[:=>`~])\s*$", re.MULTILINE)
 _RESTART = re.compile(r"^[ \t]*[{｛]|```|~~~|<", re.MULTILINE)
 _OPENS_ARRAY = re.compile(r"[\[［](?=\s*(?:[{｛\[\"'\d\-]|true|false|null))")
@@ -41,7 +41,7 @@ def search_objects(text: str, budget: Budget, encodings: int = 0) -> Search:
 
 
 def choose(candidates: list[Candidate], fields: frozenset[str] = frozenset()) -> Candidate | None:
-    """The last complete candidate that shares at least half of the keys of the largest one; else a truncated one.
+    """The last complete candidate that shares at least half of the keys of the largest one; else a truncated such one.
 
     With `fields`, the largest is the one with most of those keys.
 
@@ -49,11 +49,12 @@ def choose(candidates: list[Candidate], fields: frozenset[str] = frozenset()) ->
     >>> choose([draft, note]).value
     {'a': 1, 'b': 2}
     """
-    pool = [c for c in candidates if c.complete and c.value] or [c for c in candidates if c.value] or candidates
-    if not pool:
+    if not candidates:
         return None
-    largest = max(reversed(pool), key=lambda c: (len(fields & c.value.keys()), len(c.value)))
-    return next(c for c in reversed(pool) if 2 * len(c.value.keys() & largest.value.keys()) >= len(largest.value))
+    latest_first = candidates[::-1]
+    largest = max(latest_first, key=lambda c: (len(fields & c.value.keys()), len(c.value), c.complete)).value
+    alike = [c for c in latest_first if 2 * len(c.value.keys() & largest.keys()) >= len(largest)]
+    return next((c for c in alike if c.complete and (c.value or not largest)), alike[0])
 
 
 class _Pass:

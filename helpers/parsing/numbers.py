@@ -18,7 +18,7 @@ _SPACE_GROUPS = re.compile(rf"-?{_GROUP}(?: \d{{3}})+(?:[,.]\d+)?", re.ASCII)
 _LOOSE = re.compile(r"-?(?:\.\d+|(?:0|[1-9]\d*)\.)(?:[eE][+-]?\d+)?", re.ASCII)
 _NON_FINITE = re.compile(r"[-+]?(?:nan|inf|infinity)", re.IGNORECASE)
 _OPEN_ENDED = re.compile(rf"[-+]?(?:\d+|{_GROUP}(?:\.\d{{3}})+|{_GROUP}(?:,\d{{3}})+|{_GROUP}(?: \d{{3}})+)", re.ASCII)
-_RUN = re.compile(r"[-+]?\d[\d.,;\s+-]*", re.ASCII)
+_RUN = re.compile(r"[-+]?\d[\d.]*+(?:[,;\s]++[-+]?\d[\d.]*+)++", re.ASCII)
 
 
 def read_number(token: str) -> tuple[object, str | None]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from helpers.parsing import syntax
 from helpers.parsing.numbers import NOT_A_NUMBER, goes_on_after_comma, is_number_run, read_number
-from helpers.parsing.strings import find_string_end, unescape
+from helpers.parsing.strings import StringPlace, find_string_end, unescape
 
 MAX_DEPTH = 64
 """Containers inside containers; deeper text is no answer to any prompt here."""
@@ -81,6 +81,8 @@ def read_object(text: str, start: int, budget: Budget) -> ReadObject:
     found = reader.found
     try:
         reader.read_object(found.value)
+        if found.value and not reader.colons:
+            raise UnreadableError(start + 1)
         reader.read_on_after_surplus_closer()
     except _EndedError:
         found.complete = False
@@ -95,6 +97,8 @@ class _Reader:
     def __init__(self, text: str, start: int, budget: Budget) -> None:
         self.text, self.position, self.budget = text, start, budget
         self.open: list[str] = []
+        self.bare_keys = False
+        self.colons = 0
         self.found = ReadObject()
 
     def note(self, repair: str | None) -> None:
@@ -115,12 +119,13 @@ class _Reader:
     def read_on_after_surplus_closer(self) -> None:
         """`{"a": 1}, "b": 2}`: the first brace closed nothing, if what follows goes on to a brace of its own."""
         while syntax.AFTER_SURPLUS_CLOSER.match(self.text, self.position):
-            closed_at, more = self.position, dict[str, Any]()
+            closed_at, more, repairs = self.position, dict[str, Any](), len(self.found.repairs)
             self.open = ["{"]
             try:
                 self._read_pairs(more)
             except (_EndedError, UnreadableError):
                 self.position = closed_at
+                del self.found.repairs[repairs:]
                 return
             self.note("closer")
             self._add_all(self.found.value, more)
@@ -188,12 +193,14 @@ class _Reader:
         """
         text, start = self.text, self.position
         self.budget.spend(8)
+        self.colons += 1
         if quoted := syntax.QUOTED_KEY.match(text, start):
-            self.found.all_bare = False
+            self.found.all_bare = self.bare_keys = False
             return self._quoted_key(quoted[1], quoted.end())
         bare = syntax.BARE_KEY.match(text, start)
-        if bare and (self.found.all_bare or not loose):
+        if bare and (first or self.bare_keys or not loose):
             self.note("missing_quote" if bare[2] else "unquoted_key")
+            self.bare_keys = not bare[2]
             self._pass_colon(start + len(bare[1]) + len(bare[2]), bare.end())
             return unescape(bare[1].rstrip())[0]
         if half := syntax.HALF_QUOTED_KEY.match(text, start):
@@ -201,8 +208,9 @@ class _Reader:
             self.note("missing_quote")
             self.position = half.end()
             return unescape(half[1])[0]
-        if not first and (lone := syntax.KEY_WITHOUT_COLON.match(text, start)):
+        if lone := syntax.KEY_WITHOUT_COLON.match(text, start):
             self.note("missing_colon")
+            self.colons -= 1
             self.position = lone.end()
             return lone[1][1:-1]
         raise self._no_key(first, loose)
@@ -223,15 +231,21 @@ class _Reader:
         self.position = end
 
     def _no_key(self, first: bool, loose: bool) -> Exception:
-        """Prose on a new line after the last value, and no brace to come: the closing brace was forgotten."""
-        if first:
-            return UnreadableError(self.position)
-        if syntax.CUT_KEY.match(self.text, self.position):
-            self.position = len(self.text)
+        """Why there is no key: the text is cut, the brace was forgotten at a line's end, or no meaning is certain."""
+        if cut := syntax.CUT_KEY.match(self.text, self.position):
+            self.position = cut.end()
             return _EndedError()
-        if loose and len(self.open) == 1 and max(map(self.text.rfind, syntax.OBJECT_CLOSERS)) < self.position:
+        if loose and not first and len(self.open) == 1 and not self._own_closer_follows():
             return _EndedError()
         return UnreadableError(self.position)
+
+    def _own_closer_follows(self) -> bool:
+        """Whether the next closing brace has no opening one before it."""
+        closers = [at for at in map(self._next, syntax.OBJECT_CLOSERS) if at >= 0]
+        return bool(closers) and all(self.text.find(brace, self.position, min(closers)) < 0 for brace in "{｛")
+
+    def _next(self, character: str) -> int:
+        return self.text.find(character, self.position)
 
     # -- values
 
@@ -257,9 +271,13 @@ class _Reader:
     def _read_string(self, in_array: bool) -> str | None:
         start = self.position
         if not in_array and syntax.QUOTED_KEY.match(self.text, start):
+            if not syntax.WORD_KEY.match(self.text, start):
+                raise UnreadableError(start)
             self.note("missing_value")
             return None
-        found = find_string_end(self.text, start, in_array, len(self.open), self.budget.spend)
+        found = find_string_end(
+            self.text, start, StringPlace(in_array, self.bare_keys, len(self.open)), self.budget.spend
+        )
         self.position = found.resume
         if not found.closed:
             raise _EndedError
@@ -304,8 +322,11 @@ class _Reader:
             if character in syntax.SEPARATORS:
                 if in_array or self._separator_ends(start, at):
                     return at, 0
+            elif character in syntax.ARRAY_CLOSERS:
+                if "[" in self.open or syntax.OBJECT_GOES_ON.match(self.text, at + 1):
+                    return at, 0
             elif character in syntax.QUOTES:
-                if at > start and syntax.QUOTED_KEY.match(self.text, at):
+                if at > start and syntax.WORD_KEY.match(self.text, at):
                     return at, 0
                 if (syntax.ARRAY_GOES_ON if in_array else syntax.OBJECT_GOES_ON).match(self.text, at + 1):
                     return at, 1
@@ -343,7 +364,7 @@ class _Reader:
         if value is not NOT_A_NUMBER:
             self.note(repair)
             return value
-        if token.startswith("<") and token.endswith(">"):
+        if (token.startswith("<") and token.endswith(">")) or token[:2] in ('\\"', "\\'"):
             raise UnreadableError(self.position)
         self.note("number_run" if is_number_run(token) else "unquoted_value")
         return unescape(token)[0]

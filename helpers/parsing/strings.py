@@ -12,14 +12,15 @@ _ESCAPE = re.compile(
 )
 _MEANING = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _CONTROL = re.compile(r"[\x00-\x1f]")
+_FOREIGN = {'"': "“'", "'": '"', "`": "'"}  # quotes that may close by mistake, or open a quotation inside
 _STOPS = {
-    opener: re.compile(rf"[\\{closers}{'“' if opener == chr(34) else ''}]")
-    for opener, closers in syntax.CLOSING_QUOTES.items()
+    opener: re.compile(rf"[\\{closers}{_FOREIGN.get(opener, '')}]") for opener, closers in syntax.CLOSING_QUOTES.items()
 }
 _LINE_END = re.compile(r"[ \t\r]*+(?:\n|\Z)")
 _CLOSERS = syntax.OBJECT_CLOSERS + syntax.ARRAY_CLOSERS
 _CLOSER_RUN = re.compile(r"[}｝][}｝\s]*+")
 _BEFORE_KEY = " \t\r\n" + syntax.SEPARATORS + _CLOSERS
+_BEFORE_CLOSER = " \t\r\n" + syntax.SEPARATORS
 _WIDEST_RUN = 32
 
 
@@ -31,6 +32,15 @@ class StringEnd:
     resume: int
     closed: bool
     repair: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StringPlace:
+    """Where a string stands: as an array's element, after an unquoted key, inside how many open containers."""
+
+    in_array: bool = False
+    after_bare_key: bool = False
+    depth: int = 1
 
 
 def unescape(body: str) -> tuple[str, list[str]]:
@@ -59,7 +69,7 @@ def unescape(body: str) -> tuple[str, list[str]]:
     return _ESCAPE.sub(meaning, body), repairs
 
 
-def find_string_end(text: str, start: int, in_array: bool, depth: int, spend: Callable[[int], None]) -> StringEnd:
+def find_string_end(text: str, start: int, place: StringPlace, spend: Callable[[int], None]) -> StringEnd:
     """Where the string that opens with the quote at `start` ends.
 
     A quote closes only where the syntax can go on after it; any other belongs to the text. `spend` is told the work.
@@ -67,7 +77,7 @@ def find_string_end(text: str, start: int, in_array: bool, depth: int, spend: Ca
     if text.startswith('"""', start) and (end := text.find('"""', start + 3)) >= 0:
         spend(end - start)
         return StringEnd(end, end + 3, True, "quotes")
-    scan = _Scan(text, start, in_array, depth)
+    scan = _Scan(text, start, place)
     found = scan.run(spend)
     spend(found.resume - start)
     return found
@@ -76,37 +86,43 @@ def find_string_end(text: str, start: int, in_array: bool, depth: int, spend: Ca
 class _Scan:
     """One pass over the quotes after an opening one; `inner` counts those that belong to the text."""
 
-    def __init__(self, text: str, start: int, in_array: bool, depth: int) -> None:
-        self.text, self.start, self.depth = text, start, depth
-        self.goes_on = syntax.ARRAY_GOES_ON if in_array else syntax.OBJECT_GOES_ON
-        self.surely_goes_on = syntax.ARRAY_SURELY_GOES_ON if in_array else syntax.OBJECT_SURELY_GOES_ON
+    def __init__(self, text: str, start: int, place: StringPlace) -> None:
+        self.text, self.start, self.place = text, start, place
+        self.goes_on = syntax.ARRAY_GOES_ON if place.in_array else syntax.OBJECT_GOES_ON
+        self.surely_goes_on = syntax.ARRAY_SURELY_GOES_ON if place.in_array else syntax.OBJECT_SURELY_GOES_ON
         self.inner = 0
         self.open_curly = 0
+        self.foreign = False
         self.before_newline: int | None = None
 
     def run(self, spend: Callable[[int], None]) -> StringEnd:
-        opener = self.text[self.start]
-        stops, position = _STOPS[opener], self.start + 1
+        stops, position = _STOPS[self.text[self.start]], self.start + 1
         while stop := stops.search(self.text, position):
             spend(1)
             quote = stop.start()
             if stop[0] == "\\":
                 position = quote + 2
                 continue
-            found = self._curly_end(quote) if opener == '"' and stop[0] != '"' else self._end_at(quote)
+            found = self._end_at(quote) if self._is_own(quote) else self._mistaken_end(quote)
             if found:
                 return found
             position = quote + 1
         return self._never_closed()
 
-    def _curly_end(self, quote: int) -> StringEnd | None:
-        """A curly quote closes a straight one only where it closes no curly one."""
-        if self.text[quote] == "“":
-            self.open_curly += 1
-        elif self.open_curly:
+    def _is_own(self, quote: int) -> bool:
+        """Whether a quote may close this string; a curly one only closes a straight one where it closes no curly one."""
+        opener, character = self.text[self.start], self.text[quote]
+        if opener == '"' and character == "”":
             self.open_curly -= 1
-        elif self._closes(quote):
-            return self._closed_at(quote)
+            return self.open_curly < 0 and self._closes(quote)
+        self.open_curly += character == "“"
+        return character in syntax.CLOSING_QUOTES[opener]
+
+    def _mistaken_end(self, quote: int) -> StringEnd | None:
+        """`'x", "b": 1`: the only quote of another kind, where the syntax goes on, was meant to close the string."""
+        first, self.foreign = not self.foreign, True
+        if self.text[quote] in "\"'" and first and syntax.MISMATCHED_QUOTE.match(self.text, quote + 1):
+            return StringEnd(quote, quote + 1, True, "missing_quote")
         return None
 
     def _end_at(self, quote: int) -> StringEnd | None:
@@ -123,6 +139,8 @@ class _Scan:
 
     def _closes(self, quote: int) -> bool:
         """Whether the syntax can go on after `quote`; after an odd number of inner quotes it takes more to say so."""
+        if self.place.after_bare_key and syntax.NEXT_BARE_PAIR.match(self.text, quote + 1):
+            return True
         after = (self.surely_goes_on if self.inner % 2 else self.goes_on).match(self.text, quote + 1)
         if after is None:
             return False
@@ -132,20 +150,29 @@ class _Scan:
     def _closed_at(self, quote: int) -> StringEnd:
         boundary = syntax.BOUNDARY.search(self.text, self.start + 1, quote) if self.inner else None
         if boundary:
-            return StringEnd(boundary.start(), boundary.start(), False)
+            return self._cut_at(boundary.start())
         return StringEnd(quote, quote + 1, True, "inner_quote" if self.inner else None)
+
+    def _cut_at(self, limit: int) -> StringEnd:
+        """No quote closes before `limit`: the one before a line's end does, if there was one."""
+        if self.before_newline is not None and self.before_newline < limit:
+            return StringEnd(self.before_newline, self.before_newline + 1, True)
+        return StringEnd(limit, limit, False)
 
     def _end_before_next_key(self, quote: int) -> int | None:
         """Where this string ends if `quote` opens the next key, so that its own closing quote is missing."""
-        if not syntax.QUOTED_KEY.match(self.text, quote):
+        if not syntax.WORD_KEY.match(self.text, quote):
             return None
-        end = quote
-        while end > max(self.start + 1, quote - _WIDEST_RUN) and self.text[end - 1] in _BEFORE_KEY:
-            end -= 1
-        between = self.text[end:quote]
-        if not between.strip(" ") or sum(map(between.count, _CLOSERS)) >= self.depth:
-            return None
-        return end
+        end = self._back_over(quote, _BEFORE_KEY)
+        if sum(map(self.text[end:quote].count, _CLOSERS)) >= self.place.depth:
+            end = self._back_over(quote, _BEFORE_CLOSER)
+        return end if self.text[end:quote].strip(" ") else None
+
+    def _back_over(self, position: int, characters: str) -> int:
+        first = max(self.start + 1, position - _WIDEST_RUN)
+        while position > first and self.text[position - 1] in characters:
+            position -= 1
+        return position
 
     def _is_apostrophe(self, quote: int) -> bool:
         around = self.text[quote - 1] + self.text[quote + 1 : quote + 2]
@@ -154,11 +181,16 @@ class _Scan:
     def _never_closed(self) -> StringEnd:
         boundary = syntax.BOUNDARY.search(self.text, self.start + 1)
         limit = boundary.start() if boundary else len(self.text)
-        if self.before_newline is not None and self.before_newline < limit:
-            return StringEnd(self.before_newline, self.before_newline + 1, True)
-        for closers in _CLOSER_RUN.finditer(self.text, self.start + 1, limit):
-            if self.inner % 2 == 0 and (closers.end() == limit or "\n" in closers[0]):
-                body = self.text[self.start + 1 : closers.start()].rstrip()
-                end = self.start + 1 + len(body)
-                return StringEnd(end, end, True, "missing_quote")
-        return StringEnd(limit, limit, False)
+        if self.before_newline is None and self.inner % 2 == 0:
+            for closers in _CLOSER_RUN.finditer(self.text, self.start + 1, limit):
+                if closers.end() == limit or "\n" in closers[0]:
+                    return self._without_its_quote(closers) or self._cut_at(limit)
+        return self._cut_at(limit)
+
+    def _without_its_quote(self, closers: re.Match[str]) -> StringEnd | None:
+        """The end before the object's own closers, if they are not the text's: `compro {nessa}` cut there is no end."""
+        body = self.text[self.start + 1 : closers.start()]
+        if body.count("{") >= closers[0].count("}"):
+            return None
+        end = self.start + 1 + len(body.rstrip(_BEFORE_CLOSER))
+        return StringEnd(end, end, True, "missing_quote")

@@ -40,7 +40,7 @@ GAP = re.compile(
     r"|\\(?=[{}\[\],:]))*+"
 )
 _G = (
-    rf"(?:[\s{INVISIBLE}]++|//[^\n]{{0,200}}+(?=\n|\Z)|/\*[^*]{{0,200}}+\*/|\#[^\n]{{0,200}}+(?=\n|\Z)|{_ESCAPED_SPACE}"
+    rf"(?:[\s{INVISIBLE}]++|//[^\n]{{0,200}}+(?=\n|\Z)|/\*[^*]{{0,200}}+(?:\*/|\Z)|\#[^\n]{{0,200}}+(?=\n|\Z)|{_ESCAPED_SPACE}"
     r"|\\(?=[{}\[\],:]))*+"
 )
 
@@ -48,29 +48,32 @@ _G = (
 _COLON = r"(?:[:：]{1,2}=?|=>?)"
 COLON = re.compile(_COLON)
 _QUOTED_KEY = (
-    r'(?:"(?:[^"\\\n]|\\.){0,120}"'
-    rf"|[“”„‟＂«»「][^{_DOUBLE}\n]{{0,120}}[{_DOUBLE}]"
-    rf"|[{_SINGLE}](?:[^{_SINGLE}\"\n]){{0,120}}[{_SINGLE}])"
+    r'(?:"(?:[^"\\\n]|\\.){0,200}"'
+    rf"|[“”„‟＂«»「][^{_DOUBLE}\n]{{0,200}}[{_DOUBLE}]"
+    rf"|[{_SINGLE}](?:[^{_SINGLE}\"\n]){{0,200}}[{_SINGLE}])"
 )
 _WORD = r"(?:[^\W\d]|\$)[\w$.\-\\]{0,80}+"
 _KEY = rf"{_QUOTED_KEY}{_G}{_COLON}"
 _HALF_QUOTED_KEY = rf"{_QUOTE}{_WORD}\s*+{_COLON}"
 _BARE_KEY = rf"(?:{_WORD}{_QUOTE}?\s*+{_COLON}|\d{{1,9}}\s*+:(?!\d))"
-_CUT_KEY = rf"{_QUOTE}[^{QUOTES}\n]{{0,120}}{_QUOTE}?\s*+\Z"
-_CUT_BARE_KEY = rf"{_WORD}{_QUOTE}?\s*+\Z"
+_CUT = rf"\s*+(?=\Z|{_STOP})"
+_CUT_KEY = rf"{_QUOTE}[^{QUOTES}\n]{{0,200}}{_QUOTE}?{_CUT}"
+_CUT_BARE_KEY = rf"{_WORD}{_QUOTE}?{_CUT}"
 _LITERAL_AHEAD = r"(?:true|false|null|True|False|None)\b"
 _KEY_WITHOUT_COLON = rf'"[a-z_]{{2,40}}"[ \t]++(?=["\d\[{{-]|{_LITERAL_AHEAD})'
 _ELLIPSIS = r"(?:\.\.\.|…)"
 
 QUOTED_KEY = re.compile(rf"({_QUOTED_KEY}){_G}{_COLON}")
+WORD_KEY = re.compile(rf"(?={_QUOTE}(?:\w|\$)[\w$.\-\\ ]*+{_QUOTE}){_KEY}")
+_NEXT_OBJECT = rf"[{{｛]\s*+{_QUOTE}"
 HALF_QUOTED_KEY = re.compile(rf"{_QUOTE}({_WORD})\s*+{_COLON}")
 _SPACED_KEY = rf"((?:[^\W\d]|\$)[\w$.\-\\ ]{{0,80}}|\d{{1,9}})(?<! ) *+({_QUOTE}?){_G}{_COLON}"
 BARE_KEY = re.compile(_SPACED_KEY)
 OBJECT_START = re.compile(
-    rf"[{{｛]{_G}(?:[{{｛]{_G})?(?:{_SEP}{_G}|{_ELLIPSIS}{_G}){{0,4}}+(?:{_KEY}|{_HALF_QUOTED_KEY}|{_SPACED_KEY}|{_CLOSE}|{_CUT_KEY})"
+    rf"[{{｛]{_G}(?:[{{｛]{_G})?(?:{_SEP}{_G}|{_ELLIPSIS}{_G}){{0,4}}+(?:{_KEY}|{_HALF_QUOTED_KEY}|{_SPACED_KEY}|{_CLOSE}|{_CUT_KEY}|{_KEY_WITHOUT_COLON})"
 )
 KEY_WITHOUT_COLON = re.compile(rf'("[a-z_]{{2,40}}")[ \t]++(?=["\d\[{{-]|{_LITERAL_AHEAD})')
-CUT_KEY = re.compile(rf"{_CUT_KEY}|{_CUT_BARE_KEY}|{_QUOTED_KEY}{_G}\Z")
+CUT_KEY = re.compile(rf"{_CUT_KEY}|{_CUT_BARE_KEY}|{_QUOTED_KEY}{_CUT}")
 CLOSER_NEXT = re.compile(rf"{_G}(?:{_SEP}{_G})?[{OBJECT_CLOSERS}{ARRAY_CLOSERS.replace(']', chr(92) + ']')}]")
 COMMENT_START = re.compile(r"//|/\*|\#|<!--")
 ELLIPSIS = re.compile(_ELLIPSIS)
@@ -80,14 +83,15 @@ STOP = re.compile(_STOP)
 # number of inner quotes came before, so that this one more likely ends a quotation inside the string.
 OBJECT_GOES_ON = re.compile(
     rf"{_G}(?:\Z|{_CLOSE}|{_KEY}|{_STOP}|{_SEP}{_G}(?:{_SEP}{_G}){{0,4}}+(?:\Z|{_CLOSE}|{_KEY}|{_HALF_QUOTED_KEY}"
-    rf"|{_BARE_KEY}|{_CUT_KEY}|{_CUT_BARE_KEY}|{_KEY_WITHOUT_COLON}|{_ELLIPSIS}|{_STOP}))|[ \t]*+\n\s*+{_BARE_KEY}"
+    rf"|{_BARE_KEY}|{_CUT_KEY}|{_CUT_BARE_KEY}|{_KEY_WITHOUT_COLON}|{_NEXT_OBJECT}|{_ELLIPSIS}|{_STOP}))"
+    rf"|[ \t]*+\n\s*+{_BARE_KEY}"
 )
 OBJECT_SURELY_GOES_ON = re.compile(
     rf"{_G}(?:{_CLOSE}|{_KEY}|{_STOP}"
     rf"|{_SEP}{_G}(?:{_SEP}{_G}){{0,4}}+(?:{_CLOSE}|{_KEY}))"
 )
 ARRAY_GOES_ON = re.compile(
-    rf"{_G}(?:\Z|{_CLOSE_ARRAY}|{_CLOSE}|{_STOP}|{_SEP}{_G}(?:\Z|{_CLOSE_ARRAY}|{_CLOSE}|[{QUOTES}\d\-\[{{]"
+    rf"{_G}(?:\Z|{_CLOSE_ARRAY}|{_CLOSE}|{_STOP}|{_SEP}{_G}(?:{_SEP}{_G}){{0,4}}+(?:\Z|{_CLOSE_ARRAY}|{_CLOSE}|[{QUOTES}\d\-\[{{]"
     rf"|{_LITERAL_AHEAD}|{_ELLIPSIS}|[^{QUOTES},\]\n]{{1,40}}+[,\]]))|\s++{_QUOTE}(?=\S)"
 )
 ARRAY_SURELY_GOES_ON = re.compile(
@@ -99,19 +103,23 @@ ARRAY_SURELY_GOES_ON = re.compile(
 SIMPLE_VALUE = re.compile(
     r"(-?(?:0|[1-9]\d*+)(?:\.\d++)?|true|false|null)(?=\s*+(?:}|,?\n|,\s*+\"[^\"\n]{0,80}\"\s*+:))", re.ASCII
 )
-BARE_STOP = re.compile(rf"[{SEPARATORS}{OBJECT_CLOSERS}{QUOTES}{{｛\n\]］]|(?<=\s)(?://|/\*|\# )|/\*|{_STOP}")
+BARE_STOP = re.compile(
+    rf"[{SEPARATORS}{OBJECT_CLOSERS}{QUOTES}{{｛\n\]］]|\\(?=[}}\],])|(?<=\s)(?://|/\*|\# )|/\*|{_STOP}"
+)
 SEPARATOR_ENDS_VALUE = re.compile(
     rf"{_SEP}{_G}(?:{_SEP}{_G}){{0,4}}+(?:{_CLOSE}|{_KEY}|{_HALF_QUOTED_KEY}|{_BARE_KEY}|{_CUT_KEY}|{_KEY_WITHOUT_COLON}"
-    rf"|{_ELLIPSIS}|{_STOP})"
+    rf"|{_NEXT_OBJECT}|{_ELLIPSIS}|{_STOP})"
 )
+MISMATCHED_QUOTE = re.compile(rf"{_SEP}{_G}{_KEY}|{_CLOSE}\s*+(?:\Z|```)")
 SEPARATOR_AT_END = re.compile(rf"{_SEP}{_G}\Z")
-SEPARATOR_CUT_KEY = re.compile(rf"{_SEP}{_G}{_CUT_BARE_KEY}")
+SEPARATOR_CUT_KEY = re.compile(rf"{_SEP}{_G}(?:{_CUT_BARE_KEY}|{_QUOTE})")
+NEXT_BARE_PAIR = re.compile(rf"[ \t]++{_WORD}\s*+:\s*+(?:[{QUOTES}\d\[{{\-]|{_LITERAL_AHEAD})")
 NUMBER_OR_LITERAL = re.compile(
     rf"((?:[-+−]?\d[\d.,]*+|(?i:true|false|null|verdadeiro|falso|nulo)|None|undefined)(?<![,.]))\s++{_BARE_KEY}"
 )
 
 # Around the object.
-TOP_LEVEL = re.compile(rf"[{{｛\[\]]|(?:```|~~~)[ \t]*\w*|{_THINK}|{_END_OF_TURN}", re.IGNORECASE)
+TOP_LEVEL = re.compile(rf"{_END_OF_TURN}|[{{｛\[\]]|(?:```|~~~)[ \t]*\w*|{_THINK}", re.IGNORECASE)
 THINK_OR_TURN_END = re.compile(rf"</think(?:ing)?\s*+>|{_END_OF_TURN}", re.IGNORECASE)
 TURN_HEADER = re.compile(
     r"\s*(?:<\|im_start\|>\s*assistant|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
