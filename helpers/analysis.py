@@ -25,6 +25,7 @@ from helpers.tasks import TASKS
 ALL = "all"
 """Stands for all tasks together, beside the names in `TASKS`."""
 RUN_DIR_VARIABLE = "HELPERS_RUN_DIR"
+OWN_RUNS = PROJECT_ROOT / "runs"
 SHIPPED_RUNS = PROJECT_ROOT / "data" / "runs"
 _EVAL_TEXT = ("split", "mode", "record_id", "task", "version")
 _EVAL_KEY = ["step", "split", "mode", "sample", "record_id", "version", "parser"]
@@ -115,9 +116,9 @@ def load_run(path: Path | str) -> Run:
 
 
 def run_roots() -> list[Path]:
-    """Where runs are looked for: the reader's own (`HELPERS_RUN_DIR`, else runs/), then those shipped in data/runs/."""
-    own = os.environ.get(RUN_DIR_VARIABLE)
-    return [Path(own) if own else PROJECT_ROOT / "runs", SHIPPED_RUNS]
+    """Where runs are looked for: this session's (`HELPERS_RUN_DIR`), the reader's other runs, then the shipped ones."""
+    session = os.environ.get(RUN_DIR_VARIABLE)
+    return [*([Path(session)] if session else []), OWN_RUNS, SHIPPED_RUNS]
 
 
 def find_runs(root: Path) -> list[Path]:

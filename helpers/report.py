@@ -69,6 +69,18 @@ def gain_rows(run: Run) -> list[dict[str, str]]:
     ]
 
 
+def headline(run: Run, found: decision.Decision) -> dict[str, str]:
+    """The few numbers of a run that its reader should see first, titled for `helpers.summary`."""
+    name = f"Scenario {found.scenario}: " if found.scenario in ("A", "B", "C") else ""
+    numbers = {"03 run": str(run.path), "03 decision": f"{name}{found.title}", "03 next": found.command}
+    sampled, greedy = (analysis.gains(run, mode=mode) for mode in ("sample", "greedy"))
+    for task, gain in sampled.items():
+        numbers[f"03 gain {task}, sampled"] = f"{gain.difference.signed()} to {gain.after}"
+    if ALL in greedy:
+        numbers["03 gain all, greedy"] = f"{greedy[ALL].difference.signed()} to {greedy[ALL].after}"
+    return numbers
+
+
 def stop_panel(run: Run, reference: Reference | None) -> list[dict[str, str]]:
     """The stop table as it stood at the end of the run."""
     settings: dict[str, Any] = dict(analysis.rule_settings(run))

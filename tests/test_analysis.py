@@ -179,6 +179,7 @@ def test_before_and_after_run_from_the_largest_loss_to_the_largest_gain(folder: 
 def test_the_readers_own_run_comes_before_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own, shipped = tmp_path / "runs", tmp_path / "shipped"
     monkeypatch.setattr(analysis, "SHIPPED_RUNS", shipped)
+    monkeypatch.setattr(analysis, "OWN_RUNS", tmp_path / "none")
     monkeypatch.setenv("HELPERS_RUN_DIR", str(own))
     spec = Spec(START, END, max_steps=20, eval_every=20)
     write_run(shipped / "cpu-v4.1-seed0", spec)

@@ -128,6 +128,7 @@ def test_a_run_that_a_rule_stopped_says_which(tmp_path: Path) -> None:
 
 def test_without_a_reference_the_target_alone_can_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(analysis, "SHIPPED_RUNS", tmp_path / "none")
+    monkeypatch.setattr(analysis, "OWN_RUNS", tmp_path / "none")
     monkeypatch.setenv("HELPERS_RUN_DIR", str(tmp_path / "none"))
     assert decision.decide(made(tmp_path, means(0.60))).scenario == "A"
     found = decision.decide(made(tmp_path / "other", means(0.50)))
@@ -163,6 +164,7 @@ def test_the_v4_run_of_the_same_policy_is_the_reference(tmp_path: Path) -> None:
 
 def test_a_v4_run_of_another_policy_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(analysis, "SHIPPED_RUNS", tmp_path / "none")
+    monkeypatch.setattr(analysis, "OWN_RUNS", tmp_path / "none")
     monkeypatch.setenv("HELPERS_RUN_DIR", str(tmp_path / "none"))
     write_run(tmp_path / "v4", v4_spec(policy="another"))
     assert decision.reference_for(made(tmp_path, means(0.6))) is None
@@ -172,6 +174,7 @@ def test_the_hub_model_without_a_v4_run_is_held_against_the_handoff(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(analysis, "SHIPPED_RUNS", tmp_path / "none")
+    monkeypatch.setattr(analysis, "OWN_RUNS", tmp_path / "none")
     monkeypatch.setenv("HELPERS_RUN_DIR", str(tmp_path / "none"))
     run = made(tmp_path, means(0.6), policy="Polygl0t/Tucano2-qwen-0.5B-Instruct")
     assert decision.reference_for(run) == decision.HANDOFF

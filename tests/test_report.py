@@ -11,6 +11,7 @@ from tests.synthetic_runs import Spec, early_then_flat, means, write_run
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(analysis, "SHIPPED_RUNS", tmp_path / "none")
+    monkeypatch.setattr(analysis, "OWN_RUNS", tmp_path / "none")
     monkeypatch.setenv("HELPERS_RUN_DIR", str(tmp_path))
     write_run(tmp_path / "v4.1", Spec(means(0.4), means(0.62), max_steps=40, eval_every=10))
     v4 = {"recipe": "v4", "version": "v4", "parser": "regex", "seed": 3, "shape": early_then_flat}
