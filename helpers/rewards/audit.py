@@ -17,25 +17,29 @@ AT_MOST = {"lazy": 0.30, "cheat": 0.30}
 
 
 def audit(
-    records: Sequence[Record], versions: Iterable[str] = VERSIONS, progress: Callable[[int, int], None] | None = None
+    records: Sequence[Record],
+    versions: Iterable[str] = VERSIONS,
+    on_record: Callable[[int], object] | None = None,
+    others: Sequence[Record] | None = None,
 ) -> pd.DataFrame:
     """One row a record, probe and version: `task`, `record_id`, `kind`, `probe`, `version`, `total`, `ok`.
 
-    `ok` is whether the total keeps its kind's bound (always true for kinds without one). `progress(done, all)` is
-    called after each record. Raises `UserError` where v4.2 needs the database and it is missing.
+    `ok` is whether the total keeps its kind's bound (always true for kinds without one). `on_record(done)` is called
+    after each record. `others` (default: `records`) are where another record's reference and other tasks' come from.
+    Raises `UserError` where v4.2 needs the database and it is missing.
     """
     versions = list(versions)
     rows: list[dict[str, Any]] = []
-    for number, record in enumerate(records, 1):
-        rows += _record_rows(record, records, versions)
-        if progress:
-            progress(number, len(records))
+    for done, record in enumerate(records, 1):
+        rows += _record_rows(record, others or records, versions)
+        if on_record:
+            on_record(done)
     return pd.DataFrame(rows)
 
 
-def _record_rows(record: Record, records: Sequence[Record], versions: list[str]) -> list[dict[str, Any]]:
+def _record_rows(record: Record, others: Sequence[Record], versions: list[str]) -> list[dict[str, Any]]:
     rows = []
-    for probe in probes_of(record, records):
+    for probe in probes_of(record, others):
         for version in versions:
             total = score(record["task"], probe.text, record, version).total
             row = {"task": record["task"], "record_id": record["id"], "kind": probe.kind, "probe": probe.name}
@@ -52,21 +56,16 @@ def keeps_bound(kind: str, total: float) -> bool:
     return AT_LEAST.get(kind, 0.0) <= total <= AT_MOST.get(kind, 1.0)
 
 
-def table(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row a task and probe: how many records, and for each version the mean, least and greatest total and failures.
-
-    Columns are (version, statistic); rows are ordered by task, kind and the order in which probes are made.
-    """
-    grouped = scores.groupby(["task", "kind", "probe", "version"], sort=False)
-    numbers = grouped.agg(
-        records=("total", "size"),
-        mean=("total", "mean"),
-        least=("total", "min"),
-        greatest=("total", "max"),
-        failures=("ok", lambda column: int((~column).sum())),
+def table(scores: pd.DataFrame, by: Sequence[str] = ("kind", "probe")) -> pd.DataFrame:
+    """Totals as `mean [least, greatest]`, a column a version, `!` where a bound is broken; kinds in order."""
+    grouped = scores.groupby([*by, "version"], sort=False)
+    numbers = grouped.agg(mean=("total", "mean"), least=("total", "min"), most=("total", "max"), ok=("ok", "min"))
+    texts = numbers.apply(
+        lambda row: f"{'' if row['ok'] else '! '}{row['mean']:.2f} [{row['least']:.2f}, {row['most']:.2f}]", axis=1
     )
-    wide = numbers.unstack("version").swaplevel(axis=1).sort_index(axis=1, level=0, sort_remaining=False)
-    return wide.sort_index(level="kind", key=lambda kinds: kinds.map(KINDS.index), sort_remaining=False, kind="stable")
+    wide = texts.unstack("version")[list(dict.fromkeys(scores["version"]))]
+    order_of_kinds = [KINDS.index(index[0] if isinstance(index, tuple) else index) for index in wide.index]
+    return wide.iloc[pd.Series(order_of_kinds).argsort(kind="stable")]
 
 
 def order(scores: pd.DataFrame, version: str = "v4.2") -> pd.DataFrame:
@@ -76,14 +75,15 @@ def order(scores: pd.DataFrame, version: str = "v4.2") -> pd.DataFrame:
     reference, the best cheat.
     """
     chosen = scores[scores["version"] == version]
-    by_kind = chosen.pivot_table(index=["task", "record_id"], columns="kind", values="total", aggfunc=["min", "max"])
+    totals = chosen.groupby(["task", "record_id", "kind"], sort=False)["total"]
+    least, most = totals.min().unstack(), totals.max().unstack()
     ladder = pd.DataFrame(
         {
-            "reference": by_kind["min"]["reference"],
-            "best_wrong_fact": by_kind["max"]["wrong_fact"],
-            "worst_wrong_fact": by_kind["min"]["wrong_fact"],
-            "other_record": by_kind["max"]["other_record"],
-            "best_cheat": by_kind["max"]["cheat"],
+            "reference": least["reference"],
+            "best_wrong_fact": most["wrong_fact"],
+            "worst_wrong_fact": least["wrong_fact"],
+            "other_record": most["other_record"],
+            "best_cheat": most["cheat"],
         }
     )
     ladder["ok"] = (
@@ -95,17 +95,12 @@ def order(scores: pd.DataFrame, version: str = "v4.2") -> pd.DataFrame:
 
 
 def fixed_answer_floor(records: Sequence[Record], version: str = "v4.2") -> dict[str, float]:
-    """The best mean total of one fixed completion over all records of a task: what a policy wins without reading.
+    """By task, the best mean total that one fixed completion reaches over all records: what is won without reading.
 
-    The candidates are the records' own references.
+    The candidates are the records' own references, so that time grows with the square of the records.
     """
-    return {
-        task: _best_fixed([record for record in records if record["task"] == task], version) for task in _tasks(records)
-    }
-
-
-def _tasks(records: Sequence[Record]) -> list[str]:
-    return list(dict.fromkeys(record["task"] for record in records))
+    tasks = dict.fromkeys(record["task"] for record in records)
+    return {task: _best_fixed([record for record in records if record["task"] == task], version) for task in tasks}
 
 
 def _best_fixed(records: Sequence[Record], version: str) -> float:

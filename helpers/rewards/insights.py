@@ -21,6 +21,8 @@ FIGURES_WANTED = 3
 LABELS_WANTED = 2
 UNGROUNDED = 0.3
 """What good form is worth in an analysis that cites none of its table's figures."""
+UNNAMED = 0.3
+"""What right figures are worth where no row of the table is named: a small table's figures are easily hit by chance."""
 UNSTRUCTURED = 0.3
 """What right figures are worth outside of findings and actions: a table read aloud is no analysis."""
 
@@ -90,13 +92,15 @@ def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     prompt = user_text(record["prompt"])
     facts = TableFacts(record["meta"]["table"], prompt)
     figures, ungrounded = figures_share(text, facts)
+    labels = min(1.0, facts.labels_named(text) / min(LABELS_WANTED, max(1, facts.label_count)))
+    figures *= UNNAMED + (1 - UNNAMED) * labels
     language = portuguese_share(text)
     readable = language * novelty_share(text) * own_words_share(text, prompt)
     structure = structure_share(text)
     form_worth = readable * (UNGROUNDED + (1 - UNGROUNDED) * figures)
     shares = {
         "figures": readable * figures * (UNSTRUCTURED + (1 - UNSTRUCTURED) * structure),
-        "labels": readable * min(1.0, facts.labels_named(text) / min(LABELS_WANTED, max(1, facts.label_count))),
+        "labels": readable * labels,
         "structure": form_worth * structure,
         "actions": form_worth * vocabulary("actions").share(text, ACTION_WORDS_WANTED),
         "length": form_worth * length_share(len(text.strip())),

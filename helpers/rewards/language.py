@@ -5,7 +5,7 @@ from helpers.rewards.text import terms, words
 FUNCTION_WORD_SHARE = 0.12
 """Prose has a third of function words; a notification at least an eighth; a list of keywords none."""
 REPEAT_SPAN = 4
-MOSTLY_NEW, MOSTLY_REPEATED = 0.9, 0.5
+MOSTLY_NEW, MOSTLY_REPEATED = 0.75, 0.4
 COPY_SPAN = 5
 MOSTLY_OWN = 0.5
 STEM_LETTERS = 5
@@ -26,7 +26,7 @@ def portuguese_share(text: str) -> float:
 
 
 def novelty_share(text: str) -> float:
-    """1 where nine tenths of a text's word 4-grams are new in it, 0 where half are repeats, linear between.
+    """1 where three quarters of a text's word 4-grams are new in it, 0 where two fifths are, linear between.
 
     >>> novelty_share("o frete subiu em SP " * 10), novelty_share("O frete subiu.")
     (0.0, 1.0)

@@ -31,6 +31,18 @@ _UNHAPPY: dict[str, Any] = {
     "would_buy_again": False,
     "main_complaint": "Entrega atrasada",
 }
+_MIXED: dict[str, Any] = {
+    "sentiment": "neutral",
+    "sentiment_score": 3.0,
+    "complaint_category": "product_quality",
+    "churn_risk": "medium",
+    "urgency": "low",
+    "delivery_issue": False,
+    "product_issue": True,
+    "seller_issue": False,
+    "would_buy_again": True,
+    "main_complaint": "Qualidade do produto",
+}
 _PORTUGUESE_KEYS = dict(
     zip(
         REVIEW_FIELDS,
@@ -115,8 +127,10 @@ def _other(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> l
 
 
 def _lazy(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    happy = fields["sentiment"] == "positive" or fields["complaint_category"] == "none"
-    yield "fixed answer, wrong here", _json(_UNHAPPY if happy else _HAPPY)
+    decisive = ("sentiment", "complaint_category")
+    fixed = (_HAPPY, _UNHAPPY, _MIXED)
+    wrong = next((answer for answer in fixed if all(answer[name] != fields[name] for name in decisive)), _MIXED)
+    yield "fixed answer, wrong here", _json(wrong)
     yield "right fields, keys in Portuguese", _json({_PORTUGUESE_KEYS[name]: value for name, value in fields.items()})
 
 
