@@ -133,6 +133,7 @@ class _Reader:
     def _read_pairs(self, into: dict[str, Any]) -> None:
         first = True
         while True:
+            first = self._read_plain_pairs(into, first)
             self.budget.spend(1)
             before = self.position
             separators = self._skip_separators(0 if first or self._closes_next() else 1)
@@ -146,6 +147,20 @@ class _Reader:
             key = self._read_key(first, loose)
             self._add(into, key, self._read_value(in_array=False))
             first = False
+
+    def _read_plain_pairs(self, into: dict[str, Any], first: bool) -> bool:
+        """Read the strict pairs that come next, one match each; returns whether the object's first is still to come."""
+        pair = (syntax.FIRST_PLAIN_PAIR if first else syntax.NEXT_PLAIN_PAIR).match(self.text, self.position)
+        while pair:
+            key, string, literal, number = pair.groups()
+            value = string if string is not None else _LITERALS[literal] if literal else read_number(number)[0]
+            self._add(into, key, value)
+            self.budget.spend(pair.end() - self.position)
+            self.position = pair.end()
+            self.colons += 1
+            first = self.found.all_bare = self.bare_keys = False
+            pair = syntax.NEXT_PLAIN_PAIR.match(self.text, self.position)
+        return first
 
     def _add(self, into: dict[str, Any], key: str, value: Any) -> None:
         if key in into:

@@ -110,7 +110,7 @@ class _Scan:
         return self._never_closed()
 
     def _is_own(self, quote: int) -> bool:
-        """Whether a quote may close this string; a curly one only closes a straight one where it closes no curly one."""
+        """Whether a quote may close this string; a curly one closes a straight one if it closes no curly one."""
         opener, character = self.text[self.start], self.text[quote]
         if opener == '"' and character == "”":
             self.open_curly -= 1
