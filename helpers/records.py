@@ -14,7 +14,6 @@ from helpers.tasks import (
     LEVELS,
     MAX_COMPLAINT_CHARACTERS,
     MAX_PUSH_CHARACTERS,
-    REVIEW_FIELDS,
     SENTIMENTS,
     TASKS,
 )
@@ -161,6 +160,3 @@ def _first_problem(error: ValidationError) -> str:
     found = repr(problem["input"])
     shown = "" if isinstance(problem["input"], dict) else f" (found {found[:60]})"
     return f"field {field}: {message}{shown}" if problem["loc"] else message + shown
-
-
-assert tuple(ReviewFields.model_fields) == tuple(REVIEW_FIELDS), "ReviewFields and tasks.REVIEW_FIELDS differ"

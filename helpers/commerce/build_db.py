@@ -61,10 +61,5 @@ def _insert(connection: sqlite3.Connection, table: Table, rows: Iterable[tuple[A
 
 def _check_references(connection: sqlite3.Connection) -> None:
     broken = connection.execute("PRAGMA foreign_key_check").fetchone()
-    if broken is None:
-        return
-    table = next(table for table in ALL_TABLES if table.name == broken[0])
-    target = next(other for other in ALL_TABLES if other.name == broken[2])
-    column = next(name for name, name_target in table.references.items() if name_target == target.name)
-    value = connection.execute(f"SELECT {column} FROM {table.name} WHERE rowid = ?", (broken[1],)).fetchone()[0]
-    raise UserError(f"{table.file}: {column} {value!r} (row {broken[1]}) is not in {target.file}")
+    if broken is not None:
+        raise UserError(f"{broken[0]}, row {broken[1]}: refers to a row that {broken[2]} does not have")

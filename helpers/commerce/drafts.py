@@ -11,13 +11,12 @@ EVERYTHING = "1"  # a WHERE condition that keeps all rows
 
 @dataclass(frozen=True)
 class Draft:
-    """A record to be: the user's text, the reference, the meta, and the keys that no two splits may share."""
+    """A record to be: the user's text, the reference and the meta."""
 
     task: str
     user_text: str
     reference: dict[str, Any]
     meta: dict[str, Any]
-    keys: tuple[str, ...]
 
     def record(self, identity: str) -> dict[str, Any]:
         """The draft as a row of pairs."""

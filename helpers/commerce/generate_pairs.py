@@ -11,7 +11,7 @@ from helpers.commerce.build_db import connect
 from helpers.commerce.drafts import EVERYTHING, Draft
 from helpers.commerce.extraction_pairs import extraction_drafts
 from helpers.commerce.insight_pairs import insight_drafts
-from helpers.commerce.leaks import NEAR, NEAR_TASKS, NearDuplicates, find_leaks
+from helpers.commerce.leaks import NEAR, NEAR_TASKS, NearDuplicates, find_leaks, identity
 from helpers.commerce.push_pairs import push_drafts
 from helpers.commerce.sql_pairs import sql_drafts
 from helpers.errors import UserError
@@ -59,29 +59,53 @@ def write_pairs(splits: dict[str, Rows], directory: Path = PAIRS_DIR) -> None:
         write_jsonl(directory / f"{name}.jsonl", rows)
 
 
+def add_pairs(db_path: Path, task: str, count: int, where: str, seed: int, known: dict[str, Rows]) -> Rows:
+    """`count` more records of one task, from the orders that `where` (an SQL condition) keeps, none like a known one.
+
+    `known` holds the records of each split; what is near to eval or test is passed over, as in the build.
+    Raises `UserError` for a condition that SQLite refuses, or where there are not enough new records.
+    """
+    used = {key for rows in known.values() for record in rows for key in identity(record)}
+    held_out = NearDuplicates()
+    for record in known.get("eval", []) + known.get("test", []):
+        if record["task"] == task:
+            held_out.add(user_text(record["prompt"]))
+    with closing(connect(db_path)) as db:
+        try:
+            db.execute(f"SELECT 1 FROM orders_enriched WHERE ({where}) LIMIT 1")
+        except sqlite3.Error as error:
+            raise UserError(f"--where {where!r}: {error}; it is an SQL condition on orders_enriched") from error
+        drafts = SOURCES[task](db, random.Random(f"{seed} {task} {where}"), where)
+        return _take(task, "extra", count, drafts, used, held_out)
+
+
 def _split(task: str, drafts: Iterator[Draft]) -> dict[str, Rows]:
-    """The drafts of one task dealt to test, eval and train, in this order; what is too close to an earlier split goes."""
+    """The drafts of one task dealt to test, eval and train, in this order, without what is near to an earlier split."""
     rows: dict[str, Rows] = {}
-    used: set[str] = set()
+    used: set[tuple[str, str]] = set()
     held_out = NearDuplicates()
     for name in ("test", "eval", "train"):
-        rows[name] = []
-        chosen: list[str] = []
-        while len(rows[name]) < COUNTS[name][task]:
-            draft = next(drafts, None)
-            if draft is None:
-                raise UserError(
-                    f"the database gives only {len(rows[name])} {task} records for {name} "
-                    f"({COUNTS[name][task]} wanted); build it from more orders"
-                )
-            if used & set(draft.keys) or (task in NEAR_TASKS and held_out.overlap(draft.user_text) > NEAR):
-                continue
-            used |= set(draft.keys)
-            chosen.append(draft.user_text)
-            rows[name].append(_checked(draft.record(f"{task}-{name}-{len(rows[name]) + 1:04d}")))
-        for text in chosen:
-            held_out.add(text)
+        rows[name] = _take(task, name, COUNTS[name][task], drafts, used, held_out)
+        for record in rows[name]:
+            held_out.add(user_text(record["prompt"]))
     return rows
+
+
+def _take(
+    task: str, name: str, count: int, drafts: Iterator[Draft], used: set[tuple[str, str]], held_out: NearDuplicates
+) -> Rows:
+    """The next `count` records that share no source with `used` and are not near to `held_out`; `used` grows."""
+    rows: Rows = []
+    for draft in drafts:
+        record = draft.record(f"{task}-{name}-{len(rows) + 1:04d}")
+        keys = set(identity(record))
+        if keys & used or (task in NEAR_TASKS and held_out.overlap(draft.user_text) > NEAR):
+            continue
+        used |= keys
+        rows.append(_checked(record))
+        if len(rows) == count:
+            return rows
+    raise UserError(f"the orders give only {len(rows)} new {task} records for {name}, {count} were wanted")
 
 
 def _checked(record: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from helpers.commerce.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft
-from helpers.commerce.portuguese import category_name, in_state, load_text, month_name, number, payment_name, state_name
+from helpers.commerce.portuguese import (
+    category_name,
+    in_state,
+    load_text,
+    month_name,
+    number,
+    payment_name,
+    state_name,
+    state_subject,
+)
 
 REFERENCE_CHARACTERS = (300, 600)
 ENOUGH_ORDERS = 25  # a row of a table stands on at least so many orders
@@ -23,18 +32,28 @@ class Scope:
 
 
 @dataclass(frozen=True)
+class Row:
+    """One row's name, bare (`Ceará`), as a subject (`o Ceará`), after "em" (`no Ceará`), and as actions say it."""
+
+    label: str
+    subject: str
+    place: str
+    action_place: str
+
+
+@dataclass(frozen=True)
 class Table:
-    """A small table of aggregates: labels, and for each metric its values rounded as shown."""
+    """A small table of aggregates: its rows, and for each metric their values, rounded as shown."""
 
     dimension: str
     metrics: tuple[str, ...]
-    labels: tuple[str, ...]
+    rows: tuple[Row, ...]
     values: tuple[tuple[float, ...], ...]  # one tuple a metric
 
     def raw(self) -> dict[str, Any]:
         """The table as `meta.table`: columns, and rows of a label and its numbers."""
         headers = [load_text("insights")["metric"][metric]["header"] for metric in self.metrics]
-        rows = [[label, *row] for label, *row in zip(self.labels, *self.values, strict=True)]
+        rows = [[row.label, *values] for row, *values in zip(self.rows, *self.values, strict=True)]
         return {"columns": [load_text("insights")["dimension"][self.dimension]["header"], *headers], "rows": rows}
 
 
@@ -76,7 +95,10 @@ def _scopes(db: sqlite3.Connection, where: str) -> dict[str, list[Scope]]:
         "none": [Scope("1", "")],
         "year": [Scope(f"purchase_month LIKE '{year}-%'", f"em {year}") for year in years],
         "half": [
-            Scope(f"purchase_month BETWEEN '{year}-{6 * half - 5:02d}' AND '{year}-{6 * half:02d}'", f"no {half}º semestre de {year}")
+            Scope(
+                f"purchase_month BETWEEN '{year}-{6 * half - 5:02d}' AND '{year}-{6 * half:02d}'",
+                f"no {half}º semestre de {year}",
+            )
             for year, half in halves
         ],
         "state": [Scope(f"customer_state = '{state}'", in_state(state)) for state in common("customer_state", 150)],
@@ -99,18 +121,19 @@ def _query(
     chosen = [texts["metric"][metric] for metric in metrics]
     columns = ", ".join(f"ROUND({metric['sql']}, {metric['decimals']})" for metric in chosen)
     sql = (
-        f"SELECT TRIM({form['column']}), {columns} FROM orders_enriched WHERE {condition} AND price IS NOT NULL "
-        f"GROUP BY 1 HAVING COUNT(*) >= {ENOUGH_ORDERS} AND TRIM({form['column']}) IS NOT NULL ORDER BY COUNT(*) DESC, 1"
+        f"SELECT TRIM({form['column']}) AS label, {columns} FROM orders_enriched "
+        f"WHERE {condition} AND price IS NOT NULL AND label IS NOT NULL "
+        f"GROUP BY label HAVING COUNT(*) >= {ENOUGH_ORDERS} ORDER BY COUNT(*) DESC, label"
     )
     rows = db.execute(sql).fetchall()
     rows = _choose_rows(rng, dimension, rows, form["rows"])
     if len(rows) < 3 or any(value is None for row in rows for value in row):
         return None
-    labels = tuple(_label(dimension, row[0]) for row in rows)
+    names = tuple(_row(dimension, row[0]) for row in rows)
     values = tuple(tuple(column) for column in list(zip(*rows, strict=True))[1:])
     if any(len(set(column)) < 2 or min(column) <= 0 for column in values[:2]):
         return None
-    return Table(dimension, metrics, labels, values)
+    return Table(dimension, metrics, names, values)
 
 
 def _choose_rows(rng: random.Random, dimension: str, rows: list[Any], size: int) -> list[Any]:
@@ -126,16 +149,24 @@ def _choose_rows(rng: random.Random, dimension: str, rows: list[Any], size: int)
     return [rows[place] for place in picked]
 
 
-def _label(dimension: str, value: str) -> str:
+def _row(dimension: str, value: str) -> Row:
+    """How texts speak of a row."""
     if dimension in ("state", "seller_state"):
-        return state_name(value)
+        return Row(state_name(value), state_subject(value), in_state(value), in_state(value))
     if dimension == "category":
-        return category_name(value)
-    if dimension == "payment":
-        return payment_name(value)
+        name = category_name(value)
+        return Row(name, f"a categoria {name}", f"em {name}", f"em {name}")
     if dimension == "month":
-        return month_name(value).replace(" de ", "/")
-    return value
+        name = month_name(value).replace(" de ", "/")
+        return Row(name, name, f"em {name}", f"em meses como {name}")
+    if dimension == "payment":
+        name = payment_name(value)
+        return Row(name, f"o {name}", f"no {name}", f"nas compras com {name}")
+    if dimension == "weekday":
+        article = "o" if value in ("sábado", "domingo") else "a"
+        return Row(value, f"{article} {value}", f"n{article} {value}", f"n{article} {value}")
+    group = f"ticket {value}" if dimension == "ticket" else f"grupo {value}"
+    return Row(value, f"o {group}", f"no {group}", f"no {group}")
 
 
 def _draft(rng: random.Random, topic: dict[str, Any], table: Table, scope: Scope, where: str) -> Draft | None:
@@ -149,7 +180,7 @@ def _draft(rng: random.Random, topic: dict[str, Any], table: Table, scope: Scope
         text = _analysis(rng, topic, table)
         if REFERENCE_CHARACTERS[0] <= len(text) <= REFERENCE_CHARACTERS[1] and len(user_text) <= MAX_USER_CHARACTERS:
             meta = {"topic": topic["name"], "title": title, "table": table.raw()}
-            return Draft("insights", user_text, {"text": text}, meta, (f"table {table!r}", f"title {title} {table.labels}"))
+            return Draft("insights", user_text, {"text": text}, meta)
     return None
 
 
@@ -173,12 +204,25 @@ def _analysis(rng: random.Random, topic: dict[str, Any], table: Table) -> str:
     place = rng.randrange(len(layouts["findings"]))
     labels = [layouts[part][place] for part in ("findings", "causes", "actions")]
     best, worst = _best_and_worst(table)
-    causes = rng.sample(topic["causes"], rng.choice((1, 2)))
-    actions = [text.format(best=best, worst=worst) for text in rng.sample(topic["actions"], 3)]
+    pool = [*topic["causes"], *load_text("insights")["causes"].get(table.dimension, [])]
+    causes = rng.sample(pool, rng.choice((1, 2)))
+    slots = {"em_best": best.action_place, "em_worst": worst.action_place}
+    actions = [text.format(**slots) for text in _pick_actions(rng, topic["actions"])]
     bodies = [" ".join(_findings(rng, table)), _sentence("; ".join(causes)), _sentence(_listing(actions))]
     if rng.random() < 0.35:
         bodies[2] = "\n" + "\n".join(f"- {_sentence(action)}" for action in actions)
-    return "\n".join(f"{label}{'' if body[0] == chr(10) else ' '}{body}" for label, body in zip(labels, bodies, strict=True))
+    return "\n".join(f"{label} {body}".replace(" \n", "\n") for label, body in zip(labels, bodies, strict=True))
+
+
+def _pick_actions(rng: random.Random, actions: list[str]) -> list[str]:
+    """Three actions, of which one or two name the place, so that its name is not said over and over."""
+    placed = [text for text in actions if "{em_" in text]
+    general = [text for text in actions if "{em_" not in text]
+    chosen = rng.sample(placed, min(len(placed), rng.choice((1, 2))))
+    chosen += rng.sample(general, min(len(general), 3 - len(chosen)))
+    chosen += [text for text in rng.sample(placed, len(placed)) if text not in chosen][: 3 - len(chosen)]
+    rng.shuffle(chosen)
+    return chosen
 
 
 def _sentence(text: str) -> str:
@@ -189,45 +233,62 @@ def _listing(parts: list[str]) -> str:
     return ", ".join(parts[:-1]) + " e " + parts[-1]
 
 
-def _best_and_worst(table: Table) -> tuple[str, str]:
-    """The labels of the best and the worst row by the first metric."""
-    order = sorted(range(len(table.labels)), key=lambda row: table.values[0][row])
+def _best_and_worst(table: Table) -> tuple[Row, Row]:
+    """The best and the worst row by the first metric."""
+    order = sorted(range(len(table.rows)), key=lambda row: table.values[0][row])
     if load_text("insights")["metric"][table.metrics[0]]["good"] == "low":
         order.reverse()
-    return table.labels[order[-1]], table.labels[order[0]]
+    return table.rows[order[-1]], table.rows[order[0]]
 
 
 def _findings(rng: random.Random, table: Table) -> list[str]:
-    """Two or three sentences: the first metric's extremes, the second metric of the same rows, perhaps both together."""
+    """Two or three sentences: the first metric's extremes, the second metric of the same rows, perhaps both at once."""
     texts = load_text("insights")["findings"]
-    metric, second = (load_text("insights")["metric"][name] for name in table.metrics[:2])
     first = table.values[0]
+    if max(first) >= 1.5 * min(first) and rng.random() < 0.4:
+        opening = texts["ratio"]
+    else:
+        opening = texts["trend"] if table.dimension == "month" and rng.random() < 0.4 else texts["extremes"]
+    chosen = [rng.choice(opening), rng.choice(texts["second"])]
+    if rng.random() < 0.4:
+        chosen.append(rng.choice(texts["together" if _worst_row(table, 1) == _worst_row(table, 0) else "apart"]))
+    slots = _slots(table)
+    return [_capital(text.format(**slots)) for text in chosen]
+
+
+def _slots(table: Table) -> dict[str, str]:
+    """What the sentences of findings may say of a table."""
+    metric, second = (load_text("insights")["metric"][name] for name in table.metrics[:2])
+    first, other = table.values[:2]
     low, high = first.index(min(first)), first.index(max(first))
     _, worst = _best_and_worst(table)
-    slots = {
-        "M": metric["m"][0].upper() + metric["m"][1:],
+    return {
         "m": metric["m"],
+        "M": _capital(metric["m"]),
         "m_bare": metric["m"].split(" ", 1)[1],
-        "low": table.labels[low],
-        "high": table.labels[high],
+        "low": table.rows[low].subject,
+        "low_name": table.rows[low].label,
+        "high": table.rows[high].subject,
+        "High": _capital(table.rows[high].subject),
+        "em_low": table.rows[low].place,
+        "em_high": table.rows[high].place,
+        "Em_high": _capital(table.rows[high].place),
         "v_low": _value(metric, first[low]),
         "v_high": _value(metric, first[high]),
         "gap": _gap(metric, first[high] - first[low]),
         "ratio": number(first[high] / first[low], 1),
+        "first": table.rows[0].label,
+        "last": table.rows[-1].label,
+        "v_first": _value(metric, first[0]),
+        "v_last": _value(metric, first[-1]),
         "second_m": second["m"],
-        "second_label": table.labels[high],
-        "other_label": table.labels[low],
-        "second_short": _short(second, table.values[1][high]),
-        "other_short": _short(second, table.values[1][low]),
-        "second_v": _value(second, table.values[1][high]),
-        "other_v": _value(second, table.values[1][low]),
-        "worst": worst,
+        "second_short": _short(second, other[high]),
+        "other_short": _short(second, other[low]),
+        "second_v": _value(second, other[high]),
+        "other_v": _value(second, other[low]),
+        "W": _capital(worst.subject),
+        "em_w": worst.place,
     }
-    opening = texts["ratio"] if first[high] >= 1.5 * first[low] and rng.random() < 0.4 else texts["extremes"]
-    chosen = [rng.choice(opening), rng.choice(texts["second"])]
-    if rng.random() < 0.4:
-        chosen.append(rng.choice(texts["together" if _worst_row(table, 1) == _worst_row(table, 0) else "apart"]))
-    return [_capital(text.format(**slots)) for text in chosen]
 
 
 def _capital(text: str) -> str:
@@ -243,16 +304,18 @@ def _worst_row(table: Table, place: int) -> int:
 def _value(metric: dict[str, Any], value: float) -> str:
     """A value with its unit, as running text writes it."""
     shown = number(value, metric["decimals"])
-    if "(R$)" in metric["header"]:
-        return f"R$ {shown}"
-    return f"{shown}%" if "(%)" in metric["header"] else shown
+    return _with_unit(metric, shown, "%")
 
 
 def _gap(metric: dict[str, Any], value: float) -> str:
-    shown = number(value, metric["decimals"])
-    if "(R$)" in metric["header"]:
+    return _with_unit(metric, number(value, metric["decimals"]), " pontos percentuais")
+
+
+def _with_unit(metric: dict[str, Any], shown: str, per_cent: str) -> str:
+    header = metric["header"]
+    if "(R$)" in header:
         return f"R$ {shown}"
-    return f"{shown} pontos percentuais" if "(%)" in metric["header"] else shown
+    return shown + (per_cent if "(%)" in header else " dias" if header.startswith("Dias") else "")
 
 
 def _short(metric: dict[str, Any], value: float) -> str:

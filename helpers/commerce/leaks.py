@@ -48,13 +48,13 @@ def find_leaks(train: Iterable[dict[str, Any]], held_out: Sequence[dict[str, Any
     seen: dict[Any, str] = {}
     near = {task: NearDuplicates() for task in NEAR_TASKS}
     for record in train:
-        for key in _identity(record):
+        for key in identity(record):
             seen[key] = record["id"]
         if record["task"] in near:
             near[record["task"]].add(user_text(record["prompt"]))
     problems = []
     for record in held_out:
-        problems += [f"{record['id']} repeats {seen[key]}: {key[0]}" for key in _identity(record) if key in seen]
+        problems += [f"{record['id']} repeats {seen[key]}: {key[0]}" for key in identity(record) if key in seen]
         task = record["task"]
         share = near[task].overlap(user_text(record["prompt"])) if task in near else 0.0
         if share > NEAR:
@@ -62,7 +62,7 @@ def find_leaks(train: Iterable[dict[str, Any]], held_out: Sequence[dict[str, Any
     return problems
 
 
-def _identity(record: dict[str, Any]) -> list[tuple[str, str]]:
+def identity(record: dict[str, Any]) -> list[tuple[str, str]]:
     """What a record is made from, as (kind, value) pairs that no two splits may share."""
     meta = record["meta"]
     keys = [("prompt", user_text(record["prompt"]))]
@@ -71,7 +71,8 @@ def _identity(record: dict[str, Any]) -> list[tuple[str, str]]:
     if record["task"] == "sql_qa":
         keys += [("question", meta["question"]), ("family and params", f"{meta['family']} {meta['params']}")]
     if record["task"] == "insights":
-        keys.append(("table", str(meta["table"])))
+        labels = [row[0] for row in meta["table"]["rows"]]
+        keys += [("table", str(meta["table"])), ("title and rows", f"{meta['title']} {labels}")]
     if record["task"] == "push":
         keys += [("customer", str(meta["customer_unique_id"])), ("context", f"{meta['kind']} {meta['context']}")]
     return keys

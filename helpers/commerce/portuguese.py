@@ -52,6 +52,12 @@ def state_name(state: str) -> str:
     return load_text("portuguese")["states"][state][0]
 
 
+def state_subject(state: str) -> str:
+    """The state with its article, as a subject: `o Rio de Janeiro`, `a Bahia`, `São Paulo`."""
+    name, article = load_text("portuguese")["states"][state]
+    return f"{article} {name}".strip()
+
+
 def of_state(state: str) -> str:
     """The state after "de".
 

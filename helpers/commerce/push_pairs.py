@@ -77,7 +77,7 @@ def push_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTH
 
 def _facts(rng: random.Random, city: str, category: str, price: float) -> dict[str, Any]:
     """What may be known of a customer; a draft uses a part of it."""
-    noun = rng.choice(product_nouns().get(category) or sum(product_nouns().values(), []))
+    noun = rng.choice(product_nouns().get(category) or [noun for nouns in product_nouns().values() for noun in nouns])
     return {
         "name": rng.choice(load_text("push")["people"]["names"]),
         "noun": noun,
@@ -115,9 +115,8 @@ def _draft(rng: random.Random, kind: str, customer: str, facts: dict[str, Any]) 
     text = template.format(**slots)
     if len(text) > MAX_PUSH_CHARACTERS:
         return None
-    key = f"push {kind} {sorted(context.items())}"
     meta = {"kind": kind, "customer_unique_id": customer, "context": context}
-    return Draft("push", "\n".join([request, *lines]), {"text": text}, meta, (key, f"customer {customer}"))
+    return Draft("push", "\n".join([request, *lines]), {"text": text}, meta)
 
 
 _CONTEXT_NAMES = {"discount": "discount_percent"}

@@ -11,8 +11,9 @@ import random
 import tomllib
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +21,9 @@ from helpers.tasks import REVIEW_FIELDS
 
 TEXT_DIR = Path(__file__).resolve().parent / "text"
 CEILING = 200
-TARGET_MEDIAN = {1: 101, 2: 85, 3: 80, 4: 47, 5: 44}
-TARGET_SIGMA = {1: 0.62, 2: 0.65, 3: 0.70, 4: 0.80, 5: 0.80}
-EXCLAMATION_SHARE, CAPITALS_SHARE, EMOJI_SHARE = 0.128, 0.027, 0.03
+TARGET_MEDIAN = {1: 96, 2: 82, 3: 74, 4: 37, 5: 41}
+TARGET_SIGMA = {1: 0.95, 2: 0.90, 3: 0.85, 4: 0.65, 5: 0.60}
+EXCLAMATION_SHARE, CAPITALS_SHARE, EMOJI_SHARE = 0.135, 0.028, 0.03
 STRONG_EFFECTS = frozenset({"never_again", "threat", "upset"})
 
 DELIVERY_ISSUES = frozenset({"late_delivery", "not_delivered"})
@@ -32,12 +33,11 @@ NEEDS_ANSWER = frozenset({"not_delivered", "payment_refund"})  # someone waits f
 
 
 class OrderFacts(NamedTuple):
-    """What the customer's order was like: score 1-5, Olist status, days late (NaN undelivered), days waited, category."""
+    """What the customer's order was like: score 1-5, Olist status, days late (NaN where undelivered), category."""
 
     score: int
     status: str
     delay_days: float
-    wait_days: float
     category: str | None
 
 
@@ -51,7 +51,8 @@ class Written(NamedTuple):
 
 @dataclass
 class Meaning:
-    """What a review says: its score, main issue and cause, whether mild, ironic or bare, and the product's noun."""
+    """What a review says: its score, main issue and cause, whether mild or ironic, what was bought, who
+    writes (the ending of "satisfeito"), and whether the complaint names the product."""
 
     score: int
     product: str
@@ -61,6 +62,8 @@ class Meaning:
     second: str = "none"
     mild: bool = False
     ironic: bool = False
+    ending: str = "o"
+    named: bool = False
 
 
 class Clause(NamedTuple):
@@ -87,10 +90,10 @@ def sentiment_of(score: int) -> str:
     return "positive" if score >= 4 else "neutral" if score == 3 else "negative"
 
 
-def write_review(rng: random.Random, order: OrderFacts, with_title: bool) -> Written:
-    """Decide what this customer means, say it, and label it."""
+def write_review(rng: random.Random, order: OrderFacts, with_title: bool, wordiness: float = 0.0) -> Written:
+    """Decide what this customer means, say it, and label it; `wordiness` is in standard deviations of the length."""
     meaning = _draw_meaning(rng, order)
-    target = min(CEILING, TARGET_MEDIAN[order.score] * math.exp(TARGET_SIGMA[order.score] * rng.gauss(0, 1)))
+    target = min(CEILING, TARGET_MEDIAN[order.score] * math.exp(TARGET_SIGMA[order.score] * wordiness))
     clauses = _bare(rng, meaning, target) or _compose(rng, meaning, target)
     message, loud = _style(rng, _join(rng, clauses), meaning.score)
     effects = {clause.effect for clause in clauses}
@@ -146,7 +149,7 @@ def _churn_risk(score: int, issue: str, effects: set[str], strong: bool) -> str:
 def _urgency(score: int, issue: str, effects: set[str]) -> str:
     if effects & {"request", "threat"} or (issue in NEEDS_ANSWER and score <= 3):
         return "high"
-    return "medium" if issue != "none" and score <= 3 else "low"
+    return "medium" if issue in NEEDS_ANSWER or (issue != "none" and score <= 3) else "low"
 
 
 def _would_buy_again(score: int, issue: str, effects: set[str]) -> bool:
@@ -163,7 +166,7 @@ def _draw_meaning(rng: random.Random, order: OrderFacts) -> Meaning:
         noun = "o produto"
     late = order.delay_days > 0
     days = max(1, math.ceil(order.delay_days)) if late else 0
-    meaning = Meaning(order.score, noun, days)
+    meaning = Meaning(order.score, noun, days, ending=rng.choice("ao"))
     meaning.issue = _draw_issue(rng, order)
     if meaning.issue == "none":
         return meaning
@@ -192,7 +195,13 @@ def _draw_issue(rng: random.Random, order: OrderFacts) -> str:
         return "late_delivery"
     if rng.random() < {1: 0.0, 2: 0.0, 3: 0.35, 4: 0.75, 5: 0.985}[order.score]:
         return "none"
-    shares = {"product_quality": 40, "wrong_product": 24, "damaged_product": 15, "customer_service": 13, "payment_refund": 8}
+    shares = {
+        "product_quality": 40,
+        "wrong_product": 24,
+        "damaged_product": 15,
+        "customer_service": 13,
+        "payment_refund": 8,
+    }
     if order.score >= 4:
         shares = {"product_quality": 60, "wrong_product": 15, "damaged_product": 10, "customer_service": 15}
     return rng.choices(list(shares), list(shares.values()))[0]
@@ -204,7 +213,7 @@ def _bare(rng: random.Random, meaning: Meaning, target: float) -> list[Clause]:
     limit = 16 if meaning.score >= 4 else 30
     if target > limit or not on_time or (meaning.issue != "none" and rng.random() < 0.5):
         return []
-    text = rng.choice(fragments()["bare"][str(meaning.score)])
+    text = _fill(rng.choice(fragments()["bare"][str(meaning.score)]), meaning)
     recommends = {"Recomendo": "recommend", "Super recomendo": "recommend", "Não recomendo": "not_recommend"}
     return [Clause(text, recommends.get(text, "not_recommend" if text == "Não comprem" else "plain"))]
 
@@ -229,11 +238,12 @@ def _core(rng: random.Random, meaning: Meaning, target: float) -> list[Clause]:
         kinds = ["faint"] if meaning.score == 3 else ["praise"]
         drawn = [_praise(rng, meaning, kinds[0]) for _ in range(4)]
         if meaning.score <= 2:
-            drawn = [Clause(rng.choice(fragments()["bare"][str(meaning.score)]), "plain")]
+            drawn = [Clause(_fill(rng.choice(fragments()["bare"][str(meaning.score)]), meaning), "plain")]
         return [min(drawn, key=lambda clause: abs(len(clause.text) - target))]
     say = meaning.cause["mild"] if meaning.mild else meaning.cause["say"]
-    drawn = [Clause(_fill(rng.choice(say), meaning), f"issue:{meaning.issue}") for _ in range(3)]
-    core = [min(drawn, key=lambda clause: abs(len(clause.text) - target))]
+    template = min(rng.choices(say, k=3), key=lambda text: abs(len(_fill(text, meaning)) - target))
+    meaning.named = "produto}" in template
+    core = [Clause(_fill(template, meaning), f"issue:{meaning.issue}")]
     if meaning.ironic:
         core.insert(0, Clause(rng.choice(fragments()["irony"]["open"]), "irony"))
     if meaning.score >= 4 and meaning.issue != "none":
@@ -258,7 +268,12 @@ def _praise(rng: random.Random, meaning: Meaning, kind: str) -> Clause:
 def _further(rng: random.Random, meaning: Meaning) -> list[Clause]:
     """Candidates beyond the core, in the order in which a customer would come to them."""
     aside = fragments()["aside"]
-    pick = lambda name: Clause(rng.choice(aside[name]), name)  # noqa: E731
+
+    def pick(name: str) -> Clause:
+        pool = [*aside[name], *aside["exchange"]] if name == "request" and wants_exchange else aside[name]
+        return Clause(_fill(rng.choice(pool), meaning), name)
+
+    wants_exchange = meaning.issue in PRODUCT_ISSUES
     clauses: list[Clause] = []
     if meaning.second != "none":
         cause = rng.choice(fragments()["issue"][meaning.second]["causes"][1:])
@@ -270,13 +285,18 @@ def _further(rng: random.Random, meaning: Meaning) -> list[Clause]:
         return _shuffled_head(rng, clauses)
     if meaning.score == 3:
         clauses += [_praise(rng, meaning, "faint")] if rng.random() < 0.7 else []
-        clauses += [pick("plain"), pick("maybe" if rng.random() < 0.5 else "plain"), _praise(rng, meaning, "faint")]
+        clauses += [pick("plain"), *([pick("maybe")] if rng.random() < 0.5 else []), _praise(rng, meaning, "faint")]
         return clauses
-    middle = [pick("plain"), pick("upset"), pick("contact"), pick("request"), pick("plain")]
+    middle = [pick("plain"), pick("upset"), pick("contact"), pick("request"), pick("upset")]
     rng.shuffle(middle)
     if rng.random() < 0.15:
         middle.insert(0, _praise(rng, meaning, "faint"))
-    return [*clauses, *middle, pick(rng.choice(("never_again", "not_recommend", "threat", "upset"))), pick("not_recommend")]
+    return [
+        *clauses,
+        *middle,
+        pick(rng.choice(("never_again", "not_recommend", "threat", "upset"))),
+        pick("not_recommend"),
+    ]
 
 
 def _shuffled_head(rng: random.Random, clauses: Sequence[Clause]) -> list[Clause]:
@@ -297,31 +317,34 @@ def _fill(template: str, meaning: Meaning) -> str:
         "o": article,
         "ele": "ela" if article == "a" else "ele",
         "dias": meaning.days,
+        "g": meaning.ending,
     }
     return template.format(**slots)
 
 
 def _summary(meaning: Meaning) -> str:
-    """The main complaint in a few words."""
-    return _fill(meaning.cause["summary"], meaning)
+    """The main complaint in a few words, which name the product only where the customer did."""
+    return _fill(meaning.cause["summary"], meaning if meaning.named else replace(meaning, product="o produto"))
 
 
 def _title(rng: random.Random, meaning: Meaning) -> str:
     titles = fragments()["title"]
     by_issue = meaning.issue != "none" and not meaning.mild and rng.random() < 0.6
-    return rng.choice(titles[meaning.issue if by_issue else str(meaning.score)])
+    return _fill(rng.choice(titles[meaning.issue if by_issue else str(meaning.score)]), meaning)
 
 
 def _join(rng: random.Random, clauses: Sequence[Clause]) -> str:
-    """The fragments as sentences: a turn from praise to complaint takes "mas", the rest stops, commas or "e"."""
+    """The fragments as sentences: a turn from praise to complaint takes "mas", the rest stops or commas."""
     text = clauses[0].text
-    for before, clause in zip(clauses, clauses[1:], strict=False):
+    for before, clause in pairwise(clauses):
         turn = (before.effect == "praise") != (clause.effect == "praise")
         complains = clause.effect.startswith("issue:") or before.effect.startswith("issue:")
         if turn and complains and "mas " not in text:
             link = rng.choice((", mas ", " mas ", ". Só que ", ", porém "))
         else:
-            link = rng.choice((". ", ". ", ", ", ", ", " e ", "... ") if "praise" in clause.effect else (". ", ". ", ", "))
+            link = rng.choice(
+                (". ", ". ", ", ", ", ", "... ", "; ") if "praise" in clause.effect else (". ", ". ", ", ")
+            )
         piece = clause.text
         text += link + (piece[0].upper() + piece[1:] if link in (". ", "... ") else piece)
     return text[0].upper() + text[1:]

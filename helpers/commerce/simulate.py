@@ -5,6 +5,7 @@ status set the review's score; the score sets whether a review has text, how lon
 Shares are filled by quota, not by chance, so that a small shop is as faithful as a large one.
 """
 
+import random
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 from helpers.commerce.reviews import OrderFacts, write_review
 from helpers.commerce.schema import DEFAULT_ORDERS, DEFAULT_SEED
@@ -24,9 +26,11 @@ DAY = 86_400
 
 # Not in the facts: chosen so that the marginals come out as the facts say (`describe.compare_with_facts` checks them).
 DAYS_SIGMA = 0.62  # of log delivery days within a state; the states' means add the rest of 0.678
-PRICE_SIGMA = 0.80  # of log price within a category
+PRICE_SIGMA = 0.82  # of log price within a category
+PRICE_TAIL = (1.4, 0.48)  # from this many sigmas on, the dear end is stretched by this much
+FREIGHT_SIGMA = 0.46  # of log freight within a state
 EARLY_MEAN, EARLY_SHAPE = 13.9, 4.5  # days by which an on-time order beats the promise: a gamma distribution
-LATENESS_SHARE = {"late_1_3": 0.28, "late_4_7": 0.23, "late_8_more": 0.49}
+LATENESS_SHARE = {"late_1_3": 0.355, "late_4_7": 0.155, "late_8_more": 0.49}
 LATENESS_RANGE = {"late_1_3": (0.05, 3.0), "late_4_7": (3.05, 7.0), "late_8_more": (7.05, 38.0)}
 SCORES_IF = {  # shares of scores 1 to 5; their means are the facts'. The on-time orders take what is left.
     "late_1_3": (0.23, 0.06, 0.19, 0.24, 0.28),
@@ -34,8 +38,8 @@ SCORES_IF = {  # shares of scores 1 to 5; their means are the facts'. The on-tim
     "late_8_more": (0.71, 0.11, 0.08, 0.05, 0.05),
     "not_delivered": (0.67, 0.11, 0.09, 0.06, 0.07),
 }
-PAID_BY = {"credit_card": 74.2, "boleto": 17.8, "voucher": 6.5, "debit_card": 1.5}  # first payment of an order
-EXTRA_VOUCHERS = {0: 96.9, 1: 2.1, 2: 0.7, 3: 0.3}  # further payments of an order, all vouchers
+PAID_BY = {"credit_card": 73.0, "boleto": 17.6, "voucher": 8.0, "debit_card": 1.4}  # first payment of an order
+EXTRA_VOUCHERS = {0: 95.9, 1: 3.0, 2: 0.85, 3: 0.25}  # further payments of an order, all vouchers
 
 
 @cache
@@ -87,8 +91,6 @@ def quota(rng: np.random.Generator, shares: dict[Any, float], size: int) -> np.n
 
 def stratified_normal(rng: np.random.Generator, size: int) -> np.ndarray:
     """`size` standard normal values, one from each of `size` equal slices of the distribution, shuffled."""
-    from scipy.special import ndtri
-
     return ndtri((rng.permutation(size) + rng.uniform(0.05, 0.95, size)) / size)
 
 
@@ -157,10 +159,25 @@ def category_shares() -> dict[str, float]:
 
 
 def _category_log_price(names: list[str]) -> dict[str, float]:
-    """Log of each category's median price: the facts' where known, else spread between about 50 and 105 reais."""
+    """Log of each category's median price: the facts' where known, else spread between 60 and 100 reais."""
     known = load_facts()["price"]["category_median"]
-    spread = np.exp(np.linspace(np.log(58), np.log(96), 9))
+    spread = np.exp(np.linspace(np.log(60), np.log(100), 9))
     return {name: float(np.log(known.get(name, spread[(5 * place + 4) % 9]))) for place, name in enumerate(names)}
+
+
+def _price_normal(rng: np.random.Generator, categories: np.ndarray) -> np.ndarray:
+    """How many sigmas each product's log price lies from its category's median; the dear end has a longer tail.
+
+    A category's products (best sellers first) take golden-ratio steps through the distribution, so that the few that
+    sell most are neither all cheap nor all dear.
+    """
+    normal = np.empty(len(categories))
+    for name in np.unique(categories.astype(str)):
+        rows = np.flatnonzero(categories == name)
+        steps = (rng.random() + np.arange(len(rows)) * (np.sqrt(5) - 1) / 2) % 1
+        normal[rows] = ndtri(np.clip(steps, 0.001, 0.999))
+    start, stretch = PRICE_TAIL
+    return normal + stretch * np.maximum(normal - start, 0)
 
 
 def _products(rng: np.random.Generator, size: int, sellers: int) -> pd.DataFrame:
@@ -168,7 +185,7 @@ def _products(rng: np.random.Generator, size: int, sellers: int) -> pd.DataFrame
     shares = category_shares()
     categories = quota(rng, shares, size)
     log_price = _category_log_price(list(shares))
-    base = np.exp(np.array([log_price[name] for name in categories]) + PRICE_SIGMA * stratified_normal(rng, size))
+    base = np.exp(np.array([log_price[name] for name in categories]) + PRICE_SIGMA * _price_normal(rng, categories))
     weight = np.clip(np.exp(6.5 + 1.1 * rng.standard_normal(size) + 0.3 * np.log(base / 75)), 50, 30_000)
     table = pd.DataFrame(
         {
@@ -274,7 +291,11 @@ def _orders(rng: np.random.Generator, customers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _items(
-    rng: np.random.Generator, orders: pd.DataFrame, customers: pd.DataFrame, products: pd.DataFrame, sellers: pd.DataFrame
+    rng: np.random.Generator,
+    orders: pd.DataFrame,
+    customers: pd.DataFrame,
+    products: pd.DataFrame,
+    sellers: pd.DataFrame,
 ) -> pd.DataFrame:
     """One to seven items an order, all of one category and mostly one product; none where the order is unavailable."""
     with_items = np.flatnonzero(orders["order_status"].to_numpy() != "unavailable")
@@ -309,8 +330,9 @@ def _pick_products(rng: np.random.Generator, products: pd.DataFrame, size: int) 
     picked = np.empty(size, dtype=int)
     for name in np.unique(wanted.astype(str)):
         rows, places = np.flatnonzero(categories == name), np.flatnonzero(wanted == name)
-        popularity = 1.0 / (np.arange(len(rows)) + 8.0)
-        picked[places] = rng.choice(rows, len(places), p=popularity / popularity.sum())
+        popularity = 1.0 / (np.arange(len(rows)) + 25.0)
+        quantiles = (rng.permutation(len(places)) + rng.random(len(places))) / len(places)
+        picked[places] = rows[np.searchsorted(np.cumsum(popularity / popularity.sum())[:-1], quantiles)]
     return picked
 
 
@@ -322,12 +344,13 @@ def _shop_price(price: np.ndarray) -> np.ndarray:
 
 def _freight(rng: np.random.Generator, states: np.ndarray, price: np.ndarray) -> np.ndarray:
     """Freight an item: log-normal around the state's mean, a little more for dear (large) goods."""
-    mean = np.array([_state_column("freight")[state] for state in np.unique(states.astype(str))])
-    mean = mean[np.unique(states.astype(str), return_inverse=True)[1]]
-    sigma = 0.46
     size_effect = (price / 75) ** 0.10
-    noise = np.exp(sigma * stratified_normal(rng, len(states)) - sigma**2 / 2)
-    return np.round(np.maximum(mean * size_effect / size_effect.mean() * noise, 1.2), 2)
+    freight = np.empty(len(states))
+    for state, mean in _state_column("freight").items():
+        rows = np.flatnonzero(states == state)
+        noise = np.exp(FREIGHT_SIGMA * stratified_normal(rng, len(rows)) - FREIGHT_SIGMA**2 / 2)
+        freight[rows] = mean * noise * size_effect[rows] / size_effect.mean()
+    return np.round(np.maximum(freight, 1.2), 2)
 
 
 def _payments(rng: np.random.Generator, orders: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
@@ -366,7 +389,7 @@ def delivery_group(orders: pd.DataFrame) -> np.ndarray:
     """`on_time`, `late_1_3`, `late_4_7`, `late_8_more` or `not_delivered` for each order."""
     delay = orders["order_delivered_customer_date"] - orders["order_estimated_delivery_date"]
     days = (delay.dt.total_seconds() / DAY).to_numpy()
-    groups = np.select([days <= 0, days <= 3, days <= 7, days > 7], list(("on_time", *LATENESS_SHARE)), "not_delivered")
+    groups = np.select([days <= 0, days <= 3, days <= 7, days > 7], ["on_time", *LATENESS_SHARE], "not_delivered")
     return groups.astype(object)
 
 
@@ -443,26 +466,29 @@ def _texts(
     has_title: np.ndarray,
 ) -> list[Any]:
     """One written review (or None) for each order row given."""
-    import random
-
     writer = random.Random(int(rng.integers(2**63)))
     category_of = dict(zip(products["product_id"], products["product_category_name"], strict=True))
     main = items.drop_duplicates("order_id").set_index("order_id")["product_id"]
     categories = [category_of.get(product) for product in main.reindex(orders["order_id"])]
     delay = (orders["order_delivered_customer_date"] - orders["order_estimated_delivery_date"]).dt.total_seconds() / DAY
-    wait = (orders["order_delivered_customer_date"] - orders["order_purchase_timestamp"]).dt.total_seconds() / DAY
-    rows = zip(score.tolist(), orders["order_status"], delay.tolist(), wait.tolist(), categories, strict=True)
+    wordiness = np.zeros(len(orders))
+    for value in range(1, 6):
+        rows = np.flatnonzero(has_text & (score == value))
+        wordiness[rows] = stratified_normal(rng, len(rows))
+    facts = zip(score.tolist(), orders["order_status"], delay.tolist(), categories, strict=True)
     return [
-        write_review(writer, OrderFacts(points, status, late, days, category), bool(has_title[row]))
+        write_review(writer, OrderFacts(points, status, late, category), bool(has_title[row]), wordiness[row])
         if has_text[row]
         else None
-        for row, (points, status, late, days, category) in enumerate(rows)
+        for row, (points, status, late, category) in enumerate(facts)
     ]
 
 
 def _geolocation(rng: np.random.Generator, customers: pd.DataFrame, size: int) -> pd.DataFrame:
     """Many points a zip prefix, a quarter of them exact duplicates: the trap that makes a careless join fan out."""
-    unique = size - round(size * load_facts()["counts"]["geolocation_duplicates"] / load_facts()["counts"]["geolocation"])
+    unique = size - round(
+        size * load_facts()["counts"]["geolocation_duplicates"] / load_facts()["counts"]["geolocation"]
+    )
     source = rng.integers(0, len(customers), unique)
     rows = np.concatenate([np.arange(unique), rng.integers(0, unique, size - unique)])
     zips = customers["customer_zip_code_prefix"].to_numpy()[source]

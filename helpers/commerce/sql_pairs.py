@@ -47,8 +47,9 @@ def _values(db: sqlite3.Connection, where: str) -> Values:
     """The values each kind of parameter may take."""
 
     def common(column: str, table: str = "orders_enriched", at_least: int = ENOUGH_ORDERS) -> list[str]:
+        kept = where if table == "orders_enriched" else EVERYTHING
         rows = db.execute(
-            f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL AND ({where if table == 'orders_enriched' else 1}) "
+            f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL AND ({kept}) "
             f"GROUP BY 1 HAVING COUNT(*) >= {at_least} ORDER BY 1"
         )
         return [row[0] for row in rows]
@@ -113,7 +114,7 @@ def _new_draft(
         if key in asked:
             continue
         asked.add(key)
-        draft = _draft(db, rng, family, slots, params, key)
+        draft = _draft(db, rng, family, slots, params)
         if draft is not None:
             return draft
     return None
@@ -125,7 +126,6 @@ def _draft(
     family: dict[str, Any],
     slots: dict[str, Any],
     params: dict[str, Any],
-    key: str,
 ) -> Draft | None:
     sql = family["sql"].format(**slots)
     result = _run(db, sql)
@@ -145,7 +145,7 @@ def _draft(
         "ordered": "ordered" in family,
         "tables": list(family["columns"]),
     }
-    return Draft("sql_qa", user_text, {"text": text, "sql": sql, "result": result}, meta, (key, question))
+    return Draft("sql_qa", user_text, {"text": text, "sql": sql, "result": result}, meta)
 
 
 def _explanation(rng: random.Random, family: dict[str, Any], slots: dict[str, Any]) -> str:

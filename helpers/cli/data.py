@@ -1,0 +1,65 @@
+"""`python -m helpers data`: the shop's database and the pairs, from the simulator or from real Olist files."""
+
+import argparse
+import time
+from pathlib import Path
+
+HELP = "build data/commerce.db and data/pairs from the simulator or from Olist's CSV files"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    from helpers.commerce.schema import DB_PATH, DEFAULT_ORDERS, DEFAULT_SEED
+    from helpers.records import PAIRS_DIR
+
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of the simulator and the pairs (%(default)s)")
+    parser.add_argument("--orders", type=int, default=DEFAULT_ORDERS, help="orders to simulate (%(default)s)")
+    parser.add_argument("--olist-csv", type=Path, metavar="DIR", help="import these nine files, simulate nothing")
+    parser.add_argument(
+        "--write-csv", type=Path, metavar="DIR", help="also write the simulated tables as Olist's files"
+    )
+    parser.add_argument("--db", type=Path, default=DB_PATH, help="the database to write (%(default)s)")
+    parser.add_argument("--pairs", type=Path, default=PAIRS_DIR, metavar="DIR", help="where the pairs go (%(default)s)")
+    parser.add_argument("--db-only", action="store_true", help="leave the pairs as they are")
+    parser.add_argument("--describe", action="store_true", help="build nothing: compare with the facts, show samples")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build the database, then the pairs, telling each step's time."""
+    from helpers.commerce.describe import describe
+    from helpers.commerce.generate_pairs import build_pairs, write_pairs
+    from helpers.records import count_by_task
+
+    if args.describe:
+        print(describe(args.db, args.pairs))
+        return 0
+    started = time.monotonic()
+    print(_build(args), f"[{time.monotonic() - started:.1f} s]")
+    if args.db_only:
+        return 0
+    started = time.monotonic()
+    splits = build_pairs(args.db, args.seed)
+    write_pairs(splits, args.pairs)
+    for name, rows in splits.items():
+        print(f"{args.pairs / name}.jsonl: {len(rows)} records {count_by_task(rows)}")
+    print(f"no leak between the splits [{time.monotonic() - started:.1f} s]")
+    return 0
+
+
+def _build(args: argparse.Namespace) -> str:
+    """Write the database; what was written, in a line."""
+    from helpers.commerce.build_db import build_db
+    from helpers.commerce.import_olist import read_csv_folder, write_csv_folder
+    from helpers.commerce.simulate import simulate
+    from helpers.errors import UserError
+
+    if args.orders < 1:
+        raise UserError(f"--orders {args.orders}: at least 1 order")
+    if args.olist_csv and args.write_csv:
+        raise UserError("--write-csv writes simulated tables, and --olist-csv simulates none: choose one of them")
+    tables = read_csv_folder(args.olist_csv) if args.olist_csv else simulate(args.orders, args.seed)
+    if args.write_csv:
+        write_csv_folder(tables, args.write_csv)
+    build_db(tables, args.db)
+    source = f"imported from {args.olist_csv}" if args.olist_csv else f"simulated with seed {args.seed}"
+    return f"{args.db}: {len(tables['orders']):,} orders {source}"

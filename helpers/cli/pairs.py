@@ -1,0 +1,44 @@
+"""`python -m helpers pairs`: more records of one task, from a part of the orders."""
+
+import argparse
+from pathlib import Path
+
+from helpers.tasks import TASKS
+
+HELP = "make more records of one task from the database"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    from helpers.commerce.schema import DB_PATH, DEFAULT_SEED
+    from helpers.records import PAIRS_DIR
+
+    parser.add_argument("--task", required=True, help=f"one of: {', '.join(TASKS)}")
+    parser.add_argument("--add", type=int, required=True, metavar="N", help="how many new records")
+    parser.add_argument(
+        "--where", default="1", help="an SQL condition on orders_enriched, e.g. \"sentiment='negative'\""
+    )
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="another seed, other records (%(default)s)")
+    parser.add_argument("--db", type=Path, default=DB_PATH, help="the database to read (%(default)s)")
+    parser.add_argument(
+        "--pairs", type=Path, default=PAIRS_DIR, metavar="DIR", help="the splits not to repeat (%(default)s)"
+    )
+    parser.add_argument("--out", type=Path, help="the file to write (data/pairs/extra-<task>.jsonl)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the new records; no record of the three splits is repeated or, for eval and test, nearly repeated."""
+    from helpers.commerce.generate_pairs import add_pairs
+    from helpers.errors import UserError, require_known
+    from helpers.files import write_jsonl
+    from helpers.records import SPLITS, load_split
+
+    require_known("task", args.task, TASKS)
+    if args.add < 1:
+        raise UserError(f"--add {args.add}: at least 1 record")
+    known = {name: load_split(name, args.pairs) for name in SPLITS}
+    rows = add_pairs(args.db, args.task, args.add, args.where, args.seed, known)
+    path = args.out or args.pairs / f"extra-{args.task}.jsonl"
+    write_jsonl(path, rows)
+    print(f"{path}: {len(rows)} new {args.task} records from orders where {args.where}")
+    return 0
