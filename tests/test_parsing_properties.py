@@ -1,0 +1,96 @@
+"""What must hold of any text and any object: the parser's properties."""
+
+import json
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from parsing_corruptions import CORRUPTIONS, PAIRS, damaged, same
+
+from helpers.parsing import REPAIRS, ParsedCompletion, extract_json, parse_completion
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12
+)
+OBJECTS = st.dictionaries(st.text(), VALUES, max_size=6)
+PIECES = """{  }  [  ]  "  '  “  ”  :  ,  ;  =  \\  //  /*  */  #  ...  ```  <think>  </think>  <|im_end|>  4,5  1.234,56  -
+true  None  NaN  nota  \u200b  \\u00  é""".split()
+SYNTAX = st.lists(st.sampled_from([*PIECES, " ", "\n"]), max_size=40).map("".join)
+
+
+def is_well_formed(parsed: ParsedCompletion) -> bool:
+    has_value = isinstance(parsed.value, dict)
+    return (has_value == (parsed.reason is None)) and all(name in REPAIRS for name in parsed.repairs)
+
+
+@given(st.text())
+@settings(max_examples=300, deadline=None)
+def test_any_text_gives_an_object_or_a_reason(text: str) -> None:
+    assert is_well_formed(parse_completion(text))
+
+
+@given(SYNTAX)
+@settings(max_examples=1500, deadline=None)
+def test_any_heap_of_json_punctuation_gives_an_object_or_a_reason(text: str) -> None:
+    assert is_well_formed(parse_completion(text))
+
+
+@given(OBJECTS, st.sampled_from([None, 2]), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_a_strict_object_comes_back_unchanged_and_unrepaired(value: dict, indent: int | None, ascii_only: bool) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
+    assert parse_completion(text) == ParsedCompletion(value)
+
+
+@given(SYNTAX)
+@settings(max_examples=1500, deadline=None)
+def test_repairs_are_reported_exactly_when_the_text_is_not_strict(text: str) -> None:
+    parsed = parse_completion(text)
+    try:
+        strict = json.loads(text, parse_constant=lambda _: 1 / 0)
+    except (ValueError, ZeroDivisionError):
+        strict = None
+    if parsed.value is not None and not parsed.repairs:
+        assert isinstance(strict, dict) and same(strict, parsed.value)
+    if isinstance(strict, dict):
+        assert same(strict, parsed.value)
+
+
+@given(
+    st.dictionaries(
+        st.text(),
+        st.floats(-1e6, 1e6).filter(lambda x: "e" not in repr(x)) | st.integers(-999, 999) | st.text() | st.booleans(),
+        min_size=1,
+        max_size=6,
+    ),
+    st.sampled_from([(", ", ": "), (",\n  ", ": "), (",", ":")]),
+)
+@settings(max_examples=500, deadline=None)
+def test_decimal_commas_written_into_an_object_keep_its_values(value: dict, separators: tuple[str, str]) -> None:
+    def written(item: object) -> str:
+        text = json.dumps(item, ensure_ascii=False)
+        return text.replace(".", ",") if isinstance(item, float) else text
+
+    text = "{" + separators[0].join(json.dumps(k) + separators[1] + written(v) for k, v in value.items()) + "}"
+    assert same(extract_json(text), value)
+
+
+@given(st.sampled_from(sorted(CORRUPTIONS)), st.integers(0, 10_000))
+@settings(max_examples=400, deadline=None)
+def test_one_corruption_never_changes_a_value(name: str, seed: int) -> None:
+    text, expected = damaged((name,), seed)
+    assert same(extract_json(text), expected), text
+
+
+def test_two_corruptions_at_once_rarely_cost_an_object_and_hardly_ever_a_value() -> None:
+    results = [(extract_json(text), expected) for pair in PAIRS for text, expected in [damaged(pair, 1)]]
+    right = sum(same(found, expected) for found, expected in results)
+    wrong = sum(found is not None and not same(found, expected) for found, expected in results)
+    assert right / len(results) >= 0.97
+    assert wrong / len(results) <= 0.015
+
+
+def test_equality_of_the_checks_is_by_value() -> None:
+    assert same({"a": [4, "x"]}, {"a": [4.0, "x"]})
+    assert not same({"a": True}, {"a": 1})
+    assert not same({"a": "4,5"}, {"a": 4.5})
