@@ -9,6 +9,7 @@ from matplotlib.image import AxesImage
 
 from helpers.plots.style import TASK_LABELS, WIDTH, apply_style
 from helpers.rewards.probes import KINDS
+from helpers.tasks import TASKS
 
 _COLORMAP = "cividis"
 _DARK = 0.55
@@ -29,16 +30,16 @@ def probe_heat_map(scores: pd.DataFrame, task: str) -> Figure:
     figure, axes = plt.subplots(figsize=(WIDTH * 0.75, 1.2 + _ROW_INCHES * len(means)))
     image = _cells(axes, means, broken)
     axes.set_yticks(range(len(means)), [f"{kind.replace('_', ' ')} · {probe}" for kind, probe in means.index])
-    axes.set_title(f"{TASK_LABELS[task]}: mean total of each probe over {chosen['record_id'].nunique()} records")
+    figure.suptitle(f"{TASK_LABELS[task]}: probes on {chosen['record_id'].nunique()} records", fontsize=11)
     _bar(figure, axes, image)
     return figure
 
 
 def kind_heat_map(scores: pd.DataFrame) -> Figure:
     """One row a kind of probe, one column a task and version: the mean total; framed where a probe breaks its bound."""
-    both = scores.assign(column=scores["task"].map(TASK_LABELS) + "\n" + scores["version"])
+    both = scores.assign(column=scores["task"] + "\n" + scores["version"])
     index = pd.Index([kind for kind in KINDS if kind in set(both["kind"])], name="kind")
-    columns = [column for _, column in sorted({(_task_rank(c), c) for c in both["column"].unique()})]
+    columns = sorted(both["column"].unique(), key=lambda column: (TASKS.index(column.split("\n")[0]), column))
     grouped = both.groupby(["kind", "column"])
     means = grouped["total"].mean().unstack().loc[index, columns]
     broken = grouped["ok"].min().unstack().loc[index, columns]
@@ -54,10 +55,6 @@ def kind_heat_map(scores: pd.DataFrame) -> Figure:
 
 def _rank(kinds: pd.Series) -> pd.Series:
     return kinds.map(KINDS.index)
-
-
-def _task_rank(column: str) -> int:
-    return list(TASK_LABELS.values()).index(column.split("\n")[0])
 
 
 def _grid(scores: pd.DataFrame, column: str, how: str, index: pd.MultiIndex) -> pd.DataFrame:

@@ -24,7 +24,7 @@ UNGROUNDED = 0.3
 UNNAMED = 0.3
 """What right figures are worth where no row of the table is named: a small table's figures are easily hit by chance."""
 UNSTRUCTURED = 0.3
-"""What right figures are worth outside of findings and actions: a table read aloud is no analysis."""
+"""What right figures and names are worth outside of findings and actions: a table read aloud is no analysis."""
 
 # A label opens a line or a sentence, may wear Markdown, and ends in a colon or with its line. Repetitions are bounded
 # so that no text takes quadratic time.
@@ -97,10 +97,11 @@ def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     language = portuguese_share(text)
     readable = language * novelty_share(text) * own_words_share(text, prompt)
     structure = structure_share(text)
+    analysed = readable * (UNSTRUCTURED + (1 - UNSTRUCTURED) * structure)
     form_worth = readable * (UNGROUNDED + (1 - UNGROUNDED) * figures)
     shares = {
-        "figures": readable * figures * (UNSTRUCTURED + (1 - UNSTRUCTURED) * structure),
-        "labels": readable * labels,
+        "figures": analysed * figures,
+        "labels": analysed * labels,
         "structure": form_worth * structure,
         "actions": form_worth * vocabulary("actions").share(text, ACTION_WORDS_WANTED),
         "length": form_worth * length_share(len(text.strip())),
