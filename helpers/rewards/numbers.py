@@ -19,7 +19,7 @@ _NUMBER = re.compile(
 )
 _AFTER_MARKER = re.compile(r"[ºª°]|[.)](?=\s|$)")
 _BEFORE_MARKER = re.compile(r"(?:^|[\n.;:])[ \t#>*_\-(]*$")
-MAX_DIGITS = 15
+MAX_DIGITS = 20
 MAX_LIST_MARKER = 20
 MARKER_REACH = 12
 """Characters before a number in which a line's or a sentence's start makes it a list marker."""

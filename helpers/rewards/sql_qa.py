@@ -110,7 +110,7 @@ def _run(query: str) -> tuple[bool, list[tuple[Any, ...]], tuple[str, ...]]:
     names = _names(query)
     if names is None or not names.tables:
         return False, [], ("not_a_query" if names is None else "reads_no_table",)
-    result = _result(database_path(), query)
+    result = query_result(query)
     if result.error is not None:
         return False, [], ("query_error",)
     return True, result.rows, ("rows_cut",) if result.truncated else ()
@@ -125,14 +125,15 @@ def _columns_share(query: str, reference: str) -> float:
     return len(mine & theirs) / len(mine | theirs) if mine | theirs else 1.0
 
 
-def _result(path: Path, query: str) -> QueryResult:
-    modified = path.stat().st_mtime_ns if path.exists() else 0
-    return _remembered(path, modified, query)
+def query_result(query: str) -> QueryResult:
+    """What a query returns on the database at hand, remembered: a group's completions often hold the same query."""
+    path = database_path()
+    return _remembered(path, path.stat().st_mtime_ns if path.exists() else 0, query)
 
 
 @lru_cache(maxsize=1024)
 def _remembered(path: Path, modified: int, query: str) -> QueryResult:
-    """A group's completions often hold the same query; `modified` keeps a rebuilt database from old answers."""
+    """`modified` keeps the answers of an earlier database from being taken for those of a rebuilt one."""
     return run_query(path, query, max_rows=MAX_ROWS)
 
 

@@ -9,9 +9,8 @@ from sqlglot import exp
 
 from helpers.rewards.probes.base import Probe
 from helpers.rewards.results import result_share
-from helpers.rewards.sql_qa import database_path, split_answer
+from helpers.rewards.sql_qa import query_result, split_answer
 from helpers.rewards.text import terms
-from helpers.sql_sandbox import run_query
 
 _QUOTED = re.compile(r"('[^']*')")
 _EXPLANATION = "Esta consulta responde à pergunta que foi feita sobre a loja."
@@ -42,7 +41,7 @@ def _answer(sql: str, explanation: str) -> str:
 
 def _is_right(record: Mapping[str, Any], sql: str) -> bool | None:
     """Whether a query gives the reference's result on the database at hand; None where it does not run."""
-    result = run_query(database_path(), sql)
+    result = query_result(sql)
     if result.error is not None:
         return None
     return result_share(result.rows, record["reference"]["result"]["rows"], record["meta"]["ordered"]) == 1.0

@@ -1,0 +1,341 @@
+"""v4.2: correctness against the reference, figures and facts with a source, and the small tools that judge them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers.errors import UserError
+from helpers.rewards import WEIGHTS, score
+from helpers.rewards.language import novelty_share, own_words_share, portuguese_share, stem_f1
+from helpers.rewards.numbers import Sources, numbers_in
+from helpers.rewards.push import graphemes
+from helpers.rewards.results import result_share
+from helpers.rewards.table import TableFacts
+
+FIELDS: dict[str, Any] = {
+    "sentiment": "negative",
+    "sentiment_score": 1.5,
+    "complaint_category": "late_delivery",
+    "churn_risk": "high",
+    "urgency": "medium",
+    "delivery_issue": True,
+    "product_issue": False,
+    "seller_issue": False,
+    "would_buy_again": False,
+    "main_complaint": "Entrega atrasada",
+}
+REVIEW = {"reference": {"fields": FIELDS}, "meta": {"review_score": 1}}
+EXTRACTION = WEIGHTS["v4.2"]["extraction"]
+
+
+def extraction(**changes: Any) -> Any:
+    return score("extraction", json.dumps(FIELDS | changes, ensure_ascii=False), REVIEW, "v4.2")
+
+
+class TestExtraction:
+    def test_the_reference_earns_everything(self) -> None:
+        assert extraction().total == 1.0
+
+    def test_the_right_category_counts_whatever_the_sentiment(self) -> None:
+        assert extraction(sentiment="neutral").parts["complaint_category"] == 1.0
+
+    def test_a_sentiment_that_contradicts_the_stars_costs_a_fifth_more(self) -> None:
+        neutral, positive = extraction(sentiment="neutral"), extraction(sentiment="positive")
+        assert neutral.total - positive.total == pytest.approx(0.20)
+        assert "contradicts_review" in positive.flags
+
+    def test_a_reference_that_itself_contradicts_the_stars_is_not_punished(self) -> None:
+        ironic = {"reference": {"fields": FIELDS}, "meta": {"review_score": 5}}
+        assert score("extraction", json.dumps(FIELDS), ironic, "v4.2").total == 1.0
+
+    @pytest.mark.parametrize(
+        ("value", "share"), [(1.5, 1.0), (2.5, 0.5), (1, 0.75), (3.5, 0.0), (9, 0.0), ("1.5", 0.0)]
+    )
+    def test_the_score_is_graded_by_distance(self, value: Any, share: float) -> None:
+        assert extraction(sentiment_score=value).parts["sentiment_score"] == share
+
+    def test_lesser_fields_count_by_half_where_the_sentiment_is_wrong(self) -> None:
+        assert extraction(sentiment="neutral").parts["levels"] == 0.5
+
+    def test_lesser_fields_count_for_nothing_about_another_review(self) -> None:
+        found = extraction(sentiment="neutral", complaint_category="none")
+        assert found.parts["levels"] == found.parts["issue_flags"] == found.parts["would_buy_again"] == 0.0
+
+    def test_a_complaint_is_compared_by_its_words(self) -> None:
+        assert extraction(main_complaint="A entrega foi muito atrasada").parts["main_complaint"] == 1.0
+        assert extraction(main_complaint="Entrega errada").parts["main_complaint"] == 0.5
+        assert extraction(main_complaint=None).parts["main_complaint"] == 0.0
+
+    def test_a_guessed_object_scores_below_a_clean_one(self) -> None:
+        twice = json.dumps(FIELDS)[:-1] + ', "urgency": "medium"}'
+        found = score("extraction", twice, REVIEW, "v4.2")
+        assert "guessed" in found.flags and found.total == pytest.approx(1.0 - EXTRACTION["format"])
+
+    def test_a_lossless_repair_costs_nothing(self) -> None:
+        comma = json.dumps(FIELDS).replace("1.5", "1,5")
+        assert score("extraction", f"```json\n{comma}\n```", REVIEW, "v4.2").total == 1.0
+
+    def test_surplus_fields_cost_format(self) -> None:
+        assert extraction(extra=1).parts["format"] == pytest.approx(10 / 11)
+
+
+def question(**meta: Any) -> dict[str, Any]:
+    sql = "SELECT customer_state, COUNT(*) AS pedidos FROM orders_enriched GROUP BY 1 ORDER BY 2 DESC LIMIT 3"
+    text = f"```sql\n{sql}\n```\nConta os pedidos de cada estado e mostra os 3 maiores."
+    asked = "Quais são os 3 estados com mais pedidos?"
+    prompt = [{"role": "user", "content": f"Responda com SQL: {asked}"}]
+    result = {"columns": ["customer_state", "pedidos"], "rows": []}
+    reference = {"text": text, "sql": sql, "result": result}
+    return {"prompt": prompt, "reference": reference, "meta": {"question": asked, "ordered": True, **meta}}
+
+
+@pytest.fixture(scope="module")
+def asked(commerce_db: Path) -> dict[str, Any]:
+    from helpers.sql_sandbox import run_query
+
+    record = question()
+    record["reference"]["result"]["rows"] = [
+        list(row) for row in run_query(commerce_db, record["reference"]["sql"]).rows
+    ]
+    return record
+
+
+class TestSqlQa:
+    def parts(
+        self, record: dict[str, Any], sql: str, prose: str = "Conta os pedidos de cada estado e mostra 3."
+    ) -> Any:
+        return score("sql_qa", f"```sql\n{sql}\n```\n{prose}", record, "v4.2").parts
+
+    def test_the_reference_earns_everything(self, asked: dict[str, Any]) -> None:
+        assert score("sql_qa", asked["reference"]["text"], asked, "v4.2").total == 1.0
+
+    def test_another_query_with_the_same_rows_is_right(self, asked: dict[str, Any]) -> None:
+        cte = f"WITH t AS ({asked['reference']['sql']}) SELECT pedidos AS n, customer_state FROM t"
+        assert self.parts(asked, cte)["result"] == 1.0
+
+    def test_the_wrong_order_earns_half_where_the_question_asks_for_one(self, asked: dict[str, Any]) -> None:
+        backwards = f"SELECT * FROM ({asked['reference']['sql']}) ORDER BY pedidos"
+        assert self.parts(asked, backwards)["result"] == 0.5
+        assert self.parts(asked | {"meta": asked["meta"] | {"ordered": False}}, backwards)["result"] == 1.0
+
+    def test_rows_of_another_question_earn_nothing(self, asked: dict[str, Any]) -> None:
+        assert self.parts(asked, "SELECT seller_state, COUNT(*) FROM sellers GROUP BY 1")["result"] == 0.0
+
+    @pytest.mark.parametrize("sql", ["SELECT 1", "SELECT x FROM nowhere", "DROP TABLE orders", "SELECT (", ""])
+    def test_what_reads_no_table_or_does_not_run_earns_nothing(self, asked: dict[str, Any], sql: str) -> None:
+        assert set(self.parts(asked, sql).values()) == {0.0}
+
+    def test_an_invented_figure_costs_its_part(self, asked: dict[str, Any]) -> None:
+        prose = "Conta os pedidos de cada estado e mostra os maiores: são 987 no primeiro."
+        assert self.parts(asked, asked["reference"]["sql"], prose)["figures"] == 0.0
+
+    def test_a_figure_of_the_result_is_not_invented(self, asked: dict[str, Any]) -> None:
+        first = asked["reference"]["result"]["rows"][0][1]
+        prose = f"Conta os pedidos de cada estado; o primeiro tem {first}."
+        assert self.parts(asked, asked["reference"]["sql"], prose)["figures"] > 0.9
+
+    def test_a_right_query_without_a_portuguese_explanation_is_half_an_answer(self, asked: dict[str, Any]) -> None:
+        sql = asked["reference"]["sql"]
+        for prose in ("", "It counts the orders of each state and shows the 3 with the most of them."):
+            assert score("sql_qa", f"```sql\n{sql}\n```\n{prose}", asked, "v4.2").total <= 0.30
+
+    def test_a_missing_database_is_told_for_v42_only(
+        self, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("COMMERCE_DB", str(tmp_path / "missing.db"))
+        assert score("sql_qa", asked["reference"]["text"], asked, "v4.1").total > 0.9
+        with pytest.raises(UserError, match="python -m helpers data"):
+            score("sql_qa", asked["reference"]["text"], asked, "v4.2")
+
+
+TABLE = {
+    "columns": ["Estado", "Frete médio (R$)", "Pedidos"],
+    "rows": [["São Paulo", 15.6, 4000], ["Bahia", 24.7, 400], ["Pará", 42.4, 100]],
+}
+ANALYSIS = (
+    "Achados: O frete médio vai de R$ 15,60 em São Paulo a R$ 42,40 no Pará, uma diferença de R$ 26,80. "
+    "A Bahia fica em R$ 24,70, com 400 pedidos.\n"
+    "Causas prováveis: A distância até os vendedores encarece a entrega no Norte.\n"
+    "Ações: Negociar a tabela de frete do Pará, priorizar vendedores próximos e monitorar os pedidos da Bahia."
+)
+ANALYSED = {
+    "prompt": [{"role": "user", "content": "Analise a tabela de frete por estado."}],
+    "meta": {"table": TABLE, "topic": "freight"},
+}
+
+
+class TestInsights:
+    def total(self, text: str) -> float:
+        return score("insights", text, ANALYSED, "v4.2").total
+
+    def test_a_grounded_analysis_earns_everything(self) -> None:
+        assert self.total(ANALYSIS) == 1.0
+
+    @pytest.mark.parametrize("wrong", ["R$ 33,10", "R$ 26,81", "R$ 1.560"])
+    def test_one_figure_that_is_not_the_tables_costs(self, wrong: str) -> None:
+        assert self.total(ANALYSIS.replace("R$ 26,80", wrong)) < 0.9
+
+    @pytest.mark.parametrize("same", ["26,8 reais", "2,7 vezes", "172%", "R$ 27"])
+    def test_figures_that_follow_from_the_table_are_grounded(self, same: str) -> None:
+        assert self.total(ANALYSIS.replace("R$ 26,80", same)) == 1.0
+
+    def test_repetition_loses_everything(self) -> None:
+        assert self.total(ANALYSIS * 4) == 0.0
+
+    def test_english_loses_everything(self) -> None:
+        text = "Findings: freight is 15.6 in São Paulo and 42.4 in Pará. Actions: talk to the sellers of the region."
+        assert self.total(text) == 0.0
+
+    def test_form_without_figures_earns_little(self) -> None:
+        assert (
+            self.total("Achados: o frete varia muito entre os estados.\nAções: negociar, priorizar e monitorar.") < 0.3
+        )
+
+
+OFFER: dict[str, Any] = {
+    "prompt": [{"role": "user", "content": "Escreva uma push.\nCliente: Ana\nProduto: tênis de corrida\nOferta: 10%"}],
+    "reference": {"text": "Ana, seu tênis de corrida está com 10% de desconto. Aproveite!"},
+    "meta": {"context": {"name": "Ana", "product": "tênis de corrida", "discount_percent": 10}},
+}
+
+
+class TestPush:
+    def score(self, text: str) -> Any:
+        return score("push", text, OFFER, "v4.2")
+
+    def test_the_reference_earns_everything(self) -> None:
+        assert self.score(OFFER["reference"]["text"]).total == 1.0
+
+    @pytest.mark.parametrize(
+        ("text", "flag"),
+        [
+            ("Bruno, seu tênis de corrida está com 10% de desconto. Aproveite!", "invented_name"),
+            ("Ana, seu tênis de corrida está com 15% de desconto. Aproveite!", "invented_number"),
+            ("Ana, seu tênis de corrida está com 10% de desconto. Use VOLTA20!", "invented_code"),
+            ("Ana, seu tênis de corrida está com 10% e frete grátis. Aproveite!", "invented_offer"),
+        ],
+    )
+    def test_an_invented_fact_is_told_and_costs(self, text: str, flag: str) -> None:
+        found = self.score(text)
+        assert flag in found.flags and found.total < 0.5
+
+    def test_a_long_emoji_counts_as_one_character(self) -> None:
+        family = "👨‍👩‍👧‍👦"
+        assert graphemes(family) == 1 and len(family) == 7
+        text = "Ana, seu tênis de corrida está com 10% de desconto. Aproveite! "
+        full = text + family * (120 - len(text))
+        assert self.score(full).parts["length"] == pytest.approx(self.score(text + family).parts["length"])
+
+    @pytest.mark.parametrize("text", ["", "Ana! " * 60, "Ana, your tênis is 10% off for you. Get it now!"])
+    def test_what_is_no_portuguese_notification_earns_nothing(self, text: str) -> None:
+        assert self.score(text).total == 0.0
+
+
+class TestNumbers:
+    @pytest.mark.parametrize(
+        ("text", "values"),
+        [
+            ("R$ 1.234,56", [1234.56]),
+            ("1.234.567 pedidos", [1234567]),
+            ("1,234.56", [1234.56]),
+            ("4,5 e 4.5", [4.5, 4.5]),
+            ("3,4 mil; 2 milhões; 1,5 bi", [3400, 2e6, 1.5e9]),
+            ("de 10% a 12,5%", [10, 12.5]),
+            ("2018-03", [2018, 3]),
+            ("top10 e COVID19", []),
+            ("1. Negociar\n2) Rever\n- 3. Medir", []),
+            ("o 1º e a 2ª", []),
+            ("(239 contra 33).", [239, 33]),
+            ("são 5. Depois", [5]),
+        ],
+    )
+    def test_numbers_are_read_as_brazilians_write_them(self, text: str, values: list[float]) -> None:
+        assert [number.values[0] for number in numbers_in(text)] == pytest.approx(values)
+
+    def test_a_point_before_three_digits_may_group_or_divide(self) -> None:
+        assert numbers_in("1.234")[0].values == (1234.0, 1.234)
+
+    @pytest.mark.parametrize(("text", "held"), [("42", True), ("42,4", True), ("42,5", False), ("41", False)])
+    def test_a_number_has_a_source_where_it_rounds_to_it(self, text: str, held: bool) -> None:
+        assert Sources([42.4]).hold(numbers_in(text)[0]) is held
+
+    def test_a_percentage_may_cite_a_fraction(self) -> None:
+        assert Sources([0.082]).hold(numbers_in("8,2%")[0]) and not Sources([0.082]).hold(numbers_in("8,2")[0])
+
+    @given(value=st.integers(0, 10**9), cents=st.integers(0, 99))
+    def test_any_amount_in_brazilian_notation_is_read_back(self, value: int, cents: int) -> None:
+        written = f"R$ {value:,}".replace(",", ".") + f",{cents:02d}"
+        assert numbers_in(written)[0].values[0] == pytest.approx(value + cents / 100)
+
+
+class TestTable:
+    @pytest.mark.parametrize(
+        ("text", "held"),
+        [
+            ("82,7", True),  # the total
+            ("51,3%", True),  # a share of it
+            ("11,1", False),
+            ("1,7 vezes", True),  # a ratio
+            ("58,3%", True),  # a change
+            ("1,7", False),  # a ratio said plainly
+            ("9.999", False),
+        ],
+    )
+    def test_what_follows_from_a_table_is_held_in_its_unit(self, text: str, held: bool) -> None:
+        assert TableFacts(TABLE).hold(numbers_in(text)[0]) is held
+
+    def test_rows_are_named_by_all_their_words(self) -> None:
+        assert TableFacts(TABLE).labels_named("SAO PAULO, Pará e Paulo") == 2
+
+
+class TestResults:
+    ROWS = (("SP", 20.13), ("RJ", 22.5))
+
+    @pytest.mark.parametrize(
+        ("rows", "share"),
+        [
+            ([("RJ", 22.5), ("SP", 20.13)], 1.0),
+            ([("SP", 20.1283), ("RJ", 22.4999)], 1.0),
+            ([(20.13, "SP"), (22.5, "RJ")], 1.0),
+            ([("SP", 20.15), ("RJ", 22.5)], 0.25),
+            ([("SP", 20.13)], 1 / 3),
+            ([("SP", 20.13, 1), ("RJ", 22.5, 2)], 0.5),
+            ([("SP", 20.13), ("SP", 20.13), ("RJ", 22.5)], 0.4),
+            ([("SP",), ("RJ",)], 0.0),
+            ([], 0.0),
+        ],
+    )
+    def test_results_are_compared_as_multisets_of_rows(self, rows: list[Any], share: float) -> None:
+        assert result_share(rows, self.ROWS) == pytest.approx(share)
+
+    def test_whole_numbers_must_be_equal(self) -> None:
+        assert result_share([(101,)], [(100,)]) == 0.0 and result_share([(100.0,)], [(100,)]) == 1.0
+
+
+class TestLanguage:
+    @pytest.mark.parametrize("text", ["A entrega do pedido está a caminho", "Ana, o preço caiu. Aproveite"])
+    def test_portuguese_prose_is_recognised(self, text: str) -> None:
+        assert portuguese_share(text) == 1.0
+
+    @pytest.mark.parametrize(
+        "text", ["The order is on its way to you", "El pedido y la entrega en tu casa", "frete preço", ""]
+    )
+    def test_other_languages_and_word_lists_are_not_portuguese(self, text: str) -> None:
+        assert portuguese_share(text) == 0.0
+
+    def test_saying_a_thing_again_is_not_new(self) -> None:
+        sentence = "O frete do Pará é o mais alto de todos os estados. "
+        assert novelty_share(sentence) == 1.0 and novelty_share(sentence * 3) == 0.0
+
+    def test_a_copy_is_not_in_ones_own_words(self) -> None:
+        source = "Escreva uma notificação para a cliente Ana sobre o tênis"
+        assert (
+            own_words_share(source, source) == 0.0 and own_words_share("Ana, o tênis chegou hoje mesmo", source) == 1.0
+        )
+
+    def test_words_are_compared_by_their_stems(self) -> None:
+        assert stem_f1("entregas atrasadas", "A entrega está atrasada") == 1.0 and stem_f1("preço", "entrega") == 0.0
