@@ -41,7 +41,7 @@ def build_pairs(db_path: Path, seed: int) -> dict[str, Rows]:
     Raises `UserError` where the database is too small to give the counts, or a record leaks.
     """
     splits: dict[str, Rows] = {name: [] for name in SPLITS}
-    with closing(connect(db_path)) as db:
+    with closing(_open_for_scans(db_path)) as db:
         for task in TASKS:
             drafts = SOURCES[task](db, random.Random(f"{seed} {task}"), EVERYTHING)
             for name, rows in _split(task, drafts).items():
@@ -70,13 +70,25 @@ def add_pairs(db_path: Path, task: str, count: int, where: str, seed: int, known
     for record in known.get("eval", []) + known.get("test", []):
         if record["task"] == task:
             held_out.add(user_text(record["prompt"]))
-    with closing(connect(db_path)) as db:
+    with closing(_open_for_scans(db_path)) as db:
         try:
             db.execute(f"SELECT 1 FROM orders_enriched WHERE ({where}) LIMIT 1")
         except sqlite3.Error as error:
             raise UserError(f"--where {where!r}: {error}; it is an SQL condition on orders_enriched") from error
         drafts = SOURCES[task](db, random.Random(f"{seed} {task} {where}"), where)
         return _take(task, "extra", count, drafts, used, held_out)
+
+
+def _open_for_scans(db_path: Path) -> sqlite3.Connection:
+    """The database, with a temporary `orders_enriched` without indexes in front of its own.
+
+    Nearly all our queries read the whole table, and SQLite would walk it by an index to group by its column.
+    """
+    db = connect(db_path)
+    db.execute("PRAGMA cache_size = -200000")
+    db.execute("PRAGMA temp_store = MEMORY")
+    db.execute("CREATE TEMP TABLE orders_enriched AS SELECT * FROM main.orders_enriched")
+    return db
 
 
 def _split(task: str, drafts: Iterator[Draft]) -> dict[str, Rows]:

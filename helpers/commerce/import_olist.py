@@ -6,6 +6,7 @@ read as Olist writes them.
 
 import csv
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,19 +53,18 @@ def write_csv_folder(tables: dict[str, pd.DataFrame], folder: Path) -> None:
 def read_table(path: Path, table: Table) -> pd.DataFrame:
     """One CSV file as a table: text, whole numbers, numbers and moments checked, empty cells None where allowed."""
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a first row with more cells than the header
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}, line {_line_of_byte(path, error.start)}: not UTF-8; save the file as UTF-8"
         ) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
         raise UserError(f"{path}: not a readable CSV file ({' '.join(str(error).split())})") from error
     absent = [name for name in table.columns if name not in frame.columns]
     if absent:
         raise UserError(f"{path}, line 1: column {', '.join(absent)} missing; found: {', '.join(frame.columns)}")
-    short = np.flatnonzero(frame.isna().any(axis=1))
-    if len(short):
-        raise UserError(f"{path}, line {_line_of_row(path, int(short[0]))}: fewer cells than the header has columns")
     columns = {name: _convert(path, table, name, frame[name].to_numpy(dtype=object)) for name in table.columns}
     return pd.DataFrame(columns)
 

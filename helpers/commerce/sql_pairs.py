@@ -128,8 +128,8 @@ def _draft(
     params: dict[str, Any],
 ) -> Draft | None:
     sql = family["sql"].format(**slots)
-    result = _run(db, sql)
-    if result is None or not _one_right_answer(db, family, slots, result):
+    result = _run(db, family, slots)
+    if result is None:
         return None
     question = rng.choice(family["questions"]).format(**slots)
     text = f"```sql\n{sql}\n```\n{_explanation(rng, family, slots)}"
@@ -153,28 +153,26 @@ def _explanation(rng: random.Random, family: dict[str, Any], slots: dict[str, An
     return f"{rng.choice(family['what'])} {rng.choice(family['read'])}".format(**slots)
 
 
-def _run(db: sqlite3.Connection, sql: str) -> dict[str, Any] | None:
-    """The columns and rows of a reference query; None where it finds nothing or more than `MAX_ROWS` rows."""
-    cursor = db.execute(sql)
-    rows = [list(row) for row in cursor.fetchmany(MAX_ROWS + 1)]
-    useless = not rows or len(rows) > MAX_ROWS or all(value in (None, 0) for row in rows for value in row)
-    return None if useless else {"columns": [column[0] for column in cursor.description], "rows": rows}
+def _run(db: sqlite3.Connection, family: dict[str, Any], slots: dict[str, Any]) -> dict[str, Any] | None:
+    """The columns and rows that answer a question; None where the answer is empty, too long, or not the only one.
 
-
-def _one_right_answer(
-    db: sqlite3.Connection, family: dict[str, Any], slots: dict[str, Any], result: dict[str, Any]
-) -> bool:
-    """False where a tie would let two orders (or two choices of the last row) be right, or fewer than n rows exist."""
-    if "ordered" not in family:
-        return True
-    rows = result["rows"]
+    Where the question asks for the first n, one row more is fetched: a tie at the cut, as any tie in the order asked
+    for, would make another answer as right.
+    """
     limit = next((kind for kind in ("n", "k") if f"LIMIT {{{kind}}}" in family["sql"]), None)
-    if limit:
-        if len(rows) < slots[limit]:
-            return False
-        rows = db.execute(family["sql"].format(**{**slots, limit: slots[limit] + 1})).fetchall()
-    column = result["columns"].index(family["ordered"])
-    return len({row[column] for row in rows}) == len(rows)
+    asked = {**slots, limit: slots[limit] + 1} if limit else slots
+    cursor = db.execute(family["sql"].format(**asked))
+    columns = [column[0] for column in cursor.description]
+    rows = [list(row) for row in cursor.fetchmany(MAX_ROWS + 1)]
+    if "ordered" in family:
+        place = columns.index(family["ordered"])
+        if len({row[place] for row in rows}) < len(rows):
+            return None
+    if limit and len(rows) < slots[limit]:
+        return None
+    rows = rows[: slots[limit]] if limit else rows
+    useless = not rows or len(rows) > MAX_ROWS or all(value in (None, 0) for row in rows for value in row)
+    return None if useless else {"columns": columns, "rows": rows}
 
 
 def schema_part(columns: dict[str, list[str]]) -> str:
