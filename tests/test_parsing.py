@@ -203,8 +203,9 @@ def test_nesting_is_bounded() -> None:
 
 
 PREFIXES = ("", '{"a": ', '{"a": "', '{"a": 1', "{'a': '", '{"a": [')
-UNITS = """{  {"a":  {"a":[  [  "  {"  1  1,  ,  }  ]  \\  '  “  “”,  :  =  //  /*  /**/  #  ...  ```  <think>  </think>  <|im_end|>  " "
-x  "b":  "b'd,  ;1,2;  {\\"  \\u0041  {a:b}  {"a":1}  {a:1}  \t}"""
+UNITS = """{  {"a":  {"a":[  [  "  {"  1  1,  ,  }  ]  \\  '  “  “”,  :  =  //
+/*  /**/  #  ...  ```  <think>  </think>  <|im_end|>
+" "  x  "b":  "b'd,  ;1,2;  {\\"  \\u0041  {a:b}  {"a":1}  {a:1}  \t}"""
 HOSTILE = [
     (prefix, unit) for prefix in PREFIXES for unit in [*re.split(r"  |\n", UNITS), " ", "\n", '" ', "\n ", "x, ", ", "]
 ]

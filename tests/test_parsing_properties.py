@@ -1,6 +1,7 @@
 """What must hold of any text and any object: the parser's properties."""
 
 import json
+import re
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,8 +14,11 @@ VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12
 )
 OBJECTS = st.dictionaries(st.text(), VALUES, max_size=6)
-PIECES = """{  }  [  ]  "  '  “  ”  :  ,  ;  =  \\  //  /*  */  #  ...  ```  <think>  </think>  <|im_end|>  4,5  1.234,56  -
-true  None  NaN  nota  \u200b  \\u00  é""".split()
+PIECES = re.split(
+    r"\s+",
+    """{  }  [  ]  "  '  “  ”  :  ,  ;  =  \\  //  /*  */  #  ...  ```  <think>  </think>  <|im_end|>  4,5
+1.234,56  -  true  None  NaN  nota  \u200b  \\u00  é""",
+)
 SYNTAX = st.lists(st.sampled_from([*PIECES, " ", "\n"]), max_size=40).map("".join)
 
 

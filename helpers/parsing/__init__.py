@@ -11,7 +11,7 @@ from typing import Any
 from helpers.parsing.completions import Search, choose, search_objects
 from helpers.parsing.objects import Budget, TooMuchError
 from helpers.parsing.repairs import REPAIRS, RepairClass, repair_class
-from helpers.parsing.strict import NOT_STRICT, read_strict
+from helpers.parsing.strict import NOT_STRICT, after_space, read_strict_at
 
 __all__ = [
     "REPAIRS",
@@ -57,17 +57,19 @@ def parse_counted(text: Any, fields: Iterable[str] = ()) -> tuple[ParsedCompleti
     if not isinstance(text, str):
         return ParsedCompletion(None, reason="not text"), 0
     repairs: list[str] = []
-    value = read_strict(text, repairs)
-    if isinstance(value, dict):
-        return _parsed(value, repairs), 0
-    if isinstance(value, str):
-        repairs.append("double_encoding")
-        text = value
+    start = after_space(text)
+    value, end = read_strict_at(text, start, repairs)
+    if value is not NOT_STRICT and after_space(text, end) == len(text):
+        if isinstance(value, dict):
+            return _parsed(value, repairs), 0
+        if not isinstance(value, str):
+            return ParsedCompletion(None, reason=f"JSON, but a {type(value).__name__}"), 0
+        text, start, repairs = value, -1, ["double_encoding"]
     elif value is not NOT_STRICT:
-        return ParsedCompletion(None, reason=f"JSON, but a {type(value).__name__}"), 0
+        start, repairs = -1, []
     budget = Budget(_STEPS_AT_LEAST + _STEPS_PER_CHARACTER * len(text))
     try:
-        search = search_objects(text, budget)
+        search = search_objects(text, budget, not_strict_at=start)
     except (TooMuchError, RecursionError) as problem:
         return ParsedCompletion(None, reason=str(problem)), budget.steps
     return _answer(search, repairs, frozenset(fields)), budget.steps

@@ -35,9 +35,13 @@ class Search:
     reasons: list[str] = field(default_factory=list)
 
 
-def search_objects(text: str, budget: Budget, encodings: int = 0) -> Search:
-    """Every object of `text` that may be the answer. Raises `TooMuchError` beyond the limits."""
-    return _Pass(text, budget, encodings).run()
+def search_objects(text: str, budget: Budget, encodings: int = 0, not_strict_at: int = -1) -> Search:
+    """Every object of `text` that may be the answer. Raises `TooMuchError` beyond the limits.
+
+    `encodings`: how many layers of JSON strings `text` was taken from. `not_strict_at`: where the strict reading is
+    known to fail, so that it is not tried again.
+    """
+    return _Pass(text, budget, encodings, not_strict_at).run()
 
 
 def choose(candidates: list[Candidate], fields: frozenset[str] = frozenset()) -> Candidate | None:
@@ -60,8 +64,8 @@ def choose(candidates: list[Candidate], fields: frozenset[str] = frozenset()) ->
 class _Pass:
     """One walk over the top level of a completion; objects are read where they start and never looked into twice."""
 
-    def __init__(self, text: str, budget: Budget, encodings: int) -> None:
-        self.text, self.budget, self.encodings = text, budget, encodings
+    def __init__(self, text: str, budget: Budget, encodings: int, not_strict_at: int) -> None:
+        self.text, self.budget, self.encodings, self.not_strict_at = text, budget, encodings, not_strict_at
         self.position = 0
         self.found = Search()
         self.strict_attempts = 0
@@ -156,7 +160,7 @@ class _Pass:
 
     def _strict_object(self, start: int) -> ReadObject | None:
         """The object at `start` if it is strict JSON; tried a few times a text only: a failure may cost its length."""
-        if self.strict_attempts >= _MOST_STRICT_ATTEMPTS:
+        if start == self.not_strict_at or self.strict_attempts >= _MOST_STRICT_ATTEMPTS:
             return None
         repairs: list[str] = []
         value, end = read_strict_at(self.text, start, repairs)

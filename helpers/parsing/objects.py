@@ -1,5 +1,6 @@
 """One object, read from its opening brace in a single pass, mending what a careful reader would mend."""
 
+import string
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -17,6 +18,8 @@ _LITERALS: dict[str, bool | None] = {
 }  # fmt: skip
 _EXACT_LITERALS = {"None": None, "undefined": None}
 _STRICT_LITERALS = ("true", "false", "null")
+_NO_GAP = "\"'{}[],:" + string.ascii_letters + string.digits  # what no gap starts with
+_STOP_STARTS = "`~<["
 _VALUE_ENDS = syntax.SEPARATORS + syntax.OBJECT_CLOSERS
 
 
@@ -444,7 +447,9 @@ class _Reader:
         return self.position < len(self.text) and self.text[self.position] in characters
 
     def _at_end(self) -> bool:
-        return self.position >= len(self.text) or syntax.STOP.match(self.text, self.position) is not None
+        if self.position >= len(self.text):
+            return True
+        return self.text[self.position] in _STOP_STARTS and syntax.STOP.match(self.text, self.position) is not None
 
     def _closes_next(self) -> bool:
         """Whether a closer comes next, spaces apart: no separator is expected before it."""
@@ -471,6 +476,8 @@ class _Reader:
         return count
 
     def _skip_gap(self) -> None:
+        if self._at(_NO_GAP):
+            return
         gap = syntax.GAP.match(self.text, self.position)
         if gap is None or gap.end() == self.position:
             return

@@ -1,6 +1,8 @@
 """The strict reading: the standard library's JSON decoder, told to report what RFC 8259 leaves open."""
 
 import json
+import re
+from json.scanner import make_scanner
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -8,7 +10,7 @@ NOT_STRICT = object()
 """What the readers return for text that is not JSON; None is a JSON value."""
 
 _MOST_DIGITS_OF_A_DOUBLE = 308
-_JSON_SPACE = " \t\n\r"
+_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class _ReportableError(Exception):
@@ -84,24 +86,28 @@ def _reporting_decoder(repairs: list[str]) -> json.JSONDecoder:
     )
 
 
-def read_strict(text: str, repairs: list[str]) -> Any:
-    """The value of `text`, or `NOT_STRICT`; what had to be reported is added to `repairs`."""
-    try:
-        return _PLAIN.decode(text)
-    except _ReportableError:
-        value, end = _read_reporting(text, len(text) - len(text.lstrip(_JSON_SPACE)), repairs)
-        return value if not text[end:].strip(_JSON_SPACE) else NOT_STRICT
-    except (ValueError, RecursionError):
-        return NOT_STRICT
+_scan = make_scanner(_PLAIN)  # type: ignore[arg-type]  # the decoder is the context that holds the hooks
+
+
+def after_space(text: str, start: int = 0) -> int:
+    """The first position from `start` that holds no JSON white space."""
+    match = _SPACE.match(text, start)
+    return match.end() if match else start
 
 
 def read_strict_at(text: str, start: int, repairs: list[str]) -> tuple[Any, int]:
-    """The value that starts at `start` and where it ends, or (`NOT_STRICT`, start)."""
+    """The value that starts at `start` and where it ends, or (`NOT_STRICT`, start).
+
+    What had to be reported is added to `repairs`.
+
+    >>> read_strict_at('{"a": 1} fim', 0, [])
+    ({'a': 1}, 8)
+    """
     try:
-        return _PLAIN.raw_decode(text, start)
+        return _scan(text, start)
     except _ReportableError:
         return _read_reporting(text, start, repairs)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, StopIteration):
         return NOT_STRICT, start
 
 
