@@ -74,7 +74,7 @@ def repaired(cases: list[Case]) -> str:
 def hostile() -> list[str]:
     lines = [f"hostile text of {HOSTILE_CHARACTERS:,} characters (at most 1 s, growth at most n^1.3)"]
     for name, (prefix, unit) in HOSTILE.items():
-        sizes = (HOSTILE_CHARACTERS // 4, HOSTILE_CHARACTERS)
+        sizes = (HOSTILE_CHARACTERS // 8, HOSTILE_CHARACTERS)
         small, large = ((prefix + unit * (size // len(unit) + 1))[:size] for size in sizes)
         quick, slow = seconds(parse_completion, small, 3), seconds(parse_completion, large, 3)
         growth = math.log(slow / quick) / math.log(sizes[1] / sizes[0])

@@ -1,5 +1,6 @@
 """How far each parser can be trusted: on texts of known meaning, on completions, and in what it does to a reward."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from helpers.parsing_baselines import PARSERS
 from helpers.stats import Interval, paired_difference
 
 QUIRKS = PROJECT_ROOT / "data" / "parser_quirks.jsonl"
+_DECIMAL_POINT = re.compile(r'("\s*:\s*-?\d+)\.(\d+)(?=\s*[,}\n])')
 UNKNOWN = object()
 """The expected value of a completion whose meaning nobody wrote down."""
 
@@ -153,6 +155,15 @@ def repairs_seen(texts: Iterable[str]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["repair", "class", "texts"])
     table.attrs["classes"] = dict(classes)
     return table
+
+
+def with_decimal_commas(text: str) -> str:
+    """`text` as a model that writes Portuguese numbers would have written it: commas for the points of bare numbers.
+
+    >>> with_decimal_commas('{"sentiment_score": 4.5, "main_complaint": "Nota 4.5"}')
+    '{"sentiment_score": 4,5, "main_complaint": "Nota 4.5"}'
+    """
+    return _DECIMAL_POINT.sub(r"\1,\2", text)
 
 
 def parser_effect(

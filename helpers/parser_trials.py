@@ -153,6 +153,7 @@ def _json5() -> Read:
 
 def _baml() -> Read:
     os.environ.update({"BAML_LOG": "off", "RUST_BACKTRACE": "0"})
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # it logs its rejections past every setting; this is its own process
     import types
 
     import baml_py
