@@ -183,6 +183,9 @@ class TestInsights:
     def test_figures_that_follow_from_the_table_are_grounded(self, same: str) -> None:
         assert self.total(ANALYSIS.replace("R$ 26,80", same)) == 1.0
 
+    def test_a_figure_of_another_row_costs(self) -> None:
+        assert self.total(ANALYSIS.replace("A Bahia fica em", "O Pará fica em")) < 0.9
+
     def test_repetition_loses_everything(self) -> None:
         assert self.total(ANALYSIS * 4) == 0.0
 
@@ -289,7 +292,7 @@ class TestTable:
         assert TableFacts(TABLE).hold(numbers_in(text)[0]) is held
 
     def test_rows_are_named_by_all_their_words(self) -> None:
-        assert TableFacts(TABLE).labels_named("SAO PAULO, Pará e Paulo") == 2
+        assert TableFacts(TABLE).rows_named("SAO PAULO, Pará e Paulo") == {0, 2}
 
 
 class TestResults:

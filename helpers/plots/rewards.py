@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from helpers.plots.style import TASK_LABELS, WIDTH, apply_style
-from helpers.rewards.probes import KINDS
+from helpers.rewards.probes.base import KINDS
 from helpers.tasks import TASKS
 
 _COLORMAP = "cividis"

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from helpers.rewards.base import VERSIONS
-from helpers.rewards.probes import KINDS, probes_of
+from helpers.rewards.probes.base import KINDS
+from helpers.rewards.probes.catalog import probes_of
 from helpers.rewards.scoring import score
 
 Record = Mapping[str, Any]

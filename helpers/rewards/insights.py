@@ -39,6 +39,8 @@ _LABEL = re.compile(
     re.MULTILINE,
 )
 
+_SENTENCE_END = re.compile(r"(?<=[.;!?])\s+|\n")
+
 
 def sections(text: str) -> dict[str, str]:
     """The folded text of each labelled section (`findings`, `causes`, `actions`); repeated labels are joined.
@@ -92,7 +94,7 @@ def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     prompt = user_text(record["prompt"])
     facts = TableFacts(record["meta"]["table"], prompt)
     figures, ungrounded = figures_share(text, facts)
-    labels = min(1.0, facts.labels_named(text) / min(LABELS_WANTED, max(1, facts.label_count)))
+    labels = min(1.0, len(facts.rows_named(text)) / min(LABELS_WANTED, max(1, facts.label_count)))
     figures *= UNNAMED + (1 - UNNAMED) * labels
     language = portuguese_share(text)
     readable = language * novelty_share(text) * own_words_share(text, prompt)
@@ -113,12 +115,15 @@ def figures_share(text: str, facts: TableFacts) -> tuple[float, int]:
     """How well a text's figures rest on the table, and how many do not.
 
     The share of grounded figures, squared so that one invention shows, times the distinct figures of the table itself
-    that are cited, out of three.
+    that are cited, out of three. A row's figure in a sentence that names only other rows is not grounded.
     """
-    stated = numbers_in(text)
-    grounded = [number for number in stated if facts.hold(number)]
-    cited = {number.values for number in grounded if facts.direct.hold(number)}
+    stated, grounded, cited = 0, 0, set()
+    for sentence in _SENTENCE_END.split(text):
+        numbers = numbers_in(sentence)
+        named = facts.rows_named(sentence) if numbers else set()
+        held = [number for number in numbers if facts.hold_about(number, named)]
+        stated, grounded = stated + len(numbers), grounded + len(held)
+        cited |= {number.values for number in held if facts.direct.hold(number)}
     if not cited:
-        return 0.0, len(stated) - len(grounded)
-    honest = (len(grounded) / len(stated)) ** 2
-    return honest * min(1.0, len(cited) / FIGURES_WANTED), len(stated) - len(grounded)
+        return 0.0, stated - grounded
+    return (grounded / stated) ** 2 * min(1.0, len(cited) / FIGURES_WANTED), stated - grounded

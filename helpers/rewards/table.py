@@ -1,6 +1,7 @@
 """What can be said, figure by figure, about a small table: its values and what follows from them."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 from typing import Any
 
@@ -15,8 +16,8 @@ class TableFacts:
     """The figures that an analysis of a table may cite, each with the unit it may be cited in.
 
     Values, totals, means, differences and sums of two rows may be cited plainly; shares of the total and relative
-    changes only as percentages; ratios of two rows only as `vezes`. The prompt's own numbers (a period, a threshold)
-    may be cited too.
+    changes only as percentages; ratios of two rows only as `vezes`. The numbers of the prompt's prose and of the
+    rows' names (a period, a threshold) may be cited too.
 
     >>> table = {"columns": ["estado", "frete"], "rows": [["SP", 15.0], ["PA", 45.0]]}
     >>> facts = TableFacts(table)
@@ -30,35 +31,54 @@ class TableFacts:
         self.labels = [str(row[0]) for row in rows]
         columns = [_numeric(column) for column in list(zip(*rows, strict=False))[1:]]
         columns = [column for column in columns if column]
-        plain = [value for number in numbers_in(prompt) for value in number.values] + [float(len(rows))]
+        told = [line for line in prompt.split("\n") if "|" not in line] + self.labels
+        plain = [value for number in numbers_in("\n".join(told)) for value in number.values] + [float(len(rows))]
         self.direct = Sources(value for column in columns for value in column)
+        self._rows = [Sources(_numeric(row[1:])) for row in rows]
         self._plain = Sources([*plain, *_plain(columns)])
-        self._percent = Sources(_percentages(columns))
-        self._times = Sources(_ratios(columns))
+        self._derived = {"percent": Sources(_percentages(columns)), "times": Sources(_ratios(columns))}
 
     def hold(self, number: WrittenNumber) -> bool:
         """Whether the number is the table's or follows from it in its unit."""
-        if self.direct.hold(number) or self._plain.hold(number):
+        return self.direct.hold(number) or self._follows(number)
+
+    def hold_about(self, number: WrittenNumber, named: set[int]) -> bool:
+        """As `hold`, in a sentence that names these rows: a value of a row that is not among them is another's.
+
+        Such a value may still be a difference or a ratio. A sentence that names no row may cite any.
+        """
+        rows = {place for place, sources in enumerate(self._rows) if sources.hold(number)}
+        if not rows or not named:
+            return self.hold(number)
+        return bool(rows & named) or self._plain.hold(number) or (number.unit == "times" and self._follows(number))
+
+    def _follows(self, number: WrittenNumber) -> bool:
+        if self._plain.hold(number):
             return True
-        return {"percent": self._percent, "times": self._times}.get(number.unit, self.direct).hold(number)
+        return number.unit in self._derived and self._derived[number.unit].hold(number)
 
     @property
     def label_count(self) -> int:
         """How many rows the table has."""
         return len(self.labels)
 
-    def labels_named(self, text: str) -> int:
-        """How many rows a text names, by their whole label or all of its content words."""
-        folded, found = fold(text), stems(text)
-        return sum(_names(label, folded, found) for label in self.labels)
+    def rows_named(self, text: str) -> set[int]:
+        """The places of the rows that a text names, by their label or by all of its words where it has several.
+
+        A label inside of a longer one that is named (`alto` in `muito alto`) is not named there.
+        """
+        left, found, places = " ".join(fold(text).replace("_", " ").split()), stems(text), set()
+        for place in sorted(range(len(self.labels)), key=lambda place: -len(self.labels[place])):
+            label = fold(self.labels[place]).replace("_", " ")
+            rest = re.sub(rf"(?<!\w){re.escape(label)}(?!\w)", " ", left)
+            wanted = stems(label)
+            if rest != left or (len(wanted) > 1 and wanted <= found):
+                places.add(place)
+            left = rest
+        return places
 
 
-def _names(label: str, folded: str, found: set[str]) -> bool:
-    wanted = stems(label.replace("_", " "))
-    return wanted <= found if wanted else fold(label) in folded
-
-
-def _numeric(column: tuple[Any, ...]) -> list[float]:
+def _numeric(column: Sequence[Any]) -> list[float]:
     return [float(value) for value in column if isinstance(value, int | float) and not isinstance(value, bool)]
 
 

@@ -68,7 +68,20 @@ def _wrong(record: Mapping[str, Any], text: str) -> Iterator[tuple[str, str]]:
         wrong = _changed(text, number, facts)
         if wrong:
             yield f"{name} figure wrong", wrong
+    other = _other_row(record, text)
+    if other:
+        yield "another row's name", other
     yield "invented figure", f"{text} No total, foram 98.765,4 ocorrências."
+
+
+def _other_row(record: Mapping[str, Any], text: str) -> str | None:
+    """The text with one row's name replaced by that of a row which it does not name."""
+    labels = [str(row[0]) for row in record["meta"]["table"]["rows"]]
+    used = [label for label in labels if label in text]
+    unused = [label for label in labels if label.lower() not in text.lower()]
+    if not used or not unused:
+        return None
+    return re.sub(re.escape(used[0]), unused[0], text, flags=re.IGNORECASE)
 
 
 def _changed(text: str, number: WrittenNumber, facts: TableFacts) -> str | None:
@@ -91,7 +104,7 @@ def _other(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> l
     facts = TableFacts(record["meta"]["table"])
     for other in records:
         text = other["reference"]["text"]
-        if other["meta"]["topic"] != record["meta"]["topic"] and not facts.labels_named(text):
+        if other["meta"]["topic"] != record["meta"]["topic"] and not facts.rows_named(text):
             return [Probe("another record's reference", "other_record", text)]
     return []
 
