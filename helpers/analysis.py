@@ -7,7 +7,7 @@ Every mean is over prompts (`helpers.stats`). "The start" is the base policy's e
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,8 @@ ALL = "all"
 RUN_DIR_VARIABLE = "HELPERS_RUN_DIR"
 OWN_RUNS = PROJECT_ROOT / "runs"
 SHIPPED_RUNS = PROJECT_ROOT / "data" / "runs"
+Rewards = Mapping[str, Mapping[str, float]]
+"""Task -> record id -> reward of that prompt."""
 _EVAL_TEXT = ("split", "mode", "record_id", "task", "version")
 _EVAL_KEY = ["step", "split", "mode", "sample", "record_id", "version", "parser"]
 _MAX_WARNINGS_A_FILE = 5
@@ -134,7 +136,9 @@ def latest_run(*roots: Path, recipe: str | None = "v4.1") -> tuple[Run, str]:
     """
     searched = list(roots) or run_roots()
     for root in searched:
-        for folder in find_runs(root):
+        # A checkout gives all shipped files one date: among those the name decides.
+        folders = sorted(find_runs(root)) if root == SHIPPED_RUNS else find_runs(root)
+        for folder in folders:
             if recipe in (None, read_config(folder).get("recipe", {}).get("name")):
                 run = load_run(folder)
                 own = not folder.is_relative_to(SHIPPED_RUNS)
@@ -179,7 +183,7 @@ def prompt_rewards(run: Run, step: int, split: str, mode: str = "sample") -> dic
     }
 
 
-def task_interval(rewards: Mapping[str, Mapping[str, float]], task: str = ALL, draws: int = stats.DRAWS) -> Interval:
+def task_interval(rewards: Rewards, task: str = ALL, draws: int = stats.DRAWS) -> Interval:
     """The mean reward of one task, or of all prompts with each task resampled on its own, from `prompt_rewards`."""
     chosen = rewards if task == ALL else {task: rewards.get(task, {})}
     return stats.stratified_mean({name: list(values.values()) for name, values in chosen.items()}, draws=draws)
@@ -211,21 +215,25 @@ def gains(run: Run, split: str | None = None, mode: str = "sample", draws: int =
     return paired_gains(before, after, draws)
 
 
-def paired_gains(
-    before: Mapping[str, Mapping[str, float]], after: Mapping[str, Mapping[str, float]], draws: int = stats.DRAWS
-) -> dict[str, Gain]:
+def paired_gains(before: Rewards, after: Rewards, draws: int = stats.DRAWS) -> dict[str, Gain]:
     """Gains between two evaluations given as `prompt_rewards`, over the prompts that both hold."""
-    shared = {
-        task: [record for record in before[task] if record in after.get(task, {})] for task in TASKS if task in before
+    found = {task: paired_gain(before, after, task, draws) for task in (ALL, *before)}
+    return {task: gain for task, gain in found.items() if gain.difference.n}
+
+
+def paired_gain(before: Rewards, after: Rewards, task: str = ALL, draws: int = stats.DRAWS) -> Gain:
+    """The gain of one task, or of all; no prompts in common give a gain over 0 prompts."""
+    pairs = {
+        name: [(old, after[name][record]) for record, old in before[name].items() if record in after.get(name, {})]
+        for name in before
+        if task in (ALL, name)
     }
-    shared = {task: records for task, records in shared.items() if records}
-    old = {task: {record: before[task][record] for record in records} for task, records in shared.items()}
-    new = {task: {record: after[task][record] for record in records} for task, records in shared.items()}
-    change = {task: {record: new[task][record] - old[task][record] for record in shared[task]} for task in shared}
-    return {
-        task: Gain(*(task_interval(rewards, task, draws) for rewards in (old, new, change)))
-        for task in ([ALL, *shared] if shared else [])
-    }
+
+    def mean(value: Callable[[float, float], float]) -> Interval:
+        strata = {name: [value(old, new) for old, new in found] for name, found in pairs.items()}
+        return stats.stratified_mean(strata, draws=draws)
+
+    return Gain(mean(lambda old, new: old), mean(lambda old, new: new), mean(lambda old, new: new - old))
 
 
 def same_eval_set(a: Run, b: Run) -> bool:
@@ -241,7 +249,7 @@ def difference(a: Run, b: Run, task: str = ALL) -> tuple[Interval, str]:
     """How far the end of `b` lies above the end of `a`, and how that was compared: "paired" or "unpaired"."""
     before, after = end_rewards(a), end_rewards(b)
     if same_eval_set(a, b):
-        return paired_gains(before, after)[task].difference, "paired"
+        return paired_gain(before, after, task).difference, "paired"
     old, new = (
         [value for name, found in rewards.items() if task in (ALL, name) for value in found.values()]
         for rewards in (before, after)
@@ -414,10 +422,26 @@ _EVAL_DEFAULTS: dict[str, Any] = {
 }
 
 
+_EVAL_TYPES: dict[str, type] = {
+    "parser": str,
+    "sample": int,
+    "parts": dict,
+    "flags": list,
+    "repairs": list,
+    "clipped": bool,
+    "completion": str,
+}
+
+
 def _eval_fault(row: dict[str, Any]) -> str | None:
     missing = [key for key in _EVAL_TEXT if not isinstance(row.get(key), str)]
     if missing:
         return f"no {missing[0]}"
+    wrong = [key for key, kind in _EVAL_TYPES.items() if key in row and type(row[key]) is not kind]
+    if wrong:
+        return f"{wrong[0]} is {row[wrong[0]]!r}, not a {_EVAL_TYPES[wrong[0]].__name__}"
+    if any(_number(share) is None for share in row.get("parts", {}).values()):
+        return "a part that is not a number"
     if row["task"] not in TASKS:
         return f"unknown task {row['task']!r}"
     total = _number(row.get("total"))

@@ -49,6 +49,7 @@ def render(run: Run, v4: Run | None, reference: Reference | None, found: decisio
         panel=stop_panel(run, reference),
         tables=[plots.before_after_table(run, task, examples) for task in TASKS],
         best=analysis.best_step(run),
+        test=on_test(run),
     )
 
 
@@ -69,6 +70,13 @@ def gain_rows(run: Run) -> list[dict[str, str]]:
     ]
 
 
+def on_test(run: Run) -> str:
+    """The end's mean reward on the test split, which a run answers once and nothing is chosen by."""
+    rewards = analysis.prompt_rewards(run, run.max_steps, "test")
+    interval = analysis.task_interval(rewards)
+    return f"{interval} on {interval.n} prompts" if interval.n else "not evaluated"
+
+
 def headline(run: Run, found: decision.Decision) -> dict[str, str]:
     """The few numbers of a run that its reader should see first, titled for `helpers.summary`."""
     name = f"Scenario {found.scenario}: " if found.scenario in ("A", "B", "C") else ""
@@ -76,6 +84,7 @@ def headline(run: Run, found: decision.Decision) -> dict[str, str]:
     sampled, greedy = (analysis.gains(run, mode=mode) for mode in ("sample", "greedy"))
     for task, gain in sampled.items():
         numbers[f"03 gain {task}, sampled"] = f"{gain.difference.signed()} to {gain.after}"
+    numbers["03 test split, once"] = on_test(run)
     if ALL in greedy:
         numbers["03 gain all, greedy"] = f"{greedy[ALL].difference.signed()} to {greedy[ALL].after}"
     return numbers

@@ -64,6 +64,31 @@ def test_a_reward_that_is_none_is_left_out_and_named(folder: Path, total: object
     assert 3 not in set(run.evals["line"])
 
 
+READERS = [
+    analysis.curve,
+    analysis.gains,
+    analysis.coverage,
+    analysis.repairs_by_step,
+    analysis.watched_history,
+    analysis.best_step,
+    lambda run: analysis.part_shares(run, "extraction"),
+    lambda run: analysis.before_after(run, "extraction"),
+]
+
+
+@pytest.mark.parametrize("bad", [None, "x", -3, 0.5, [], {}, {"a": None}, True], ids=repr)
+def test_no_value_in_a_scored_completion_breaks_what_reads_it(folder: Path, bad: object) -> None:
+    path = folder / "eval.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for index, key in enumerate(rows[0]):
+        rows[index] |= {key: bad}
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    run = analysis.load_run(folder)
+    assert run.warnings
+    for read in READERS:
+        read(run)
+
+
 def test_steps_that_are_missing_are_counted(folder: Path) -> None:
     path = folder / "metrics.jsonl"
     rows = [line for line in path.read_text().splitlines() if json.loads(line)["step"] not in (11, 12, 13)]

@@ -1,11 +1,15 @@
+import argparse
+import importlib
 import json
 import math
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from helpers import analysis, decision
+from helpers.decision import tree
 from helpers.decision.facts import gather_facts
 from helpers.decision.tree import walk
 from helpers.tasks import TASKS
@@ -110,6 +114,24 @@ def test_only_open_points_that_matter_are_named(tmp_path: Path) -> None:
     told = " ".join(found.reasons)
     assert found.scenario == "undecided"
     assert "V4's baseline" in told and "push, against its floor" not in told
+
+
+def test_a_handful_of_prompts_decides_nothing_even_when_all_agree(tmp_path: Path) -> None:
+    run = made(tmp_path, means(0.9), full=dict.fromkeys(TASKS, 3))
+    found = decision.decide(run, decision.HANDOFF)
+    assert found.scenario == "undecided" and "3 prompts only" in found.reasons[0]
+    assert {answer.verdict for answer in decision.answer_questions(run, decision.HANDOFF)} == {"undecided"}
+
+
+def test_every_command_that_a_decision_names_is_one_the_command_line_knows(tmp_path: Path) -> None:
+    commands = [command.format(run=tmp_path) for _, _, command in tree._TOLD.values()]
+    commands += [command for _, command in tree._FIXES.values()]
+    for command in commands:
+        verb, *options = shlex.split(command.split("   (")[0])[3:]
+        module = importlib.import_module(f"helpers.cli.{verb}")
+        parser = argparse.ArgumentParser()
+        module.add_arguments(parser)
+        assert parser.parse_args(options)
 
 
 def test_an_unfinished_run_is_undecided_and_resumed(tmp_path: Path) -> None:

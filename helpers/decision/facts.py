@@ -5,17 +5,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from helpers import analysis, recipes, stats
-from helpers.analysis import ALL, Run
+from helpers.analysis import ALL, Rewards, Run
 from helpers.errors import UserError
 from helpers.stats import Interval
 from helpers.stop_rules import NEAR
+from helpers.tasks import TASKS
 
 TARGET = 0.55
 FLOORS: dict[str, float] = {"extraction": 0.25, "sql_qa": 0.20, "insights": 0.20, "push": 0.20}
 """Under its floor a task lags (handoff, scenario C; it names none for push: the tree's 0.20 stands for any task)."""
+MIN_PROMPTS = 10
+"""A task with fewer prompts decides nothing: a bootstrap of so few, perhaps all equal, looks surer than it is."""
 _ROUNDING = 1e-9
-Rewards = Mapping[str, Mapping[str, float]]
-"""Task -> record id -> reward, as `analysis.prompt_rewards` returns."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def reference_for(run: Run) -> Reference | None:
     v4 = reference_run(run)
     if v4:
         return reference_from(v4)
-    return HANDOFF if run.config.get("policy") == recipes.HUB_05B else None
+    return HANDOFF if recipes.HUB_05B in (run.config.get("policy"), run.config.get("base_policy")) else None
 
 
 def reference_run(run: Run) -> Run | None:
@@ -100,11 +101,10 @@ def gather_facts(end: Rewards, reference: Reference | None, draws: int = stats.D
 
 def _improvement(end: Rewards, reference: Reference, draws: int) -> Fact:
     """How far the end lies above V4's: paired where both answered the same prompts, else against V4's mean alone."""
-    paired = analysis.paired_gains(reference.rewards, end, draws) if reference.rewards else {}
-    if paired:
-        told = f"gain over V4's end on the same {paired[ALL].difference.n} prompts"
-        by_prompt = changes(reference.rewards, end)
-        return Fact("improved", told, paired[ALL].difference, NEAR, stats.prompts_to_decide(by_prompt, NEAR))
+    gain = analysis.paired_gain(reference.rewards, end, ALL, draws).difference
+    if gain.n:
+        told = f"gain over V4's end on the same {gain.n} prompts"
+        return Fact("improved", told, gain, NEAR, stats.prompts_to_decide(changes(reference.rewards, end), NEAR))
     mean = analysis.task_interval(end, ALL, draws)
     plateau = reference.plateau
     shifted = Interval(mean.mean - plateau, mean.low - plateau, mean.high - plateau, mean.n)
@@ -123,6 +123,11 @@ def fact(name: str, told: str, end: Rewards, task: str, threshold: float, draws:
 def _is_reference(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     same = all(config.get(key) == wanted.get(key) for key in ("policy", "base_policy"))
     return same and config.get("recipe", {}).get("name") == "v4"
+
+
+def fewest_prompts(end: Rewards) -> int:
+    """The number of prompts of the task that has fewest."""
+    return min(len(end.get(task, {})) for task in TASKS)
 
 
 def values_of(rewards: Rewards) -> list[float]:

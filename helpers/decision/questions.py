@@ -1,11 +1,21 @@
 """The handoff's four questions, answered with numbers and intervals."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from helpers import analysis, stats
 from helpers.analysis import ALL, Run
 from helpers.decision.effects import effects
-from helpers.decision.facts import TARGET, Fact, Reference, changes, fact, reference_for, values_of
+from helpers.decision.facts import (
+    MIN_PROMPTS,
+    TARGET,
+    Fact,
+    Reference,
+    changes,
+    fact,
+    fewest_prompts,
+    reference_for,
+    values_of,
+)
 from helpers.stats import Interval
 from helpers.stop_rules import HANDOFF_STEPS, NEAR
 
@@ -38,7 +48,15 @@ def answer_questions(run: Run, reference: Reference | None = None) -> list[Answe
     `reference` defaults to `reference_for(run)`. A question whose evaluations the record lacks is answered "no data".
     """
     reference = reference or reference_for(run)
-    return [_parser_fix(run, reference), _past_step_130(run, reference), _lowest_task(run), _target(run, reference)]
+    answers = [_parser_fix(run, reference), _past_step_130(run, reference), _lowest_task(run), _target(run, reference)]
+    end = analysis.end_rewards(run)
+    return [_unsure(answer) for answer in answers] if end and fewest_prompts(end) < MIN_PROMPTS else answers
+
+
+def _unsure(answer: Answer) -> Answer:
+    """The answer without its verdict: too few prompts for one."""
+    needed = f"at least {MIN_PROMPTS} prompts a task"
+    return answer if answer.verdict == "no data" else replace(answer, verdict="undecided", would_change=needed)
 
 
 def _parser_fix(run: Run, reference: Reference | None) -> Answer:
@@ -117,7 +135,7 @@ def _past_step_130(run: Run, reference: Reference | None) -> Answer:
         return _no_answer(question, reference, "evaluations before and after that step")
     early = min(steps[:-1], key=lambda step: abs(step - at))
     before, after = (analysis.prompt_rewards(run, step, "eval_subset") for step in (early, steps[-1]))
-    gain = analysis.paired_gains(before, after)[ALL]
+    gain = analysis.paired_gain(before, after)
     verdict = "undecided"
     if gain.difference.low > 0:
         verdict = "yes"

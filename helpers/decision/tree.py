@@ -1,5 +1,6 @@
 """The decision tree: from facts to scenario A, B, C, "undecided" or "none"."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -7,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from helpers import analysis, recipes, stats
-from helpers.analysis import Run
-from helpers.decision.facts import FLOORS, Fact, Reference, gather_facts, reference_for
+from helpers.analysis import Rewards, Run
+from helpers.decision.facts import FLOORS, MIN_PROMPTS, Fact, Reference, fewest_prompts, gather_facts, reference_for
 from helpers.stats import Interval
 from helpers.stop_rules import NEAR
 from helpers.tasks import TASKS
@@ -42,11 +43,24 @@ def decide(run: Run, reference: Reference | None = None, draws: int = stats.DRAW
         return _not_a_v41_run(run)
     if split is None:
         return _unfinished(run)
-    reference = reference or reference_for(run)
     end = analysis.prompt_rewards(run, run.max_steps, split)
+    if fewest_prompts(end) < MIN_PROMPTS:
+        return _too_few(run, fewest_prompts(end))
+    reference = reference or reference_for(run)
     facts = gather_facts(end, reference, draws)
-    recent = {task: float(analysis.curve(run, task)["mean"].tail(3).mean()) for task in TASKS}
-    return walk(facts, recent, run.path, reference)
+    return walk(facts, _recent_means(run, end), run.path, reference)
+
+
+def _recent_means(run: Run, end: Rewards) -> dict[str, float]:
+    """Each task's mean reward over the last three subset evaluations; the end alone where there are none."""
+    steps = analysis.evaluated_steps(run, "eval_subset")[-3:]
+    latest: list[Rewards] = [analysis.prompt_rewards(run, step, "eval_subset") for step in steps]
+    latest = latest or [end]
+    return {task: sum(_plain_mean(rewards.get(task, {})) for rewards in latest) / len(latest) for task in TASKS}
+
+
+def _plain_mean(rewards: Mapping[str, float]) -> float:
+    return sum(rewards.values()) / len(rewards) if rewards else math.nan
 
 
 def walk(facts: Mapping[str, Fact], recent: Mapping[str, float], run: Path, reference: Reference | None) -> Decision:
@@ -139,6 +153,12 @@ def _unfinished(run: Run) -> Decision:
     return Decision("undecided", "The run did not reach its last step", reasons, step, command)
 
 
+def _too_few(run: Run, fewest: int) -> Decision:
+    reasons = [f"a task was evaluated on {fewest} prompts only; at least {MIN_PROMPTS} a task are needed"]
+    step = "evaluate the whole eval split"
+    return Decision("undecided", "Too few prompts", reasons, step, f"python -m helpers evaluate --run {run.path}")
+
+
 def _is_stop(event: Mapping[str, object]) -> bool:
     return event.get("kind") == "stop"
 
@@ -177,7 +197,7 @@ _FIXES: dict[str, tuple[str, str]] = {
     ),
     "insights": (
         "data starvation: generate 200 more insights pairs, about 350 in all, from negative reviews in commerce.db",
-        "python -m helpers pairs --task insights --count 350",
+        "python -m helpers pairs --task insights --add 200 --where \"sentiment='negative'\"",
     ),
     "push": (
         "the handoff names no fix for push: look at its reward parts first, then score its facts too (reward v4.2)",
