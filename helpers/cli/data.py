@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--db", type=Path, default=DB_PATH, help="the database to write (%(default)s)")
     parser.add_argument("--pairs", type=Path, default=PAIRS_DIR, metavar="DIR", help="where the pairs go (%(default)s)")
     parser.add_argument("--db-only", action="store_true", help="leave the pairs as they are")
+    parser.add_argument(
+        "--card", action="store_true", help="build nothing: renew the tables and figure of data/README.md"
+    )
     parser.add_argument("--describe", action="store_true", help="build nothing: compare with the facts, show samples")
 
 
@@ -32,6 +35,11 @@ def run(args: argparse.Namespace) -> int:
 
     if args.describe:
         print(describe(args.db, args.pairs))
+        return 0
+    if args.card:
+        from helpers.data_card import renew_card
+
+        print(f"renewed: {', '.join(str(path) for path in renew_card(args.db, args.pairs))}")
         return 0
     started = time.monotonic()
     print(_build(args), f"[{time.monotonic() - started:.1f} s]")

@@ -1,0 +1,66 @@
+"""Figures of the shop: what the simulated orders look like."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from helpers.commerce.simulate import load_facts
+from helpers.plots.style import MUTED, SERIES_COLORS, WIDTH, apply_style
+
+_GROUPS = {
+    "on time": lambda delay: delay <= 0,
+    "1-3 days late": lambda delay: (delay > 0) & (delay <= 3),
+    "4-7 days late": lambda delay: (delay > 3) & (delay <= 7),
+    "8+ days late": lambda delay: delay > 7,
+    "not delivered": lambda delay: delay.isna(),
+}
+
+
+def plot_shop(orders: pd.DataFrame) -> Figure:
+    """Three views of `orders_enriched`: delivery days, score by lateness, and the states' days and lateness.
+
+    Grey marks are the facts that the simulator aims at.
+    """
+    apply_style()
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH, 3.2))
+    _delivery_days(left, orders["delivery_days"].dropna())
+    _scores(middle, orders)
+    _states(right, orders)
+    return figure
+
+
+def _delivery_days(axes: Axes, days: pd.Series) -> None:
+    axes.hist(days, bins=list(range(61)), color=SERIES_COLORS[0])
+    for name in ("p25", "p50", "p75", "p90"):
+        axes.axvline(load_facts()["delivery"]["days"][name], color=MUTED, linestyle="--", linewidth=1)
+    axes.set(title="Days to delivery", xlabel="days (dashed: facts, p25 to p90)", ylabel="orders", xlim=(0, 60))
+
+
+def _scores(axes: Axes, orders: pd.DataFrame) -> None:
+    facts = load_facts()["reviews"]["score_mean"]
+    known = [facts[name] for name in ("on_time", "late_1_3", "late_4_7", "late_8_more", "not_delivered")]
+    scores = orders["review_score"]
+    means = [scores[chosen(orders["delay_days"])].mean() for chosen in _GROUPS.values()]
+    places = np.arange(len(means))
+    axes.barh(places, means, color=SERIES_COLORS[0], height=0.6)
+    axes.plot(known, places, "|", color="black", markersize=14, markeredgewidth=2)
+    axes.set_yticks(places, list(_GROUPS))
+    axes.invert_yaxis()
+    axes.set(title="Mean review score", xlabel="score (bar end: shop, mark: fact)", xlim=(1, 5))
+
+
+def _states(axes: Axes, orders: pd.DataFrame) -> None:
+    delivered = orders[orders["order_status"] == "delivered"]
+    by_state = delivered.groupby("customer_state").agg(
+        days=("delivery_days", "mean"), late=("is_late", "mean"), orders=("order_id", "size")
+    )
+    axes.scatter(
+        by_state["days"], by_state["late"] * 100, s=by_state["orders"] / 12 + 8, color=SERIES_COLORS[0], alpha=0.6
+    )
+    for state in load_facts()["states"]["known"]:
+        _, days, _, late = load_facts()["states"][state]
+        axes.plot(days, late, "x", color="black")
+        axes.annotate(state, (days, late), textcoords="offset points", xytext=(5, 5), fontsize=8)
+    axes.set(title="States: days and lateness", xlabel="mean days to delivery", ylabel="late, % (cross: fact)")
