@@ -12,17 +12,19 @@ STEM_LETTERS = 5
 
 
 def portuguese_share(text: str) -> float:
-    """1 for Portuguese prose, less for lists of keywords, 0 where foreign function words are as many.
+    """1 for Portuguese prose, less for lists of keywords, 0 for none, and where another language's words prevail.
 
     >>> portuguese_share("Seu pedido está a caminho."), portuguese_share("Your order is on the way.")
     (1.0, 0.0)
     """
     tokens = words(text)
-    if not tokens:
+    native, foreign = terms("portuguese"), terms("foreign")
+    here = sum(token in native for token in tokens)
+    only_here = sum(token in native and token not in foreign for token in tokens)
+    only_there = sum(token in foreign and token not in native for token in tokens)
+    if not here or only_there > only_here or only_there == only_here > 0:
         return 0.0
-    native = sum(token in terms("portuguese") for token in tokens)
-    foreign = sum(token in terms("foreign") for token in tokens)
-    return 0.0 if foreign >= native else min(1.0, native / len(tokens) / FUNCTION_WORD_SHARE)
+    return min(1.0, here / len(tokens) / FUNCTION_WORD_SHARE)
 
 
 def novelty_share(text: str) -> float:
