@@ -22,12 +22,12 @@ HELPERS = ROOT / "helpers"
 # DESIGN: a room imports rooms of its own floor or of one below.
 FLOORS = {
     1: "errors files parsing parsing_baselines progress records run_record stats summary tasks tracking",
-    2: "commerce sql_sandbox",
+    2: "commerce parser_trials sql_sandbox",
     3: "profiles recipes rewards stop_rules",
     4: "embedded evaluation models",
     5: "callbacks training",
     6: "analysis decision parser_audit plots",
-    7: "__main__ cli doctor notebooks report",
+    7: "__main__ cli data_card doctor notebooks report",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 HEAVY = ("torch", "trl", "transformers", "peft", "accelerate", "datasets", "unsloth", "vllm")
