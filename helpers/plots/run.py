@@ -217,7 +217,14 @@ def stop_table_history(run: Run, extraction_baseline: float = stop_rules.EXTRACT
     figure, axes = _panels(1, 1, height=4.2)
     axis = axes[0, 0]
     if found:
-        axis.pcolormesh(states, cmap=ListedColormap(_STATE_COLORS), vmin=-0.5, vmax=4.5, edgecolors="white", lw=1.5)
+        axis.pcolormesh(
+            states,
+            cmap=ListedColormap(_STATE_COLORS),
+            vmin=-0.5,
+            vmax=4.5,
+            edgecolors="white",
+            lw=1.5 if len(found) <= _MANY else 0.3,
+        )
         for (row, column), state in np.ndenumerate(states):
             mark = _STATE_MARKS.get(_STATES[state], "")
             axis.text(column + 0.5, row + 0.5, mark, ha="center", va="center", fontsize=9)
@@ -251,6 +258,7 @@ def before_after_table(run: Run, task: str, n: int = 10, mode: str = "sample") -
 
 
 _TABLE = "table-layout:auto;width:100%;text-align:left;vertical-align:top;border-collapse:collapse"
+_MANY = 30
 _BINS = [position / 20 for position in range(21)]
 _FILLED = {"alpha": 0.5}
 _OUTLINE = {"histtype": "step", "linewidth": 1.6}
@@ -271,8 +279,14 @@ def _panels(rows: int, columns: int, height: float, **sharing: Any) -> tuple[Fig
 
 
 def _band(axis: Axes, curve: pd.DataFrame, color: str, index: int) -> None:
-    style = _LINES[index % len(_LINES)] + _MARKERS[index % len(_MARKERS)]
-    axis.plot(curve.index, curve["mean"], style, color=color, mfc=color if index == 0 else "white")
+    marker = _MARKERS[index % len(_MARKERS)] if len(curve) <= _MANY else ""
+    axis.plot(
+        curve.index,
+        curve["mean"],
+        _LINES[index % len(_LINES)] + marker,
+        color=color,
+        mfc=color if index == 0 else "white",
+    )
     axis.fill_between(curve.index, curve["low"], curve["high"], color=color, alpha=0.18 if index == 0 else 0.10, lw=0)
 
 
@@ -305,14 +319,18 @@ def _limit_line(axis: Axes, run: Run) -> None:
     limit = run.config.get("recipe", {}).get("max_completion_length")
     if limit:
         axis.axhline(limit, color=SERIES_COLORS[3], ls="--", lw=1.2)
-        axis.text(0, limit, f"limit {limit}", va="bottom", color=SERIES_COLORS[3], fontsize=9)
+        _beside_line(axis, limit, f"limit {limit}")
         axis.set_ylim(0, limit * 1.12)
+
+
+def _beside_line(axis: Axes, y: float, told: str) -> None:
+    axis.text(0.02, y, told, transform=axis.get_yaxis_transform(), va="bottom", color=SERIES_COLORS[3], fontsize=9)
 
 
 def _threshold(value: float, told: str) -> Callable[[Axes, Run], None]:
     def draw(axis: Axes, run: Run) -> None:
         axis.axhline(value, color=SERIES_COLORS[3], ls="--", lw=1.2)
-        axis.text(0, value, told, va="bottom", color=SERIES_COLORS[3], fontsize=9)
+        _beside_line(axis, value, told)
         axis.set_ylim(0, max(axis.get_ylim()[1], value * 1.15))
 
     return draw
@@ -325,7 +343,7 @@ def _from_zero(axis: Axes, run: Run) -> None:
 _HEALTH: tuple[tuple[str, str, Callable[[Axes, Run], None]], ...] = (
     ("train/completion_length", "Completion length (tokens)", _limit_line),
     ("train/clipped_ratio", "Share cut at the limit", _threshold(0.5, "stop above")),
-    ("train/frac_reward_zero_std", "Share of groups, equal rewards", _threshold(0.5, "stop above, if sustained")),
+    ("train/frac_reward_zero_std", "Groups with equal rewards", _threshold(0.5, "stop above, if sustained")),
     ("train/grad_norm", "Gradient norm", _threshold(2.0, "stop above")),
     ("train/learning_rate", "Learning rate applied", _from_zero),
     ("train/entropy", "Entropy (nats a token)", _from_zero),
