@@ -14,8 +14,10 @@ from helpers.commerce.describe import compare_with_facts, comparison_table
 from helpers.commerce.reviews import Meaning, label
 from helpers.commerce.schema import ALL_TABLES, TABLES
 from helpers.commerce.simulate import Tables, load_facts, quota, simulate
+from helpers.data_card import counts_table
 from helpers.errors import UserError
 from helpers.files import PROJECT_ROOT
+from helpers.plots.data import plot_shop
 from helpers.records import ReviewFields
 from helpers.tasks import REVIEW_FIELDS
 
@@ -48,9 +50,10 @@ def test_the_quantiles_of_the_default_shop_are_near_their_facts(commerce_db: Pat
     assert [figure for figure in quantiles if abs(figure.found - figure.fact) > max(1.0, 0.15 * figure.fact)] == []
 
 
-def test_the_data_card_shows_the_comparison_of_the_default_shop(commerce_db: Path) -> None:
+def test_the_data_card_shows_the_counts_and_the_comparison_of_the_default_shop(commerce_db: Path) -> None:
     card = (PROJECT_ROOT / "data" / "README.md").read_text(encoding="utf-8")
     assert comparison_table(compare_with_facts(commerce_db)) in card
+    assert counts_table() in card
 
 
 def test_the_same_seed_gives_the_same_tables_and_another_seed_others(tables: Tables) -> None:
@@ -176,6 +179,17 @@ def test_a_failed_build_leaves_the_old_database(tables: Tables, tmp_path: Path) 
         build_db({**tables, "orders": pd.concat([orders, orders.head(1)])}, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_figure_of_the_shop_has_a_panel_for_days_scores_and_states(db: sqlite3.Connection) -> None:
+    figure = plot_shop(pd.read_sql("SELECT * FROM orders_enriched", db))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "Days to delivery",
+        "Mean review score",
+        "States: days and lateness",
+    ]
+    bars = [bar.get_width() for bar in figure.axes[1].patches]
+    assert len(bars) == 5 and bars[0] > bars[1] > bars[2]
 
 
 def test_a_missing_database_says_how_to_build_it(tmp_path: Path) -> None:

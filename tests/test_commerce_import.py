@@ -16,6 +16,7 @@ from helpers.commerce.import_olist import read_csv_folder, write_csv_folder
 from helpers.commerce.schema import REVIEW_LABELS, TABLES
 from helpers.commerce.simulate import simulate
 from helpers.errors import UserError
+from helpers.tasks import TASKS
 
 
 def dump(path: Path) -> list[str]:
@@ -179,3 +180,49 @@ def test_a_review_without_labels_is_labelled_only_where_score_order_and_words_ag
 ) -> None:
     fields = label_by_rule(message, score, status, delay)
     assert (fields and fields["complaint_category"]) == category
+
+
+def test_the_verb_builds_a_shop_and_from_its_files_the_same_shop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, folder = tmp_path / "first.db", tmp_path / "second.db", tmp_path / "csv"
+    simulated = ["data", "--orders", "250", "--seed", "4", "--db", str(first), "--write-csv", str(folder), "--db-only"]
+    assert main(simulated) == 0
+    assert main(["data", "--olist-csv", str(folder), "--db", str(second), "--db-only"]) == 0
+    assert first.read_bytes() == second.read_bytes()
+    assert "250 orders simulated with seed 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--orders", "0"], "at least 1 order"),
+        (["--olist-csv", "a", "--write-csv", "b"], "choose one of them"),
+        (["--olist-csv", "/nowhere"], "no such folder"),
+        (["--describe", "--db", "/nowhere/shop.db"], "python -m helpers data"),
+    ],
+)
+def test_bad_requests_for_data_get_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    database = [] if "--db" in arguments else ["--db", str(tmp_path / "shop.db")]
+    assert main(["data", *arguments, *database]) == 2
+    error = capsys.readouterr().err.strip()
+    assert told in error and "\n" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_describe_shows_the_comparison_and_samples_of_each_task(
+    commerce_db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "--describe"]) == 0
+    shown = capsys.readouterr().out
+    assert "| status delivered | share | 97 |" in shown
+    assert all(f"--- {task}-eval-" in shown for task in TASKS)
+
+
+@pytest.mark.parametrize("orders", [1, 2, 7, 40])
+def test_even_a_tiny_shop_builds(tmp_path: Path, orders: int) -> None:
+    build_db(simulate(orders=orders, seed=1), tmp_path / "tiny.db")
+    with closing(connect(tmp_path / "tiny.db")) as db:
+        assert db.execute("SELECT COUNT(*) FROM orders_enriched").fetchone() == (orders,)

@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     print(_build(args), f"[{time.monotonic() - started:.1f} s]")
     if args.db_only:
         return 0
+    print(f"drawing the pairs from {args.db} ...", flush=True)
     started = time.monotonic()
     splits = build_pairs(args.db, args.seed)
     write_pairs(splits, args.pairs)

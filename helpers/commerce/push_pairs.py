@@ -68,6 +68,8 @@ def push_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTH
         kind = kinds[place % len(kinds)]
         if kind == "free_shipping" and city not in _CITY_NAMES and city not in _PLAIN_CITIES:
             continue
+        if kind == "cross_sell" and category not in product_nouns():
+            continue
         facts = _facts(rng, city, category, price)
         draft = _draft(rng, kind, customer, facts)
         if draft is not None and draft.reference["text"] not in seen:
@@ -83,7 +85,7 @@ def _facts(rng: random.Random, city: str, category: str, price: float) -> dict[s
         "noun": noun,
         "discount": rng.choice((5, 8, 10, 12, 15, 20, 25, 30)),
         "days": rng.choice((2, 3, 4, 5, 6, 7, 8, 10, 12, 15)),
-        "hours": rng.choice((1, 2, 3, 4, 6, 12, 24, 48)),
+        "hours": rng.choice((2, 3, 4, 6, 12, 24, 36, 48)),
         "inactive": rng.choice((30, 45, 60, 75, 90, 100, 120, 180)),
         "city": _CITY_NAMES.get(city, city.title()),
         "category": category_name(category),

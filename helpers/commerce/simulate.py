@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from helpers.commerce.reviews import OrderFacts, write_review
-from helpers.commerce.schema import DEFAULT_ORDERS, DEFAULT_SEED
+from helpers.commerce.schema import DEFAULT_ORDERS, DEFAULT_SEED, REVIEW_LABELS
 
 Tables = dict[str, pd.DataFrame]
 
@@ -445,7 +445,7 @@ def _reviews(
         for row, text in enumerate(texts)
         if text
     ]
-    return _with_text_dates(reviews), pd.DataFrame(labels)
+    return _with_text_dates(reviews), pd.DataFrame(labels, columns=list(REVIEW_LABELS.columns))
 
 
 def _review_dates(rng: np.random.Generator, orders: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
