@@ -6,7 +6,7 @@ from itertools import zip_longest
 from typing import Any
 
 from helpers.rewards.base import Parser, Parts
-from helpers.rewards.language import novelty_share, own_words_share, portuguese_share
+from helpers.rewards.language import novelty_share, own_words_share, portuguese_share, prompt_words
 from helpers.rewards.numbers import numbers_in
 from helpers.rewards.table import TableFacts
 from helpers.rewards.text import fold, vocabulary, words
@@ -97,7 +97,7 @@ def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     labels = min(1.0, len(facts.rows_named(text)) / min(LABELS_WANTED, max(1, facts.label_count)))
     figures *= UNNAMED + (1 - UNNAMED) * labels
     language = portuguese_share(text)
-    readable = language * novelty_share(text) * own_words_share(text, prompt)
+    readable = language * novelty_share(text) * own_words_share(text, prompt_words(record))
     structure = structure_share(text)
     analysed = readable * (UNSTRUCTURED + (1 - UNSTRUCTURED) * structure)
     form_worth = readable * (UNGROUNDED + (1 - UNGROUNDED) * figures)
@@ -121,7 +121,8 @@ def figures_share(text: str, facts: TableFacts) -> tuple[float, int]:
     for sentence in _SENTENCE_END.split(text):
         numbers = numbers_in(sentence)
         named = facts.rows_named(sentence) if numbers else set()
-        held = [number for number in numbers if facts.hold_about(number, named)]
+        compares = bool(numbers and vocabulary("comparisons").found(sentence))
+        held = [number for number in numbers if facts.hold_about(number, named, compares)]
         stated, grounded = stated + len(numbers), grounded + len(held)
         cited |= {number.values for number in held if facts.direct.hold(number)}
     if not cited:

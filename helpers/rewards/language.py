@@ -1,5 +1,8 @@
 """What the correctness rewards ask of Portuguese prose: is it Portuguese, does it repeat itself, is it copied."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from helpers.rewards.text import terms, words
 
 FUNCTION_WORD_SHARE = 0.12
@@ -52,6 +55,11 @@ def own_words_share(text: str, source: str) -> float:
     known = set(_spans(words(source), COPY_SPAN))
     own = sum(span not in known for span in spans) / len(spans)
     return min(1.0, own / MOSTLY_OWN)
+
+
+def prompt_words(record: Mapping[str, Any]) -> str:
+    """All that a record's prompt says, system turn included: what a completion might copy."""
+    return "\n".join(message["content"] for message in record["prompt"])
 
 
 def stems(text: str) -> set[str]:

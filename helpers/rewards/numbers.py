@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Unit = Literal["plain", "money", "percent", "times"]
 
@@ -25,15 +25,26 @@ MARKER_REACH = 12
 """Characters before a number in which a line's or a sentence's start makes it a list marker."""
 
 
+class Reading(NamedTuple):
+    """A value that a written number may have, and half a unit of its last digit."""
+
+    value: float
+    tolerance: float
+
+
 @dataclass(frozen=True)
 class WrittenNumber:
-    """A number found in text: its possible values, half a unit of its last digit, its unit and where it stands."""
+    """A number found in text: what it may mean, in which unit, and where it stands."""
 
-    values: tuple[float, ...]
-    tolerance: float
+    readings: tuple[Reading, ...]
     unit: Unit
     start: int
     end: int
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The values it may have, the likeliest first."""
+        return tuple(reading.value for reading in self.readings)
 
 
 def numbers_in(text: str) -> list[WrittenNumber]:
@@ -62,26 +73,26 @@ def _written(match: re.Match[str]) -> WrittenNumber:
     unit: Unit = (
         "percent" if match["percent"] else "times" if match["times"] else "money" if match["money"] else "plain"
     )
-    values, decimals = _read(digits)
-    tolerance = 0.5 * 10.0**-decimals * scale
-    return WrittenNumber(tuple(value * scale for value in values), tolerance, unit, match.start(), match.end())
+    readings = tuple(Reading(value * scale, 0.5 * 10.0**-decimals * scale) for value, decimals in _read(digits))
+    return WrittenNumber(readings, unit, match.start(), match.end())
 
 
 def _plain(scale: str) -> str:
     return scale.lower().replace("ã", "a").replace("õ", "o")
 
 
-def _read(digits: str) -> tuple[tuple[float, ...], int]:
-    """The values a run of digits may have and the decimals it shows; `1.234` is 1234, or 1.234 as SQL prints it."""
+def _read(digits: str) -> list[tuple[float, int]]:
+    """The values a run of digits may have, each with its decimals; `1.234` is 1234, or 1.234 as SQL prints it."""
     if "," in digits and ("." not in digits or digits.rindex(",") > digits.rindex(".")):
         whole, _, fraction = digits.replace(".", "").partition(",")
-        return (float(f"{whole}.{fraction}"),), len(fraction)
+        return [(float(f"{whole}.{fraction}"), len(fraction))]
     if "," in digits:
-        return (float(digits.replace(",", "")),), len(digits.rpartition(".")[2])
+        return [(float(digits.replace(",", "")), len(digits.rpartition(".")[2]))]
+    pointed = (float(digits), len(digits.partition(".")[2])) if digits.count(".") <= 1 else None
     if re.fullmatch(r"\d{1,3}(?:\.\d{3})+", digits):
-        grouped = float(digits.replace(".", ""))
-        return ((grouped, float(digits)) if digits.count(".") == 1 else (grouped,)), 0
-    return (float(digits),), len(digits.partition(".")[2])
+        grouped = (float(digits.replace(".", "")), 0)
+        return [grouped, pointed] if pointed else [grouped]
+    return [pointed] if pointed else []
 
 
 class Sources:
@@ -97,9 +108,9 @@ class Sources:
 
     def hold(self, number: WrittenNumber) -> bool:
         """Whether one of the number's values lies within its tolerance of a source; 8,2% also reads 0.082."""
-        readings = [(value, number.tolerance) for value in number.values]
+        readings = list(number.readings)
         if number.unit == "percent":
-            readings += [(value / 100, tolerance / 100) for value, tolerance in readings]
+            readings += [Reading(value / 100, tolerance / 100) for value, tolerance in readings]
         return any(self._near(value, tolerance) for value, tolerance in readings)
 
     def _near(self, value: float, tolerance: float) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import regex
 
 from helpers.rewards.base import Parser, Parts
-from helpers.rewards.language import novelty_share, own_words_share, portuguese_share, stems
+from helpers.rewards.language import novelty_share, own_words_share, portuguese_share, prompt_words, stems
 from helpers.rewards.numbers import Sources, numbers_in
 from helpers.rewards.text import fold, terms, vocabulary, words
 from helpers.tasks import MAX_PUSH_CHARACTERS, user_text
@@ -77,7 +77,7 @@ def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     facts = facts_share(stripped, context, record["reference"]["text"]) * (INVENTED if invented else 1.0)
     length = length_share(graphemes(stripped))
     language = portuguese_share(stripped)
-    own_words = own_words_share(stripped, user_text(record["prompt"]))
+    own_words = own_words_share(stripped, prompt_words(record))
     readable = (length > 0) * language * novelty_share(stripped) * own_words * (not _MARKUP.search(stripped))
     form_worth = readable * (IMPERSONAL + (1 - IMPERSONAL) * facts)
     shares = {

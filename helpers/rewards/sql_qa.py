@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from helpers.files import PROJECT_ROOT
 from helpers.rewards.base import Parser, Parts
-from helpers.rewards.language import own_words_share, portuguese_share, stems
+from helpers.rewards.language import own_words_share, portuguese_share, prompt_words, stems
 from helpers.rewards.numbers import Sources, numbers_in
 from helpers.rewards.results import result_share
 from helpers.rewards.text import vocabulary
@@ -144,7 +144,7 @@ def _topic_share(explanation: str, record: Mapping[str, Any]) -> float:
     if not asked:
         return 1.0
     named = len(asked & stems(explanation)) / len(asked)
-    return min(1.0, named / TOPIC_WANTED) * own_words_share(explanation, user_text(record["prompt"]))
+    return min(1.0, named / TOPIC_WANTED) * own_words_share(explanation, prompt_words(record))
 
 
 def _invents_figures(answer: Answer, record: Mapping[str, Any], rows: list[tuple[Any, ...]]) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Any
 
 from helpers.rewards.language import stems
@@ -35,6 +35,7 @@ class TableFacts:
         plain = [value for number in numbers_in("\n".join(told)) for value in number.values] + [float(len(rows))]
         self.direct = Sources(value for column in columns for value in column)
         self._rows = [Sources(_numeric(row[1:])) for row in rows]
+        self._differences = Sources(_differences(columns))
         self._plain = Sources([*plain, *_plain(columns)])
         self._derived = {"percent": Sources(_percentages(columns)), "times": Sources(_ratios(columns))}
 
@@ -42,18 +43,19 @@ class TableFacts:
         """Whether the number is the table's or follows from it in its unit."""
         return self.direct.hold(number) or self._follows(number)
 
-    def hold_about(self, number: WrittenNumber, named: set[int]) -> bool:
+    def hold_about(self, number: WrittenNumber, named: set[int], compares: bool = False) -> bool:
         """As `hold`, in a sentence that names these rows: a value of a row that is not among them is another's.
 
-        Such a value may still be a difference or a ratio. A sentence that names no row may cite any.
+        It may still be a ratio, or a difference where the sentence compares. A sentence that names no row may cite any.
         """
         rows = {place for place, sources in enumerate(self._rows) if sources.hold(number)}
         if not rows or not named:
             return self.hold(number)
-        return bool(rows & named) or self._plain.hold(number) or (number.unit == "times" and self._follows(number))
+        differs = compares and self._differences.hold(number)
+        return bool(rows & named) or differs or (number.unit == "times" and self._follows(number))
 
     def _follows(self, number: WrittenNumber) -> bool:
-        if self._plain.hold(number):
+        if self._plain.hold(number) or self._differences.hold(number):
             return True
         return number.unit in self._derived and self._derived[number.unit].hold(number)
 
@@ -82,13 +84,17 @@ def _numeric(column: Sequence[Any]) -> list[float]:
     return [float(value) for value in column if isinstance(value, int | float) and not isinstance(value, bool)]
 
 
+def _differences(columns: list[list[float]]) -> Iterator[float]:
+    for column in columns:
+        mean = sum(column) / len(column)
+        yield from (value - mean for value in column)
+        yield from (one - other for one, other in combinations(column, 2))
+
+
 def _plain(columns: list[list[float]]) -> Iterator[float]:
     for column in columns:
-        total = sum(column)
-        yield from (total, total / len(column))
-        yield from (value - total / len(column) for value in column)
-        for one, other in permutations(column, 2):
-            yield from (one - other, one + other)
+        yield from (sum(column), sum(column) / len(column))
+        yield from (one + other for one, other in combinations(column, 2))
     for first, second in permutations(columns, 2):
         if len(first) == len(second):
             yield from (one / other for one, other in zip(first, second, strict=True) if other)
