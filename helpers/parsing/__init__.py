@@ -1,7 +1,25 @@
 """From the text of a completion to the JSON object it holds, with the repairs that took.
 
-The rules are those of a careful reader (README.md, "What a completion means"): strict JSON first and untouched; a
-value is never invented; where the meaning is not certain, the repair says so or the completion is rejected.
+It feeds a reward, so inventing content is worse than rejecting. What a careful reader says a completion means:
+
+R1   Valid JSON (white space around it allowed) keeps its strict meaning; nothing is reinterpreted, nothing reported.
+R2   Thinking, and text after an end-of-turn token, never count. Of the objects left, the last one that shares at least
+     half of the largest one's keys is the answer. Braces without a `key: value` are no object, nor is an array.
+R3   Nothing inside a string is changed. A quote closes a string only where the syntax can go on after it.
+R4   `4,5` where an object's value stands is 4.5. In an array the comma separates, unless semicolons do (`[4,5; 3,2]`).
+     A run of numbers (`4, 5`) never becomes a number: it is kept verbatim, as a string.
+R5   `1.234,56`, `1.234.567`, `1,234.56`, `1 234,56`: only well-formed groups of three.
+R6   Any other bare token is a string whose quotes were forgotten: `50%`, `4,5/5`, `R$ 10`, `negative`.
+R7   true, false, null in any case, `None`, `undefined`, and verdadeiro, falso, nulo.
+R8   In truncated text, whole values are kept and half ones dropped; a number at the very end is not whole.
+R9   Commas, quotes, colons, closers, comments, escapes and double encoding are mended; a missing value is null.
+R10  The last of duplicate keys counts.
+R11  A number that is not a finite double is null.
+R12  No object, or no certain meaning: rejected, with a reason.
+R13  Never an exception, bounded time, bounded depth: for any input at all.
+
+The modules, from the outside in: `completions` (which object), `objects` (one object), `strings`, `numbers`, `syntax`
+(tokens), `strict` (the standard library's reading), `repairs` (their names and classes).
 """
 
 from collections.abc import Iterable

@@ -12,7 +12,7 @@ from helpers.parsing.strings import unescape
 _MOST_STRICT_ATTEMPTS = 8
 _MOST_ENCODINGS = 3
 _FORMAT_SPECIFICATION = re.compile(r"\{[\w.]*:[<>=^+\-,]?[\d,._%#+\-]*[a-zA-Z%]?\}")
-_LABEL_BEFORE = re.compile(r"(?:^|[:=>`~])\s*$", re.MULTILINE)
+_LABEL_BEFORE = re.compile(r"(?:^|[:>`~])[ \t]*\Z", re.MULTILINE)
 _RESTART = re.compile(r"^[ \t]*[{｛]|```|~~~|<", re.MULTILINE)
 _OPENS_ARRAY = re.compile(r"[\[［](?=\s*(?:[{｛\[\"'\d\-]|true|false|null))")
 
@@ -196,10 +196,13 @@ class _Pass:
         """Braces with neither quotes nor a place of their own: a format string, a line of code, a remark."""
         if not found.all_bare:
             return False
-        source = self.text[start : found.end]
-        before = self.text[max(0, start - 80) : start]
-        only_ellipses = set(found.value.values()) == {None} and "ellipsis" in found.repairs
-        return only_ellipses or bool(_FORMAT_SPECIFICATION.fullmatch(source)) or not _LABEL_BEFORE.search(before)
+        if set(found.value.values()) == {None} and "ellipsis" in found.repairs:
+            return True
+        if _FORMAT_SPECIFICATION.fullmatch(self.text, start, found.end):
+            return True
+        label = _LABEL_BEFORE.search(self.text, max(0, start - 80), start)
+        only_words = all(isinstance(value, str) for value in found.value.values())
+        return label is None or (only_words and bool(label[0].strip()))
 
     @staticmethod
     def _is_empty_object(found: ReadObject) -> bool:

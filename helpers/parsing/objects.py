@@ -318,7 +318,7 @@ class _Reader:
             self.position = simple.end(1)
             return self._meaning(simple[1])
         end, quote = self._bare_end(start, in_array)
-        token = self.text[start:end].strip()
+        token = self._visible(self.text[start:end]).strip()
         self.position = end + quote
         if quote:
             self.note("missing_quote")
@@ -355,6 +355,12 @@ class _Reader:
             return len(self.text), 0
         self.position = len(self.text)
         raise _EndedError
+
+    def _visible(self, token: str) -> str:
+        """A bare token without the invisible characters in it."""
+        visible = syntax.INVISIBLES.sub("", token)
+        self.note("invisible_character" if visible != token else None)
+        return visible
 
     def _separator_ends(self, start: int, at: int) -> bool:
         """Whether the separator at `at` ends the bare value from `start`. At the very end of the text it may not."""

@@ -35,12 +35,13 @@ CLOSING_QUOTES: dict[str, str] = {
 
 # Between tokens: spaces, invisible characters, comments, a backslash-letter that stands for white space.
 _ESCAPED_SPACE = r"\\[nrt](?=[\s\\\"'{}\[\],:]|\Z)"
+INVISIBLES = re.compile(f"[{INVISIBLE}]+")
 GAP = re.compile(
     rf"(?:[\s{INVISIBLE}]++|//[^\n]*+|/\*(?:[^*]++|\*(?!/))*+(?:\*/)?|\#[^\n]*+|<!--[^>]*+>|{_ESCAPED_SPACE}"
     r"|\\(?=[{}\[\],:]))*+"
 )
 _G = (
-    rf"(?:[\s{INVISIBLE}]++|//[^\n]{{0,200}}+(?=\n|\Z)|/\*[^*]{{0,200}}+(?:\*/|\Z)|\#[^\n]{{0,200}}+(?=\n|\Z)|{_ESCAPED_SPACE}"
+    rf"(?:[\s{INVISIBLE}]++|//[^\n]{{0,200}}+(?=\n|\Z)|/\*(?:[^*]|\*(?!/)){{0,300}}+(?:\*/|\Z)|\#[^\n]{{0,200}}+(?=\n|\Z)|{_ESCAPED_SPACE}"
     r"|\\(?=[{}\[\],:]))*+"
 )
 
@@ -82,7 +83,7 @@ STOP = re.compile(_STOP)
 # Whether, after a string's quote in an object, the syntax can go on. `_SURE` asks for more: it is used where an odd
 # number of inner quotes came before, so that this one more likely ends a quotation inside the string.
 OBJECT_GOES_ON = re.compile(
-    rf"{_G}(?:\Z|{_CLOSE}|{_KEY}|{_STOP}|{_SEP}{_G}(?:{_SEP}{_G}){{0,4}}+(?:\Z|{_CLOSE}|{_KEY}|{_HALF_QUOTED_KEY}"
+    rf"{_G}(?:\Z|{_CLOSE}|{_KEY}|{_STOP}|{_CLOSE_ARRAY}{_G}[{SEPARATORS}{OBJECT_CLOSERS}]|{_SEP}{_G}(?:{_SEP}{_G}){{0,4}}+(?:\Z|{_CLOSE}|{_KEY}|{_HALF_QUOTED_KEY}"
     rf"|{_BARE_KEY}|{_CUT_KEY}|{_CUT_BARE_KEY}|{_KEY_WITHOUT_COLON}|{_NEXT_OBJECT}|{_ELLIPSIS}|{_STOP}))"
     rf"|[ \t]*+\n\s*+{_BARE_KEY}"
 )
@@ -120,7 +121,7 @@ SEPARATOR_AT_END = re.compile(rf"{_SEP}{_G}\Z")
 SEPARATOR_CUT_KEY = re.compile(rf"{_SEP}{_G}(?:{_CUT_BARE_KEY}|{_QUOTE})")
 NEXT_BARE_PAIR = re.compile(rf"[ \t]++{_WORD}\s*+:\s*+(?:[{QUOTES}\d\[{{\-]|{_LITERAL_AHEAD})")
 NUMBER_OR_LITERAL = re.compile(
-    rf"((?:[-+−]?\d[\d.,]*+|(?i:true|false|null|verdadeiro|falso|nulo)|None|undefined)(?<![,.]))\s++{_BARE_KEY}"
+    rf"((?:[-+−]?\d[\d.,]*+|(?i:true|false|null|verdadeiro|falso|nulo)|None|undefined)(?<![,.]))(?:\s++{_BARE_KEY}|\s*+(?=//|/\*|\#))"
 )
 
 # Around the object.
