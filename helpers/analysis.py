@@ -54,6 +54,11 @@ class Run:
         return self.path.resolve().name
 
     @property
+    def where(self) -> str:
+        """The run's folder, from the project's root where it lies there: fit for a command and for a shipped output."""
+        return _short(self.path.resolve())
+
+    @property
     def recipe(self) -> str:
         return str(self.config.get("recipe", {}).get("name", "unknown"))
 
@@ -143,7 +148,7 @@ def latest_run(*roots: Path, recipe: str | None = "v4.1") -> tuple[Run, str]:
                 run = load_run(folder)
                 own = not folder.is_relative_to(SHIPPED_RUNS)
                 kind = "your own latest run" if own else "a run shipped with the project (there is none of your own)"
-                return run, f"{run.name}: {kind}, {_short(folder)}"
+                return run, f"{run.name}: {kind}, {run.where}"
     places = ", ".join(_short(root) for root in searched)
     raise UserError(f"no {recipe or ''} run record under {places}; `python -m helpers train` makes one")
 

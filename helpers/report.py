@@ -80,7 +80,7 @@ def on_test(run: Run) -> str:
 def headline(run: Run, found: decision.Decision) -> dict[str, str]:
     """The few numbers of a run that its reader should see first, titled for `helpers.summary`."""
     name = f"Scenario {found.scenario}: " if found.scenario in ("A", "B", "C") else ""
-    numbers = {"03 run": str(run.path), "03 decision": f"{name}{found.title}", "03 next": found.command}
+    numbers = {"03 run": run.where, "03 decision": f"{name}{found.title}", "03 next": found.command}
     sampled, greedy = (analysis.gains(run, mode=mode) for mode in ("sample", "greedy"))
     for task, gain in sampled.items():
         numbers[f"03 gain {task}, sampled"] = f"{gain.difference.signed()} to {gain.after}"

@@ -293,7 +293,7 @@ def simulated(overall: float, seed: int, draws: int) -> tuple[str, str]:
     noisy, exact = (end_rewards(replace(spec, spread=spread)) for spread in (5.0, EXACT))
     recent = {task: analysis.task_interval(noisy, task, draws=10).mean for task in TASKS}
     decided, truth = (
-        walk(gather_facts(rewards, decision.HANDOFF, draws), last, Path("run"), decision.HANDOFF).scenario
+        walk(gather_facts(rewards, decision.HANDOFF, draws), last, "run", decision.HANDOFF).scenario
         for rewards, last in ((noisy, recent), (exact, spec.end))
     )
     return decided, truth

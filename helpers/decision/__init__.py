@@ -12,6 +12,7 @@ Precedence, first that holds: A before B before C, then "none" (a run that fits 
           the mean of the last three evaluations
 
 V4's plateau and baseline come from a V4 run of the same policy, or from the handoff where the policy is its hub model.
+Fewer than ten prompts a task decide nothing.
 """
 
 from helpers.decision.effects import Effects, effects

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 from typing import Literal
 
 from helpers import analysis, recipes, stats
@@ -48,7 +47,7 @@ def decide(run: Run, reference: Reference | None = None, draws: int = stats.DRAW
         return _too_few(run, fewest_prompts(end))
     reference = reference or reference_for(run)
     facts = gather_facts(end, reference, draws)
-    return walk(facts, _recent_means(run, end), run.path, reference)
+    return walk(facts, _recent_means(run, end), run.where, reference)
 
 
 def _recent_means(run: Run, end: Rewards) -> dict[str, float]:
@@ -63,7 +62,7 @@ def _plain_mean(rewards: Mapping[str, float]) -> float:
     return sum(rewards.values()) / len(rewards) if rewards else math.nan
 
 
-def walk(facts: Mapping[str, Fact], recent: Mapping[str, float], run: Path, reference: Reference | None) -> Decision:
+def walk(facts: Mapping[str, Fact], recent: Mapping[str, float], run: str, reference: Reference | None) -> Decision:
     """The decision that `facts` allow. `recent` is each task's mean over the last evaluations: a lag must last."""
     branches = _branches(facts, recent)
     name = reference.name if reference else "no reference: there is no V4 run of this policy"
@@ -100,7 +99,7 @@ def _clearly_worse(facts: Mapping[str, Fact]) -> bool:
 
 
 def _undecided(
-    facts: Mapping[str, Fact], recent: Mapping[str, float], branches: set[Scenario], run: Path, name: str
+    facts: Mapping[str, Fact], recent: Mapping[str, float], branches: set[Scenario], run: str, name: str
 ) -> Decision:
     """Which scenarios are still possible, and which open points keep them so."""
     keeping = [fact for fact in facts.values() if fact.holds is None and _matters(fact.name, facts, recent)]
@@ -142,21 +141,21 @@ def _lagging(
 def _not_a_v41_run(run: Run) -> Decision:
     reasons = [f"{run.name} was rewarded by {run.reward_version}; the tree's thresholds are about v4.1"]
     step = "compare it with a V4.1 run instead"
-    return Decision("none", "Not a V4.1 run", reasons, step, f"python -m helpers compare RUN {run.path}")
+    return Decision("none", "Not a V4.1 run", reasons, step, f"python -m helpers compare RUN {run.where}")
 
 
 def _unfinished(run: Run) -> Decision:
     stops = [f"stopped at step {event['step']}: {event.get('message')}" for event in run.events if _is_stop(event)]
     reasons = [f"no evaluation at step {run.max_steps}; the record ends at step {run.last_step}", *stops]
     step = "look at the stop table, then resume the run" if stops else "resume the run from its last checkpoint"
-    command = f"python -m helpers train --recipe {run.recipe} --out {run.path} --resume"
+    command = f"python -m helpers train --recipe {run.recipe} --out {run.where} --resume"
     return Decision("undecided", "The run did not reach its last step", reasons, step, command)
 
 
 def _too_few(run: Run, fewest: int) -> Decision:
     reasons = [f"a task was evaluated on {fewest} prompts only; at least {MIN_PROMPTS} a task are needed"]
     step = "evaluate the whole eval split"
-    return Decision("undecided", "Too few prompts", reasons, step, f"python -m helpers evaluate --run {run.path}")
+    return Decision("undecided", "Too few prompts", reasons, step, f"python -m helpers evaluate --run {run.where}")
 
 
 def _is_stop(event: Mapping[str, object]) -> bool:

@@ -213,24 +213,10 @@ def stop_table_history(run: Run, extraction_baseline: float = stop_rules.EXTRACT
     """The state of every stop rule at each evaluation, judged by what was logged by then."""
     settings = analysis.rule_settings(run) | {"extraction_baseline": extraction_baseline}
     found = stop_rules.rule_history(analysis.watched_history(run), run.max_steps, **settings)
-    states = np.array([[_STATES.index(status.state) for status in statuses] for _, statuses in found]).T
     figure, axes = _panels(1, 1, height=4.2)
     axis = axes[0, 0]
     if found:
-        axis.pcolormesh(
-            states,
-            cmap=ListedColormap(_STATE_COLORS),
-            vmin=-0.5,
-            vmax=4.5,
-            edgecolors="white",
-            lw=1.5 if len(found) <= _MANY else 0.3,
-        )
-        for (row, column), state in np.ndenumerate(states):
-            mark = _STATE_MARKS.get(_STATES[state], "")
-            axis.text(column + 0.5, row + 0.5, mark, ha="center", va="center", fontsize=9)
-        every = max(1, len(found) // 12)
-        shown = range(0, len(found), every)
-        axis.set_xticks([column + 0.5 for column in shown], [str(found[column][0]) for column in shown])
+        _draw_states(axis, found)
     labels = [rule.label for rule in stop_rules.RULES]
     axis.set_yticks([row + 0.5 for row in range(len(labels))], labels)
     axis.invert_yaxis()
@@ -240,6 +226,17 @@ def stop_table_history(run: Run, extraction_baseline: float = stop_rules.EXTRACT
     keys = [Patch(facecolor=c, edgecolor=MUTED, label=n) for c, n in zip(_STATE_COLORS, names, strict=True)]
     axis.legend(handles=keys, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=5)
     return figure
+
+
+def _draw_states(axis: Axes, found: Sequence[tuple[int, list[stop_rules.RuleStatus]]]) -> None:
+    states = np.array([[_STATES.index(status.state) for status in statuses] for _, statuses in found]).T
+    edge = 1.5 if len(found) <= _MANY else 0.3
+    axis.pcolormesh(states, cmap=ListedColormap(_STATE_COLORS), vmin=-0.5, vmax=4.5, edgecolors="white", lw=edge)
+    for (row, column), state in np.ndenumerate(states):
+        mark = _STATE_MARKS.get(_STATES[state], "")
+        axis.text(column + 0.5, row + 0.5, mark, ha="center", va="center", fontsize=9)
+    shown = range(0, len(found), max(1, len(found) // 12))
+    axis.set_xticks([column + 0.5 for column in shown], [str(found[column][0]) for column in shown])
 
 
 def before_after_table(run: Run, task: str, n: int = 10, mode: str = "sample") -> str:
