@@ -33,6 +33,8 @@ def read_number(token: str) -> tuple[object, str | None]:
         return _finite(finite_integer(token), None)
     if _FLOAT.fullmatch(token):
         return _finite(finite_float(token), None)
+    if _DECIMAL_COMMA.fullmatch(token):
+        return _finite(finite_float(token.replace(",", ".")), "decimal_comma")
     if _NON_FINITE.fullmatch(token):
         return None, "non_finite"
     plain = token.translate(_ASCII)
@@ -40,12 +42,10 @@ def read_number(token: str) -> tuple[object, str | None]:
     if plain != token or unsigned != plain:
         value, repair = (NOT_A_NUMBER, None) if unsigned[:1] in "+-" and unsigned != plain else read_number(unsigned)
         return value, (repair or "number_format") if value is not NOT_A_NUMBER else None
-    return _portuguese_number(token)
+    return _grouped_number(token)
 
 
-def _portuguese_number(token: str) -> tuple[object, str | None]:
-    if _DECIMAL_COMMA.fullmatch(token):
-        return _finite(finite_float(token.replace(",", ".")), "decimal_comma")
+def _grouped_number(token: str) -> tuple[object, str | None]:
     if _POINT_GROUPS.fullmatch(token):
         return _finite(_number(token.replace(".", "").replace(",", ".")), "digit_grouping")
     if _COMMA_GROUPS.fullmatch(token):

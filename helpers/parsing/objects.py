@@ -152,11 +152,18 @@ class _Reader:
             first = False
 
     def _read_plain_pairs(self, into: dict[str, Any], first: bool) -> bool:
-        """Read the strict pairs that come next, one match each; returns whether the object's first is still to come."""
+        """Read the pairs that come next with strict keys and values, or a decimal comma, in one match each.
+
+        Returns whether the object's first pair is still to come.
+        """
         pair = (syntax.FIRST_PLAIN_PAIR if first else syntax.NEXT_PLAIN_PAIR).match(self.text, self.position)
         while pair:
             key, string, literal, number = pair.groups()
-            value = string if string is not None else _LITERALS[literal] if literal else read_number(number)[0]
+            if number:
+                value, repair = read_number(number)
+                self.note(repair)
+            else:
+                value = _LITERALS[literal] if literal else string
             self._add(into, key, value)
             self.budget.spend(pair.end() - self.position)
             self.position = pair.end()

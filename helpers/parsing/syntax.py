@@ -112,7 +112,7 @@ SEPARATOR_ENDS_VALUE = re.compile(
     rf"|{_NEXT_OBJECT}|{_ELLIPSIS}|{_STOP})"
 )
 _PLAIN_KEY = r'"([^"\\\x00-\x1f]{1,64})"\s*+:'
-_PLAIN_VALUE = r'(?:"([^"”\\\x00-\x1f]*+)"|(true|false|null)|(-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?))'
+_PLAIN_VALUE = r'(?:"([^"”\\\x00-\x1f]*+)"|(true|false|null)|(-?(?:0|[1-9]\d{0,14})(?:[.,]\d{1,15})?))'
 _PLAIN_NEXT = r'(?=\s*+(?:,\s*+"[^"\\\x00-\x1f]{1,64}"\s*+:|\}))'
 FIRST_PLAIN_PAIR = re.compile(rf"\s*+{_PLAIN_KEY}\s*+{_PLAIN_VALUE}{_PLAIN_NEXT}", re.ASCII)
 NEXT_PLAIN_PAIR = re.compile(rf"\s*+,\s*+{_PLAIN_KEY}\s*+{_PLAIN_VALUE}{_PLAIN_NEXT}", re.ASCII)
