@@ -94,33 +94,37 @@ def _facts(rng: random.Random, city: str, category: str, price: float) -> dict[s
 
 
 def _draft(rng: random.Random, kind: str, customer: str, facts: dict[str, Any]) -> Draft | None:
-    texts = load_text("push")
-    form = texts["kind"][kind]
+    """A notification of this kind; None where its text needs a fact that the drawn occasion does not tell."""
+    form = load_text("push")["kind"][kind]
     slots = _slots(facts)
     if kind == "win_back":
         slots["days"] = facts["inactive"]
-    line = rng.choice(form["lines"])
-    template = rng.choice(form["texts"])
-    if "{days}" in template and "{days}" not in line:
+    occasion, template = rng.choice(form["lines"]), rng.choice(form["texts"])
+    told = [name for name in _TOLD if f"{{{name}}}" in occasion]
+    untold = any(f"{{{name}}}" in template for name in _TOLD if name not in told)
+    text = template.format(**slots)
+    if untold or len(text) > MAX_PUSH_CHARACTERS:
         return None
-    used = {name for name in ("discount", "days", "hours", "city", "category", "price") if f"{{{name}}}" in line}
-    context = {"name": facts["name"], **{_CONTEXT_NAMES.get(name, name): slots[name] for name in sorted(used)}}
-    request = rng.choice(texts["requests"]["openings"]).format(name=facts["name"])
-    lines = [rng.choice(texts["requests"]["name"]).format(**slots)]
+    context = {"name": facts["name"], **{_CONTEXT_NAMES.get(name, name): slots[name] for name in sorted(told)}}
     if "product" in form["facts"]:
         context["product"] = slots["produto"]
-        lines.append(rng.choice(texts["requests"]["product"]).format(**slots))
-    lines.append(line.format(**slots))
-    if "{city}" in template and "city" not in used:
-        return None
-    rng.shuffle(lines)
-    text = template.format(**slots)
-    if len(text) > MAX_PUSH_CHARACTERS:
-        return None
+    user_text = _user_text(rng, occasion.format(**slots), "product" in context, slots)
     meta = {"kind": kind, "customer_unique_id": customer, "context": context}
-    return Draft("push", "\n".join([request, *lines]), {"text": text}, meta)
+    return Draft("push", user_text, {"text": text}, meta)
 
 
+def _user_text(rng: random.Random, occasion: str, with_product: bool, slots: dict[str, Any]) -> str:
+    """The request, then the facts, one a line in any order."""
+    requests = load_text("push")["requests"]
+    opening = rng.choice(requests["openings"]).format(**slots)
+    lines = [occasion, rng.choice(requests["name"]).format(**slots)]
+    if with_product:
+        lines.append(rng.choice(requests["product"]).format(**slots))
+    rng.shuffle(lines)
+    return "\n".join([opening, *lines])
+
+
+_TOLD = ("discount", "days", "hours", "city", "category", "price")  # facts that an occasion's line may tell
 _CONTEXT_NAMES = {"discount": "discount_percent"}
 
 

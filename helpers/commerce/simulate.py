@@ -255,6 +255,18 @@ def _lateness_days(rng: np.random.Generator, days: np.ndarray) -> np.ndarray:
     return np.minimum(lateness[slow_first], np.maximum(days - 3, 0.05))
 
 
+def _promised(
+    rng: np.random.Generator, bought: np.ndarray, delivered: np.ndarray, days: np.ndarray, late: np.ndarray
+) -> np.ndarray:
+    """The promised midnight: before the delivery of a late order, after that of the others, after every purchase."""
+    promised = np.empty(len(days), dtype="datetime64[s]")
+    lateness = _lateness_days(rng, days[late])
+    promised[late] = (delivered[late] - (lateness * DAY).astype("timedelta64[s]")).astype("datetime64[D]")
+    early = np.maximum(rng.gamma(EARLY_SHAPE, EARLY_MEAN / EARLY_SHAPE, len(days) - late.sum()) - 0.5, 0)
+    promised[~late] = (delivered[~late] + (early * DAY).astype("timedelta64[s]")).astype("datetime64[D]") + 1
+    return np.maximum(promised, bought.astype("datetime64[D]").astype("datetime64[s]") + DAY)
+
+
 def _orders(rng: np.random.Generator, customers: pd.DataFrame) -> pd.DataFrame:
     """Statuses and dates: bought, approved, handed to the carrier, delivered, promised (a midnight)."""
     size, states = len(customers), customers["customer_state"].to_numpy()
@@ -262,12 +274,7 @@ def _orders(rng: np.random.Generator, customers: pd.DataFrame) -> pd.DataFrame:
     days = _delivery_days(rng, states)
     late = _late_orders(rng, states, days)
     delivered = bought + (days * DAY).astype("timedelta64[s]")
-    promised = np.empty(size, dtype="datetime64[s]")
-    lateness = _lateness_days(rng, days[late])
-    promised[late] = (delivered[late] - (lateness * DAY).astype("timedelta64[s]")).astype("datetime64[D]")
-    early = np.maximum(rng.gamma(EARLY_SHAPE, EARLY_MEAN / EARLY_SHAPE, size - late.sum()) - 0.5, 0)
-    promised[~late] = (delivered[~late] + (early * DAY).astype("timedelta64[s]")).astype("datetime64[D]") + 1
-    promised = np.maximum(promised, bought.astype("datetime64[D]").astype("datetime64[s]") + DAY)
+    promised = _promised(rng, bought, delivered, days, late)
     approved = bought + np.minimum(rng.exponential(0.4 * DAY, size), 0.15 * days * DAY).astype("timedelta64[s]")
     shipped = approved + (rng.beta(1.5, 4, size) * 0.8 * days * DAY).astype("timedelta64[s]")
     status = quota(rng, load_facts()["status"], size)
@@ -368,12 +375,7 @@ def _payments(rng: np.random.Generator, orders: pd.DataFrame, items: pd.DataFram
     value = np.where(number > 1, voucher, 0)
     paid_later = np.bincount(order, weights=value, minlength=size).astype(int)
     value = np.where(number == 1, due[order] - paid_later[order], value)
-    installments = np.ones(len(order), dtype=int)
-    card = np.flatnonzero(kind == "credit_card")
-    shares = {int(times): share for times, share in load_facts()["installments"].items()}
-    drawn = np.sort(quota(rng, shares, len(card)).astype(int))
-    dear_first = np.argsort(np.argsort(value[card] * np.exp(0.9 * rng.standard_normal(len(card)))))
-    installments[card] = drawn[dear_first]
+    installments = _installments(rng, kind, value)
     return pd.DataFrame(
         {
             "order_id": orders["order_id"].to_numpy()[order],
@@ -383,6 +385,16 @@ def _payments(rng: np.random.Generator, orders: pd.DataFrame, items: pd.DataFram
             "payment_value": np.round(value / 100, 2),
         }
     )
+
+
+def _installments(rng: np.random.Generator, kind: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """One for all but card payments; those are split the more, the dearer."""
+    installments = np.ones(len(kind), dtype=int)
+    card = np.flatnonzero(kind == "credit_card")
+    shares = {int(times): share for times, share in load_facts()["installments"].items()}
+    drawn = np.sort(quota(rng, shares, len(card)).astype(int))
+    installments[card] = drawn[np.argsort(np.argsort(value[card] * np.exp(0.9 * rng.standard_normal(len(card)))))]
+    return installments
 
 
 def delivery_group(orders: pd.DataFrame) -> np.ndarray:
@@ -420,13 +432,7 @@ def _reviews(
     identity = _ids(rng, len(order))
     shared = rng.choice(len(order) - 1, round(0.004 * len(order)), replace=False)
     identity[shared] = identity[shared + 1]
-    has_text, has_title = np.zeros(len(order), dtype=bool), np.zeros(len(order), dtype=bool)
-    for value, share in load_facts()["reviews"]["text_share_by_score"].items():
-        rows = np.flatnonzero(score == int(value))
-        has_text[rows] = quota(rng, {True: share, False: 100 - share}, len(rows)).astype(bool)
-    rows = np.flatnonzero(has_text)
-    title_share = load_facts()["reviews"]["title_share"] / 100 * len(order) / max(len(rows), 1)
-    has_title[rows] = rng.random(len(rows)) < title_share
+    has_text, has_title = _who_writes(rng, score)
     texts = _texts(rng, orders.iloc[order], items, products, score, has_text, has_title)
     created, answered = _review_dates(rng, orders.iloc[order])
     reviews = pd.DataFrame(
@@ -446,6 +452,18 @@ def _reviews(
         if text
     ]
     return _with_text_dates(reviews), pd.DataFrame(labels, columns=list(REVIEW_LABELS.columns))
+
+
+def _who_writes(rng: np.random.Generator, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which reviews have a text (unhappy customers more often), and which of those a title."""
+    facts = load_facts()["reviews"]
+    has_text, has_title = np.zeros(len(score), dtype=bool), np.zeros(len(score), dtype=bool)
+    for value, share in facts["text_share_by_score"].items():
+        rows = np.flatnonzero(score == int(value))
+        has_text[rows] = quota(rng, {True: share, False: 100 - share}, len(rows)).astype(bool)
+    rows = np.flatnonzero(has_text)
+    has_title[rows] = rng.random(len(rows)) < facts["title_share"] / 100 * len(score) / max(len(rows), 1)
+    return has_text, has_title
 
 
 def _review_dates(rng: np.random.Generator, orders: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
