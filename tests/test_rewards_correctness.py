@@ -186,6 +186,10 @@ class TestInsights:
     def test_a_figure_of_another_row_costs(self) -> None:
         assert self.total(ANALYSIS.replace("A Bahia fica em", "O Pará fica em")) < 0.9
 
+    def test_a_term_set_for_an_action_is_no_figure(self) -> None:
+        assert self.total(ANALYSIS.replace("do Pará,", "do Pará em 30 dias,")) == 1.0
+        assert self.total(ANALYSIS.replace("encarece a entrega", "soma 30 dias à entrega")) < 1.0
+
     def test_repetition_loses_everything(self) -> None:
         assert self.total(ANALYSIS * 4) == 0.0
 

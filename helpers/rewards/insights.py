@@ -7,7 +7,7 @@ from typing import Any
 
 from helpers.rewards.base import Parser, Parts
 from helpers.rewards.language import novelty_share, own_words_share, portuguese_share, prompt_words
-from helpers.rewards.numbers import numbers_in
+from helpers.rewards.numbers import WrittenNumber, numbers_in
 from helpers.rewards.table import TableFacts
 from helpers.rewards.text import fold, vocabulary, words
 from helpers.tasks import user_text
@@ -40,6 +40,7 @@ _LABEL = re.compile(
 )
 
 _SENTENCE_END = re.compile(r"(?<=[.;!?])\s+|\n")
+_TERM = re.compile(r"\d{1,3} (?:dias?|semanas?|m[eê]s|meses|horas?)\b", re.IGNORECASE)
 
 
 def sections(text: str) -> dict[str, str]:
@@ -115,11 +116,12 @@ def figures_share(text: str, facts: TableFacts) -> tuple[float, int]:
     """How well a text's figures rest on the table, and how many do not.
 
     The share of grounded figures, squared so that one invention shows, times the distinct figures of the table itself
-    that are cited, out of three. A row's figure in a sentence that names only other rows is not grounded.
+    that are cited, out of three. A row's figure in a sentence that names only other rows is not grounded; a term set
+    for an action (`testar por 30 dias`) is a plan and no figure.
     """
     stated, grounded, cited = 0, 0, set()
     for sentence in _SENTENCE_END.split(text):
-        numbers = numbers_in(sentence)
+        numbers = _figures(sentence)
         named = facts.rows_named(sentence) if numbers else set()
         compares = bool(numbers and vocabulary("comparisons").found(sentence))
         held = [number for number in numbers if facts.hold_about(number, named, compares)]
@@ -128,3 +130,10 @@ def figures_share(text: str, facts: TableFacts) -> tuple[float, int]:
     if not cited:
         return 0.0, stated - grounded
     return (grounded / stated) ** 2 * min(1.0, len(cited) / FIGURES_WANTED), stated - grounded
+
+
+def _figures(sentence: str) -> list[WrittenNumber]:
+    numbers = numbers_in(sentence)
+    if not numbers or not vocabulary("actions").found(sentence):
+        return numbers
+    return [number for number in numbers if not _TERM.match(sentence, number.start)]
