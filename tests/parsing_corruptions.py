@@ -150,6 +150,47 @@ def bare_value(made: Document, rng: random.Random) -> None:
     piece.value_text = piece.value
 
 
+def bare_text(made: Document, rng: random.Random) -> None:
+    piece = next(p for p in made.pieces if p.key == "main_complaint")
+    piece.value = rng.choice(
+        ("veio quebrado, sem nota", "4,5/5", "R$ 1.234,56 a mais", "atraso de 3 dias", "nunca mais!")
+    )
+    piece.value_text = piece.value
+
+
+def no_commas(made: Document, rng: random.Random) -> None:
+    for piece in made.pieces[:-1]:
+        piece.after = "\n"
+
+
+def quoted_comment(made: Document, rng: random.Random) -> None:
+    piece = _inside(made, rng)
+    piece.after += rng.choice(('// disse "sim", {talvez}: 4,5\n', '/* "nota": 4,5 */ '))
+
+
+def mixed_quotes(made: Document, rng: random.Random) -> None:
+    for piece in made.pieces:
+        opening, closing = rng.choice(('""', "''", "“”", "““", "‘’", '“"', "´´"))
+        piece.key_text = opening + piece.key + closing
+        if isinstance(piece.value, str) and piece.key != "main_complaint":
+            piece.value_text = opening + piece.value + closing
+
+
+def wrapped_quote(made: Document, rng: random.Random) -> None:
+    piece = next(p for p in made.pieces if p.key == "main_complaint")
+    word = rng.choice(("atraso", "defeito: grave", "não, obrigado", "5 estrelas", "ok, nota 4,5"))
+    piece.value = rng.choice((f'Veio com "{word}" na caixa', f'"{word}"', f'Sobre "{word}", "{word}" e mais'))
+    piece.value_text = f'"{piece.value}"'
+
+
+def every_second_brace(made: Document, rng: random.Random) -> None:
+    piece = made.pieces[0]
+    made.pieces.insert(
+        1, Piece("extra", {"a": "x", "b": None}, '"extra"', '{{"a": "x", "b": null}}', piece.colon, piece.after)
+    )
+    made.opening, made.closing = "{" + made.opening, made.closing + "}"
+
+
 def trailing_comma(made: Document, rng: random.Random) -> None:
     made.pieces[-1].after = ","
 
@@ -316,6 +357,12 @@ CORRUPTIONS: dict[str, tuple[str, Callable[[Document, random.Random], None]]] = 
     "upper_literals": ("literals", literals("TRUE", "FALSE", "NULL")),
     "bare_keys": ("quotes", bare_keys),
     "bare_value": ("quotes", bare_value),
+    "bare_text": ("complaint", bare_text),
+    "no_commas": ("commas", no_commas),
+    "quoted_comment": ("comments", quoted_comment),
+    "mixed_quotes": ("quotes", mixed_quotes),
+    "wrapped_quote": ("complaint", wrapped_quote),
+    "every_second_brace": ("end", every_second_brace),
     "trailing_comma": ("end", trailing_comma),
     "doubled_comma": ("commas", doubled_comma),
     "missing_comma": ("commas", missing_comma),
@@ -359,7 +406,7 @@ def compatible(first: str, second: str) -> bool:
     """Whether the joint meaning of two corruptions is known."""
     one, other = CORRUPTIONS[first][0], CORRUPTIONS[second][0]
     if {first, second} in ({"cut", "end_of_turn"}, {"cut", "note_behind"}, {"cut", "open_bracket"},
-        {"cut", "draft_before"}, {"no_brace", "draft_before"}, {"no_brace", "not_finite"}):  # fmt: skip
+        {"cut", "draft_before"}, {"bare_text", "no_brace"}, {"no_brace", "draft_before"}, {"no_brace", "not_finite"}):  # fmt: skip
         return False
     return one != other and (one, other) not in _NOT_TOGETHER and (other, one) not in _NOT_TOGETHER
 

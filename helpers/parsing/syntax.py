@@ -85,7 +85,7 @@ STOP = re.compile(_STOP)
 OBJECT_GOES_ON = re.compile(
     rf"{_G}(?:\Z|{_CLOSE}|{_KEY}|{_STOP}|{_CLOSE_ARRAY}{_G}[{SEPARATORS}{OBJECT_CLOSERS}]|{_SEP}{_G}(?:{_SEP}{_G}){{0,4}}+(?:\Z|{_CLOSE}|{_KEY}|{_HALF_QUOTED_KEY}"
     rf"|{_BARE_KEY}|{_CUT_KEY}|{_CUT_BARE_KEY}|{_KEY_WITHOUT_COLON}|{_NEXT_OBJECT}|{_ELLIPSIS}|{_STOP}))"
-    rf"|[ \t]*+\n\s*+{_BARE_KEY}"
+    rf"|[ \t]*+\n\s*+(?:{_BARE_KEY}|{_HALF_QUOTED_KEY})"
 )
 OBJECT_SURELY_GOES_ON = re.compile(
     rf"{_G}(?:{_CLOSE}|{_KEY}|{_STOP}"
