@@ -395,18 +395,32 @@ CORRUPTIONS: dict[str, tuple[str, Callable[[Document, random.Random], None]]] = 
 }
 _NOT_TOGETHER = {
     # with no quotes to go by, the meaning of the other damage is open
-    ("quotes", "complaint"), ("quotes", "value"), ("quotes", "keys"), ("quotes", "new piece"), ("value", "complaint"),
-    # what follows a cut text is not cut off with it
-    ("value", "number"), ("value", "order"), ("value", "literals"), ("order", "end"),
-    # a run of bare text and a colon
-}  # fmt: skip
+    ("quotes", "complaint"),
+    ("quotes", "value"),
+    ("quotes", "keys"),
+    ("quotes", "new piece"),
+    # each would take the other's piece
+    ("value", "complaint"),
+    ("value", "number"),
+    ("value", "order"),
+    ("value", "literals"),
+    ("order", "end"),
+}
+_OPEN_TO_JUDGEMENT = [
+    {"cut", "end_of_turn"},
+    {"cut", "note_behind"},
+    {"cut", "open_bracket"},
+    {"cut", "draft_before"},
+    {"no_brace", "draft_before"},
+    {"no_brace", "not_finite"},
+    {"no_brace", "bare_text"},
+]
 
 
 def compatible(first: str, second: str) -> bool:
     """Whether the joint meaning of two corruptions is known."""
     one, other = CORRUPTIONS[first][0], CORRUPTIONS[second][0]
-    if {first, second} in ({"cut", "end_of_turn"}, {"cut", "note_behind"}, {"cut", "open_bracket"},
-        {"cut", "draft_before"}, {"bare_text", "no_brace"}, {"no_brace", "draft_before"}, {"no_brace", "not_finite"}):  # fmt: skip
+    if {first, second} in _OPEN_TO_JUDGEMENT:
         return False
     return one != other and (one, other) not in _NOT_TOGETHER and (other, one) not in _NOT_TOGETHER
 
@@ -423,16 +437,3 @@ def damaged(names: tuple[str, ...], seed: int) -> tuple[str, dict[str, Any] | No
 
 PAIRS = tuple(pair for pair in combinations(CORRUPTIONS, 2) if compatible(*pair))
 """Every two corruptions that can be combined."""
-
-
-def same(one: Any, other: Any) -> bool:
-    """Equality by value: 4 == 4.0, but True != 1; strings character for character; key order ignored."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        return one == other
-    return type(one) is type(other) and one == other

@@ -5,9 +5,9 @@ import math
 import re
 
 import pytest
-from parsing_corruptions import same
 
 from helpers.files import PROJECT_ROOT, read_jsonl
+from helpers.parser_audit import same
 from helpers.parsing import REPAIRS, extract_json, parse_completion, parse_counted, repair_class
 from helpers.parsing.objects import MAX_DEPTH
 from helpers.parsing_baselines import PARSERS, handoff_object, regex_object
