@@ -3,13 +3,13 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from helpers import evaluation
+from helpers import evaluation, stop_rules
 from helpers.models import Policy
 from helpers.progress import Progress
 from helpers.run_record import RunRecorder
@@ -33,27 +33,41 @@ _RENAMED = {
 
 
 _SEEN = "train/prompts_seen/"
+_BASELINE = "eval/extraction_under_v4"
 
 
 @dataclass
 class Track:
-    """Where a run's numbers go: the run record, and W&B under the same keys."""
+    """Where a run's numbers go: the run record, W&B under the same keys, and `history` for the stop rules."""
 
     recorder: RunRecorder
     wandb_run: Any
+    history: list[dict[str, Any]] = field(default_factory=list)
+    reward_errors: int = 0
 
     def metrics(self, step: int, values: dict[str, Any]) -> None:
         """Record one row of metrics."""
         self.recorder.log_metrics(step, values)
         self.wandb_run.log(values, step=step)
+        self.history.append({"step": step, **values})
+
+    def reward_error(self, event: dict[str, Any]) -> None:
+        """Record one error inside a reward function, with the completion that caused it."""
+        self.reward_errors += 1
+        step = self.history[-1]["step"] if self.history else 0
+        self.recorder.log_event("reward_error", step, event.pop("error"), **event)
 
 
 class RewardMeter:
-    """Wraps the reward functions of a run to count the prompts each task has shown and the seconds rewards took."""
+    """Wraps a run's reward functions to count the prompts each task has shown and the seconds spent.
 
-    def __init__(self, num_generations: int, resumed: dict[str, float] | None = None) -> None:
+    `history` holds the metric rows of a run that is gone on with.
+    """
+
+    def __init__(self, num_generations: int, history: list[dict[str, Any]]) -> None:
         self.num_generations = num_generations
-        counts = {task: (resumed or {}).get(f"{_SEEN}{task}", 0.0) for task in TASKS}
+        counted = [row for row in history if f"{_SEEN}{TASKS[0]}" in row]
+        counts = {task: counted[-1][f"{_SEEN}{task}"] if counted else 0 for task in TASKS}
         self.completions = Counter({task: round(count * num_generations) for task, count in counts.items()})
         self.seconds = 0.0
 
@@ -97,8 +111,9 @@ class RunRecordCallback(TrainerCallback):
         values = {ours: logs[theirs] for theirs, ours in _RENAMED.items() if logs and logs.get(theirs) is not None}
         if "train/reward" not in values:
             return
+        counts = self.meter.prompts_seen() | {"train/reward_errors": self.track.reward_errors}
         timing = {"time/rewards_s": round(self.meter.take_seconds(), 4)}
-        self.track.metrics(state.global_step, values | self.meter.prompts_seen() | timing)
+        self.track.metrics(state.global_step, values | counts | timing)
         self.recent = [*self.recent[-9:], values["train/reward"]]
         self.line.update(state.global_step, f"reward {sum(self.recent) / len(self.recent):.3f} (mean of 10 steps)")
 
@@ -137,9 +152,51 @@ class EvalRewardCallback(TrainerCallback):
 
     def _evaluate(self, step: int) -> None:
         rows, metrics = evaluation.timed_evaluate(self.policy, self.records, self.settings, step, "eval_subset")
+        if step == 0:
+            metrics[_BASELINE] = self._extraction_under_v4(rows)
         self.track.recorder.log_eval(rows)
         self.track.metrics(step, metrics)
         told = f"mean reward {metrics['eval/mean_reward']:.3f} on {len(rows)} prompts"
         self.track.recorder.log_event("eval", step, told)
         if self.on_eval:
             self.on_eval(self.track.recorder.folder)
+
+    def _extraction_under_v4(self, rows: list[dict[str, Any]]) -> float:
+        """What V4's parser would have paid for the base policy's extractions: what the stop rule compares with."""
+        records = {record["id"]: record for record in self.records}
+        read = [row for row in rows if row["task"] == "extraction"]
+        scored = [evaluation.score_row(records[row["record_id"]], row["completion"], "v4") for row in read]
+        return sum(row["total"] for row in scored) / len(scored)
+
+
+class StopRuleCallback(TrainerCallback):
+    """Judges the run by the stop table after each logged step; each change of state is an event and a line on screen.
+
+    A rule whose action is `stop` ends the run after a checkpoint; the event says which rule, with its values.
+    """
+
+    def __init__(self, track: Track, limit: int, beta: float, actions: dict[str, stop_rules.Action]) -> None:
+        self.track, self.limit, self.beta, self.actions = track, limit, beta, actions
+        self.states: dict[str, str] = {}
+
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        for status in self._judge(state):
+            before = self.states.get(status.rule.name, "ok")
+            self.states[status.rule.name] = status.state
+            if status.state == "triggered" and before != "triggered":
+                self._tell(status, state.global_step)
+                if status.stops:
+                    control.should_save = control.should_training_stop = True
+
+    def _judge(self, state: TrainerState) -> list[stop_rules.RuleStatus]:
+        found = [row[_BASELINE] for row in self.track.history if _BASELINE in row]
+        baseline = found[0] if found else stop_rules.EXTRACTION_BASELINE
+        return stop_rules.evaluate_rules(
+            self.track.history, state.max_steps, self.limit, self.beta, baseline, self.actions
+        )
+
+    def _tell(self, status: stop_rules.RuleStatus, step: int) -> None:
+        kind = "stop" if status.stops else "warning"
+        told = f"{status.rule.label}: {status.message} ({status.stop_if})"
+        self.track.recorder.log_event(kind, step, told, rule=status.rule.name, value=status.value)
+        print(f"step {step}, {kind}: {told}")

@@ -39,7 +39,7 @@ CHAT_TEMPLATE = (
 
 
 def base_policy(profile: Profile, pairs: Path = PAIRS_DIR, cache: Path = CACHE) -> Policy:
-    """The profile's embedded base policy: loaded from `cache` where the train split and settings made one, else trained.
+    """The profile's embedded base policy: loaded where `cache` has the one of this train split, else trained.
 
     Raises `UserError` where the pairs are missing or malformed.
     """
@@ -114,7 +114,7 @@ def _train_into(folder: Path, profile: Profile, records: list[dict[str, Any]]) -
 
     assert profile.embedded is not None
     started = time.monotonic()
-    models.set_threads(profile)
+    models.prepare(profile)
     set_seed(SEED)
     tokenizer = train_tokenizer(records, profile.embedded.vocabulary)
     model = new_model(profile.embedded, tokenizer)
@@ -186,8 +186,8 @@ def _train_with_progress(trainer: Any) -> float:
             self.line = Progress("embedded policy, SFT", state.max_steps)
             self.loss = float("nan")
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
-            self.loss = logs.get("loss", self.loss)
+        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.loss = kwargs["logs"].get("loss", self.loss)
             self.line.update(state.global_step, f"loss {self.loss:.2f}")
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -113,6 +113,9 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
     summary = _interval("mean_reward", stats.stratified_mean(totals))
     for task, values in totals.items():
         summary |= _interval(task, stats.bootstrap_mean(values))
+    read = [row for row in rows if row["task"] == "extraction"]
+    if read:
+        summary["eval/repaired_share/extraction"] = sum(bool(row["repairs"]) for row in read) / len(read)
     summary["eval/completion_length"] = sum(row["completion_tokens"] for row in rows) / len(rows)
     summary["eval/clipped_ratio"] = sum(row["clipped"] for row in rows) / len(rows)
     return summary
@@ -203,7 +206,7 @@ def _sampling(settings: Settings) -> dict[str, Any]:
 def _read(policy: Policy, new_ids: list[int], prompt_tokens: int, ends: set[int]) -> Generation:
     end = next((i for i, token in enumerate(new_ids) if token in ends), None)
     answer = new_ids if end is None else new_ids[:end]
-    text = policy.tokenizer.decode(answer, skip_special_tokens=True)
+    text = str(policy.tokenizer.decode(answer, skip_special_tokens=True))
     return Generation(text, prompt_tokens, len(answer) + (end is not None), clipped=end is None)
 
 

@@ -15,24 +15,28 @@ from helpers.records import PAIRS_DIR
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass
 class Policy:
     """A model that answers, with its tokenizer. `source` is the folder or hub name it was loaded from."""
 
-    model: "PreTrainedModel | Any"
-    tokenizer: "PreTrainedTokenizerBase | Any"
+    model: Any
+    tokenizer: Any
     name: str
     source: str
 
 
-def set_threads(profile: Profile) -> None:
-    """Give torch the profile's number of threads."""
+def prepare(profile: Profile) -> None:
+    """Give torch the profile's number of threads; our own progress line stands in for the libraries' many bars."""
+    import datasets
     import torch
+    import transformers
 
     torch.set_num_threads(profile.threads)
+    datasets.disable_progress_bars()
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
 
 
 def load(source: str, profile: Profile, name: str = "") -> Policy:
@@ -50,7 +54,8 @@ def load(source: str, profile: Profile, name: str = "") -> Policy:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"cannot load the policy {source!r}: {reason}; check the name and the network") from error
     plain_generation(model, tokenizer)
-    return Policy(model.to(profile.device), tokenizer, name or Path(source).name, source)
+    model.to(torch.device(profile.device))
+    return Policy(model, tokenizer, name or Path(source).name, source)
 
 
 def plain_generation(model: Any, tokenizer: Any) -> None:
@@ -97,7 +102,7 @@ def load_base(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR) -> Poli
     """The policy a run starts from: the profile's embedded one (made from `pairs`), or the recipe's hub model."""
     from helpers import embedded
 
-    set_threads(profile)
+    prepare(profile)
     if profile.embedded is not None:
         return embedded.base_policy(profile, pairs)
     return load(recipe.model_id, profile)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
+from typing import Any
 
 from helpers import recipes
 from helpers.errors import require_known
@@ -60,32 +61,34 @@ class Profile:
 
 
 _TINY = EmbeddedSettings(
-    hidden_size=128,
-    layers=4,
+    hidden_size=160,
+    layers=2,
     heads=4,
     kv_heads=2,
-    head_size=32,
-    ffn_size=384,
+    head_size=40,
+    ffn_size=512,
     vocabulary=2048,
-    sft_epochs=4.0,
+    sft_epochs=1.25,
     sft_batch=8,
     sft_learning_rate=3e-3,
     max_length=640,
 )
-_SMALLEST = replace(_TINY, hidden_size=64, layers=2, heads=2, kv_heads=1, ffn_size=128, vocabulary=512, sft_epochs=0.05)
+_SMALLEST = replace(
+    _TINY, hidden_size=64, heads=2, kv_heads=1, head_size=32, ffn_size=128, vocabulary=512, sft_epochs=0.05
+)
 
 CPU = Profile(
     name="cpu",
     device="cpu",
     dtype="float32",
     embedded=_TINY,
-    threads=2,
+    threads=1,
     micro_batch=32,
     eval_batch=65,
     eval_share=0.1,
     step_share=0.25,
     learning_rate_factor=200.0,
-    completion_cap=192,
+    completion_cap=176,
     reasons="a 1M-parameter policy on two cores: it learns from fewer steps and larger updates",
 )
 
@@ -150,7 +153,7 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
     >>> fitted.max_steps, [change.field for change in changes]
     (150, ['max_steps', 'learning_rate', 'max_completion_length'])
     """
-    wanted = {
+    wanted: dict[str, Any] = {
         "max_steps": max(2, round(recipe.max_steps * profile.step_share)),
         "learning_rate": float(f"{recipe.learning_rate * profile.learning_rate_factor:.6g}"),
         "max_completion_length": min(recipe.max_completion_length, profile.completion_cap),

@@ -43,13 +43,10 @@ class RunRecorder:
         """Append one row of metrics.jsonl; `metrics` maps W&B keys to numbers."""
         self._append(METRICS, [{"step": step, **metrics}])
 
-    def last_metrics(self) -> dict[str, Any]:
-        """The latest value of every metric in the record so far; empty at the start of a run."""
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl so far; none at the start of a run."""
         path = self.folder / METRICS
-        latest: dict[str, Any] = {}
-        for _, row in files.read_jsonl(path) if path.exists() else ():
-            latest |= row
-        return latest
+        return [row for _, row in files.read_jsonl(path)] if path.exists() else []
 
     def log_eval(self, rows: Iterable[dict[str, Any]]) -> None:
         """Append scored completions to eval.jsonl, all in one write."""

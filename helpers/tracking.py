@@ -25,9 +25,10 @@ def wandb_mode() -> tuple[str, str]:
 
 def start(name: str, folder: Path, config: dict[str, Any]) -> Any:
     """Begin a W&B run whose files lie in `folder`; its metrics are the run record's, under the same keys."""
+    os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
-    mode, _ = wandb_mode()
+    mode: Any = wandb_mode()[0]
     folder.mkdir(parents=True, exist_ok=True)
     settings = wandb.Settings(silent=True, console="off")
     return wandb.init(project=PROJECT, name=name, dir=str(folder), mode=mode, config=config, settings=settings)

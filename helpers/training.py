@@ -10,16 +10,15 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from helpers import evaluation, models, profiles, recipes, rewards, tracking
+from helpers import evaluation, models, profiles, recipes, rewards, stop_rules, tracking
 from helpers.errors import UserError
 from helpers.files import PROJECT_ROOT, read_jsonl
 from helpers.models import Policy
@@ -40,12 +39,14 @@ def train_grpo(
     seed: int = 0,
     resume: bool = False,
     on_eval: Callable[[Path], None] | None = None,
+    stop: Sequence[str] = (),
     pairs: Path = PAIRS_DIR,
 ) -> Path:
     """Train `recipe` as `profile` can run it, from the profile's base policy; returns `folder`, the run record.
 
     The base policy and the final one both answer the whole eval split, sampled and greedy; the test split is answered
-    once, at the end. `resume` goes on from the newest whole checkpoint in `folder`, or starts where there is none.
+    once, at the end. Stop rules warn; those named in `stop` end the run. `resume` goes on from the newest whole
+    checkpoint in `folder`, or starts where there is none.
     Raises `UserError` where `folder` already holds a run and `resume` is off, or the pairs are missing or malformed.
     """
     from transformers import set_seed
@@ -62,11 +63,12 @@ def train_grpo(
     requested = grpo_arguments(fitted, profile, folder, seed)
     config = identity(fitted, profile, seed, pairs) | describe_run(fitted, changes, requested, policy, splits["train"])
     recorder.write_config(config)
-    track = callbacks.Track(recorder, tracking.start(folder.name, folder / "wandb", config))
+    wandb_run = tracking.start(folder.name, folder / "wandb", config)
+    track = callbacks.Track(recorder, wandb_run, recorder.read_metrics())
     recorder.log_event("resume" if checkpoint else "start", _step_of(checkpoint), f"{fitted.name} on {profile.name}")
 
-    trainer, policy = _build_trainer(fitted, policy, splits, requested, track, profile, on_eval)
-    with errors.recording(partial(_log_reward_error, recorder, trainer)):
+    trainer, policy = _build_trainer(fitted, policy, splits, requested, track, profile, on_eval, stop)
+    with errors.recording(track.reward_error):
         if not checkpoint:
             final_evaluation(policy, splits["eval"], "eval", 0, fitted, profile, track)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -242,6 +244,7 @@ def _build_trainer(
     track: Any,
     profile: Profile,
     on_eval: Callable[[Path], None] | None,
+    stop: Sequence[str],
 ) -> tuple[Any, Policy]:
     """The trainer with its callbacks, and the policy as the trainer holds it (with LoRA on top)."""
     from datasets import Dataset
@@ -250,7 +253,7 @@ def _build_trainer(
 
     from helpers import callbacks
 
-    meter = callbacks.RewardMeter(recipe.num_generations, track.recorder.last_metrics())
+    meter = callbacks.RewardMeter(recipe.num_generations, track.history)
     trainer = GRPOTrainer(
         model=policy.model,
         reward_funcs=[meter.wrap(function) for function in rewards.reward_functions(recipe.version)],
@@ -267,11 +270,9 @@ def _build_trainer(
     every = profiles.eval_every(recipe, profile)
     settings = evaluation.settings_for(recipe, profile)
     trainer.add_callback(callbacks.EvalRewardCallback(trained, subset, settings, every, track, on_eval))
+    actions: dict[str, stop_rules.Action] = dict.fromkeys(stop, "stop")
+    trainer.add_callback(callbacks.StopRuleCallback(track, recipe.max_completion_length, recipe.beta, actions))
     return trainer, trained
-
-
-def _log_reward_error(recorder: RunRecorder, trainer: Any, event: dict[str, Any]) -> None:
-    recorder.log_event("reward_error", trainer.state.global_step, event.pop("error"), **event)
 
 
 def _load_splits(pairs: Path, profile: Profile) -> dict[str, list[dict[str, Any]]]:

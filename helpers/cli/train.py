@@ -12,6 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="auto", help="cpu, smallest, l4, or auto (default): what this machine is")
     parser.add_argument("--seed", type=int, default=0, help="seed of LoRA, data order and sampling (default 0)")
     parser.add_argument("--out", type=Path, help="the run's folder (default runs/<recipe>-<profile>-seed<seed>)")
+    parser.add_argument("--stop", nargs="*", default=[], metavar="RULE", help="stop rules that end the run (all warn)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint in --out")
 
 
@@ -22,8 +23,12 @@ def run(args: argparse.Namespace) -> int:
 
     recipe, profile = recipes.get(args.recipe), profiles.get(args.profile)
     folder = args.out or PROJECT_ROOT / "runs" / f"{recipe.name}-{profile.name}-seed{args.seed}"
-    from helpers import training
+    from helpers import analysis, evaluation, training
 
-    training.train_grpo(recipe, profile, folder, seed=args.seed, resume=args.resume)
-    training.print_gains(folder)
+    training.train_grpo(recipe, profile, folder, seed=args.seed, resume=args.resume, stop=args.stop)
+    run = analysis.load_run(folder)
+    for mode in evaluation.MODES:
+        for task, gain in analysis.gains(run, "eval", mode).items():
+            print(f"{mode:<7} {task:<11} {gain.before} -> {gain.after}, paired gain {gain.difference.signed()}")
+    print(f"run record: {training.shown(folder)}")
     return 0
