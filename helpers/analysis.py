@@ -15,11 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from helpers import stats
+from helpers import stats, stop_rules
 from helpers.errors import UserError
 from helpers.files import PROJECT_ROOT
 from helpers.run_record import CONFIG, EVAL, EVENTS, METRICS
 from helpers.stats import Interval
+from helpers.stop_rules import RuleStatus
 from helpers.tasks import TASKS
 
 ALL = "all"
@@ -335,10 +336,18 @@ def watched_history(run: Run) -> list[dict[str, float]]:
 
 
 def rule_settings(run: Run) -> dict[str, float]:
-    """The fixed numbers that the stop rules need of a run: completion limit (tokens) and beta."""
+    """The fixed numbers that the stop rules need of a run: completion limit (tokens), beta, V4 extraction."""
     recipe = run.config.get("recipe", {})
     known = {"limit": recipe.get("max_completion_length"), "beta": recipe.get("beta")}
+    baseline = run.series("eval/extraction_under_v4")
+    known["extraction_baseline"] = float(baseline.iloc[0]) if len(baseline) else None
     return {key: value for key, value in known.items() if value is not None}
+
+
+def stop_statuses(run: Run, **settings: float) -> list[RuleStatus]:
+    """What each stop rule says of the run as far as it went; `settings` replace those of `rule_settings`."""
+    known: dict[str, Any] = {**rule_settings(run), **settings}
+    return stop_rules.evaluate_rules(watched_history(run), run.max_steps, **known)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

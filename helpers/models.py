@@ -54,7 +54,7 @@ def load(source: str, profile: Profile, name: str = "") -> Policy:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"cannot load the policy {source!r}: {reason}; check the name and the network") from error
     plain_generation(model, tokenizer)
-    model.to(torch.device(profile.device))
+    model = model.to(profile.device)  # type: ignore[arg-type]
     return Policy(model, tokenizer, name or Path(source).name, source)
 
 

@@ -5,7 +5,6 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
@@ -92,10 +91,8 @@ def headline(run: Run, found: decision.Decision) -> dict[str, str]:
 
 def stop_panel(run: Run, reference: Reference | None) -> list[dict[str, str]]:
     """The stop table as it stood at the end of the run."""
-    settings: dict[str, Any] = dict(analysis.rule_settings(run))
-    if reference:
-        settings["extraction_baseline"] = reference.baseline
-    return stop_rules.status_panel(stop_rules.evaluate_rules(analysis.watched_history(run), run.max_steps, **settings))
+    settings = {"extraction_baseline": reference.baseline} if reference else {}
+    return stop_rules.status_panel(analysis.stop_statuses(run, **settings))
 
 
 def pictures(run: Run, v4: Run | None = None) -> Iterator[Picture]:

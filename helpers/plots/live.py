@@ -1,27 +1,34 @@
-"""The plot that grows in the notebook while a run trains: one panel a task, redrawn after each evaluation."""
+"""What grows in the notebook while a run trains: one panel a task and the stop table, redrawn at each evaluation."""
 
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
+import pandas as pd
 
-from helpers.analysis import load_run
+from helpers import analysis, stop_rules
 from helpers.plots.run import eval_curves
 
 
 class LivePlot:
-    """Pass an instance as `on_eval` to `train_grpo`: it redraws one display from the run record as it grows."""
+    """Pass an instance as `on_eval` to `train_grpo`: it rewrites two displays from the run record as it grows."""
 
     def __init__(self) -> None:
-        self.handle: Any = None
+        self.handles: list[Any] = []
 
     def __call__(self, folder: Path) -> None:
         """Redraw from the run record in `folder`."""
         from IPython.display import display
 
-        figure = eval_curves([load_run(folder)])
-        if self.handle is None:
-            self.handle = display(figure, display_id=True)
+        run = analysis.load_run(folder)
+        shown = [eval_curves([run]), stop_table(run)]
+        if not self.handles:
+            self.handles = [display(item, display_id=True) for item in shown]
         else:
-            self.handle.update(figure)
-        plt.close(figure)
+            for handle, item in zip(self.handles, shown, strict=True):
+                handle.update(item)
+
+
+def stop_table(run: analysis.Run) -> pd.DataFrame:
+    """The stop table as it stands: what is watched, its value, what was expected, the state and why."""
+    rows = pd.DataFrame(stop_rules.status_panel(analysis.stop_statuses(run))).set_index("Watched")
+    return rows[["Value", "Expected", "State", "Because"]]

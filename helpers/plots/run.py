@@ -20,8 +20,7 @@ from helpers.plots.style import (
     SERIES_COLORS,
     TASK_COLORS,
     TASK_LABELS,
-    WIDTH,
-    apply_style,
+    panels,
 )
 from helpers.rewards import WEIGHTS
 from helpers.tasks import TASKS
@@ -35,7 +34,7 @@ _STATE_MARKS = {"watch": "?", "triggered": "!"}
 
 def eval_curves(runs: Sequence[Run]) -> Figure:
     """Mean evaluation reward by step, a panel a task and one for all, with 95 % bands; runs differ in line style."""
-    figure, axes = _panels(2, 3, height=5.4, sharex=True, sharey=True)
+    figure, axes = panels(2, 3, height=5.4, sharex=True, sharey=True)
     for axis, task in zip(axes.flat, (ALL, *TASKS), strict=False):
         for index, run in enumerate(runs):
             _band(axis, analysis.curve(run, task), _color(task), index)
@@ -52,7 +51,7 @@ def eval_curves(runs: Sequence[Run]) -> Figure:
 
 def gain_bars(run: Run) -> Figure:
     """The paired gain over the base policy of each task, sampled at temperature 1 and greedy, with 95 % intervals."""
-    figure, axes = _panels(1, 1, height=3.2)
+    figure, axes = panels(1, 1, height=3.2)
     axis = axes[0, 0]
     for offset, (mode, label) in zip((0.15, -0.15), _MODES.items(), strict=True):
         found = analysis.gains(run, mode=mode)
@@ -71,7 +70,7 @@ def gain_bars(run: Run) -> Figure:
 
 def reward_curve(run: Run) -> Figure:
     """The reward of the completions that the policy trains on: each step, its moving mean, and each task's."""
-    figure, axes = _panels(1, 2, height=3.4, sharey=True)
+    figure, axes = panels(1, 2, height=3.4, sharey=True)
     left, right = axes.flat
     reward = run.series("train/reward")
     left.plot(reward.index, reward, ".", color=MUTED, ms=3, label="one step")
@@ -95,7 +94,7 @@ def reward_parts(run: Run, split: str = "eval_subset") -> Figure:
     The dashed line is the sum of all weights, 1: what lies between is the reward still to be won.
     """
     weights = WEIGHTS.get(run.reward_version, {})
-    figure, axes = _panels(2, 2, height=6.0, sharex=True, sharey=True)
+    figure, axes = panels(2, 2, height=6.0, sharex=True, sharey=True)
     for axis, task in zip(axes.flat, TASKS, strict=True):
         shares = analysis.part_shares(run, task, split)
         parts = [part for part in shares if part in weights.get(task, {})]
@@ -115,7 +114,7 @@ def reward_parts(run: Run, split: str = "eval_subset") -> Figure:
 
 def training_health(run: Run) -> Figure:
     """Six signs of a sound run: lengths, cut completions, groups without difference, gradient, rate, entropy."""
-    figure, axes = _panels(2, 3, height=5.2, sharex=True)
+    figure, axes = panels(2, 3, height=5.2, sharex=True)
     for axis, (key, title, note) in zip(axes.flat, _HEALTH, strict=True):
         series = run.series(key)
         axis.plot(series.index, series, ".", color=MUTED, ms=2.5)
@@ -130,7 +129,7 @@ def training_health(run: Run) -> Figure:
 def coverage_bars(run: Run) -> Figure:
     """Of each task: records there are, prompts planned and prompts shown; beyond the records prompts repeat."""
     table = analysis.coverage(run)
-    figure, axes = _panels(1, 1, height=3.2)
+    figure, axes = panels(1, 1, height=3.2)
     axis = axes[0, 0]
     for position, task in enumerate(TASKS):
         records, expected, seen = (table.loc[task, column] for column in ("records", "expected", "seen"))
@@ -154,7 +153,7 @@ def coverage_bars(run: Run) -> Figure:
 def repairs_over_time(run: Run) -> Figure:
     """Share of extraction answers in which the parser had to mend something, by kind of repair and step."""
     table = analysis.repairs_by_step(run)
-    figure, axes = _panels(1, 1, height=3.2)
+    figure, axes = panels(1, 1, height=3.2)
     axis = axes[0, 0]
     for index, repair in enumerate(table):
         color, marker = SERIES_COLORS[index % len(SERIES_COLORS)], _MARKERS[index % len(_MARKERS)]
@@ -174,7 +173,7 @@ def reward_distributions(run: Run, mode: str = "sample") -> Figure:
     """How the rewards of a task's prompts are spread at the start (outline) and at the end (filled)."""
     split = analysis.comparison_split(run, mode)
     steps = analysis.evaluated_steps(run, split, mode) if split else []
-    figure, axes = _panels(2, 2, height=5.2, sharex=True)
+    figure, axes = panels(2, 2, height=5.2, sharex=True)
     for axis, task in zip(axes.flat, TASKS, strict=True):
         for step, filled in zip((steps[0], steps[-1]) if steps else (), (False, True), strict=False):
             rewards = list(analysis.prompt_rewards(run, step, split or "", mode).get(task, {}).values())
@@ -193,7 +192,7 @@ def reward_distributions(run: Run, mode: str = "sample") -> Figure:
 
 def parser_effects(effects: Effects) -> Figure:
     """Extraction reward of the same completions under three parsers, at the start and the end of a run."""
-    figure, axes = _panels(1, 1, height=2.6)
+    figure, axes = panels(1, 1, height=2.6)
     axis = axes[0, 0]
     for position, (start, end) in enumerate(effects.means.values()):
         _interval_mark(axis, start, -position + 0.12, _color("extraction"), filled=False)
@@ -213,7 +212,7 @@ def stop_table_history(run: Run, extraction_baseline: float = stop_rules.EXTRACT
     """The state of every stop rule at each evaluation, judged by what was logged by then."""
     settings = analysis.rule_settings(run) | {"extraction_baseline": extraction_baseline}
     found = stop_rules.rule_history(analysis.watched_history(run), run.max_steps, **settings)
-    figure, axes = _panels(1, 1, height=4.2)
+    figure, axes = panels(1, 1, height=4.2)
     axis = axes[0, 0]
     if found:
         _draw_states(axis, found)
@@ -266,13 +265,6 @@ _PARSERS = {"regex": "V4's regular expression", "handoff": "the handoff's fix", 
 def _answer(text: str) -> str:
     shown = text if len(text) <= 600 else text[:600] + " …"
     return f'<div style="white-space:pre-wrap;text-align:left;max-width:26em">{html.escape(shown)}</div>'
-
-
-def _panels(rows: int, columns: int, height: float, **sharing: Any) -> tuple[Figure, np.ndarray]:
-    """A figure outside pyplot's state, so that none is shown twice in a notebook or kept in memory."""
-    apply_style()
-    figure = Figure(figsize=(WIDTH, height))
-    return figure, figure.subplots(rows, columns, squeeze=False, **sharing)
 
 
 def _band(axis: Axes, curve: pd.DataFrame, color: str, index: int) -> None:

@@ -3,7 +3,11 @@
 Colours are the Okabe-Ito palette (jfly.uni-koeln.de/color), which colour-blind readers can tell apart.
 """
 
+from typing import Any
+
 import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
 
 TASK_COLORS: dict[str, str] = {
     "extraction": "#0072B2",
@@ -58,3 +62,10 @@ def apply_style() -> None:
             "legend.fontsize": 9,
         }
     )
+
+
+def panels(rows: int, columns: int, height: float, **sharing: Any) -> tuple[Figure, np.ndarray]:
+    """A styled grid of axes, `height` inches high, outside pyplot's state: never shown twice or kept in memory."""
+    apply_style()
+    figure = Figure(figsize=(WIDTH, height))
+    return figure, figure.subplots(rows, columns, squeeze=False, **sharing)
