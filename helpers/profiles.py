@@ -85,8 +85,8 @@ CPU = Profile(
     threads=1,
     micro_batch=32,
     eval_batch=65,
-    eval_share=0.1,
-    step_share=0.25,
+    eval_share=1 / 9,
+    step_share=0.225,
     learning_rate_factor=200.0,
     completion_cap=176,
     reasons="a 1M-parameter policy on two cores: it learns from fewer steps and larger updates",
@@ -151,7 +151,7 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
 
     >>> fitted, changes = fit(recipes.get("v4.1"), get("cpu"))
     >>> fitted.max_steps, [change.field for change in changes]
-    (150, ['max_steps', 'learning_rate', 'max_completion_length'])
+    (135, ['max_steps', 'learning_rate', 'max_completion_length'])
     """
     wanted: dict[str, Any] = {
         "max_steps": max(2, round(recipe.max_steps * profile.step_share)),

@@ -23,6 +23,7 @@ from helpers.errors import UserError
 from helpers.files import PROJECT_ROOT, read_jsonl
 from helpers.models import Policy
 from helpers.profiles import Profile
+from helpers.progress import in_notebook
 from helpers.recipes import Recipe
 from helpers.records import PAIRS_DIR, count_by_task, eval_subset, load_records
 from helpers.rewards import errors
@@ -216,7 +217,7 @@ def describe_run(
         "versions": {name: version(name) for name in _VERSIONED},
         "git_commit": _git_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", "-m", "helpers", *sys.argv[1:]]),
+        "command": "a notebook" if in_notebook() else " ".join(["python", "-m", "helpers", *sys.argv[1:]]),
     }
 
 

@@ -7,10 +7,8 @@ from dataclasses import replace
 import pytest
 
 from helpers import analysis, models, profiles, recipes, training
-from helpers.callbacks import RewardMeter
 from helpers.errors import UserError
 from helpers.files import read_jsonl
-from helpers.records import PAIRS_DIR
 from helpers.tasks import TASKS
 
 PROFILE = replace(profiles.get("smallest"), eval_share=0.25)
@@ -73,9 +71,10 @@ def test_a_half_written_checkpoint_is_passed_over_for_an_older_whole_one(run_fol
     folder = tmp_path / "half"
     shutil.copytree(run_folder, folder)
     (folder / "checkpoints" / "checkpoint-4" / "optimizer.pt").unlink()
-    fitted, _ = profiles.fit(recipes.V41, PROFILE)
-    wanted = training.identity(fitted, PROFILE, 3, PAIRS_DIR)
-    assert training._checkpoint_to_resume(folder, True, wanted).name == "checkpoint-3"
+    training.train_grpo(recipes.V41, PROFILE, folder, seed=3, resume=True)
+    resumed = [event["step"] for event in analysis.load_run(folder).events if event["kind"] == "resume"]
+    assert resumed == [3]
+    assert metrics(folder) == metrics(run_folder)
 
 
 def test_prompts_seen_count_the_prompts_that_each_task_showed(run_folder):
@@ -142,23 +141,6 @@ def test_every_training_row_gets_a_reward_from_its_own_task_alone():
     per_task = [f(prompts=[None] * len(rows), completions=answers, **columns) for f in rewards.reward_functions("v4.1")]
     given = [sum(value is not None for value in values) for values in zip(*per_task, strict=True)]
     assert given == [1] * len(rows)
-
-
-def test_the_meter_keeps_a_reward_functions_name_and_values():
-    def push(prompts, completions, **columns):
-        return [0.5 if task == "push" else None for task in columns["task"]]
-
-    meter = RewardMeter(num_generations=2)
-    wrapped = meter.wrap(push)
-    assert wrapped.__name__ == "push"
-    assert wrapped(prompts=[0] * 4, completions=[""] * 4, task=["push", "push", "sql_qa", "sql_qa"]) == [
-        0.5,
-        0.5,
-        None,
-        None,
-    ]
-    assert meter.prompts_seen()["train/prompts_seen/push"] == 1
-    assert meter.prompts_seen()["train/prompts_seen/sql_qa"] == 0
 
 
 def test_a_trained_adapter_loads_over_its_base_policy_and_changes_its_answers(run_folder):

@@ -1,0 +1,81 @@
+"""What happens around a step: triggered stop rules are told once, and stop the run only where asked to."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from helpers.callbacks import RewardMeter, StopRuleCallback, Track
+from helpers.files import read_jsonl
+from helpers.run_record import RunRecorder
+
+
+class NoWandb:
+    """Takes what W&B would take."""
+
+    def log(self, values, step):
+        assert isinstance(values, dict) and step >= 0
+
+
+@pytest.fixture
+def track(tmp_path):
+    return Track(RunRecorder(tmp_path), NoWandb())
+
+
+def judge(track, grad_norms, actions):
+    callback = StopRuleCallback(track, limit=100, beta=0.0, actions=actions)
+    control = SimpleNamespace(should_save=False, should_training_stop=False)
+    for step, norm in enumerate(grad_norms, 1):
+        track.metrics(step, {"train/grad_norm": norm})
+        callback.on_log(None, SimpleNamespace(global_step=step, max_steps=600), control)
+    return control, [row for _, row in read_jsonl(track.recorder.folder / "events.jsonl")]
+
+
+def test_a_triggered_rule_is_an_event_with_its_value_told_once(track, capsys):
+    control, events = judge(track, [0.1, 2.5, 2.6], {})
+    assert [(event["kind"], event["rule"], event["step"]) for event in events] == [("warning", "grad_norm", 2)]
+    assert events[0]["value"] == 2.5
+    assert not control.should_training_stop
+    assert "2.5" in capsys.readouterr().out
+
+
+def test_a_rule_that_may_stop_ends_the_run_after_a_checkpoint(track):
+    control, events = judge(track, [0.1, 2.5], {"grad_norm": "stop"})
+    assert control.should_training_stop and control.should_save
+    assert events[0]["kind"] == "stop"
+
+
+def test_a_quiet_run_has_no_events(track):
+    callback = StopRuleCallback(track, limit=100, beta=0.0, actions={})
+    control = SimpleNamespace(should_save=False, should_training_stop=False)
+    track.metrics(1, {"train/grad_norm": 0.1})
+    callback.on_log(None, SimpleNamespace(global_step=1, max_steps=600), control)
+    assert not (track.recorder.folder / "events.jsonl").exists()
+
+
+def test_an_error_inside_a_reward_is_kept_with_the_completion_that_caused_it(track):
+    track.metrics(3, {"train/reward": 0.5})
+    track.reward_error({"error": "ValueError('x')", "record_id": "push-1", "completion": "oi"})
+    ((_, event),) = read_jsonl(track.recorder.folder / "events.jsonl")
+    assert (event["kind"], event["step"], event["completion"]) == ("reward_error", 3, "oi")
+    assert track.reward_errors == 1
+
+
+def test_the_meter_keeps_a_reward_functions_name_and_values():
+    def push(prompts, completions, **columns):
+        return [0.5 if task == "push" else None for task in columns["task"]]
+
+    meter = RewardMeter(num_generations=2, history=[])
+    wrapped = meter.wrap(push)
+    tasks = ["push", "push", "sql_qa", "sql_qa"]
+    assert wrapped.__name__ == "push"
+    assert wrapped(prompts=[0] * 4, completions=[""] * 4, task=tasks) == [0.5, 0.5, None, None]
+    assert meter.prompts_seen()["train/prompts_seen/push"] == 1
+    assert meter.prompts_seen()["train/prompts_seen/sql_qa"] == 0
+
+
+def test_a_resumed_meter_goes_on_counting_where_the_record_stands():
+    history = [{"step": 4, "train/prompts_seen/push": 3.0} | dict.fromkeys(KEYS, 0.0)]
+    assert RewardMeter(num_generations=2, history=history).prompts_seen()["train/prompts_seen/push"] == 3
+
+
+KEYS = [f"train/prompts_seen/{task}" for task in ("extraction", "sql_qa", "insights")]
