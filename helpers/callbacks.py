@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from helpers import evaluation, stop_rules
@@ -199,4 +200,4 @@ class StopRuleCallback(TrainerCallback):
         kind = "stop" if status.stops else "warning"
         told = f"{status.rule.label}: {status.message} ({status.stop_if})"
         self.track.recorder.log_event(kind, step, told, rule=status.rule.name, value=status.value)
-        print(f"step {step}, {kind}: {told}")
+        tqdm.write(f"step {step}, {kind}: {told}")

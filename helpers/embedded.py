@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SEED = 20260427
 """The embedded policy's own seed, apart from a run's: every run and every seed starts from the same base policy."""
 
+REPEATS = {"extraction": 1, "sql_qa": 1, "insights": 1, "push": 4}
+"""How often policy and tokenizer are shown each record: push is 10 % of the records and the shortest of the answers."""
+
 CACHE = PROJECT_ROOT / "runs" / "embedded"
 
 PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
@@ -45,7 +48,7 @@ def base_policy(profile: Profile, pairs: Path = PAIRS_DIR, cache: Path = CACHE) 
     """
     if profile.embedded is None:
         raise ValueError(f"profile {profile.name} has no embedded policy")
-    records = load_records(pairs / "train.jsonl")
+    records = repeated(load_records(pairs / "train.jsonl"))
     folder = cache / cache_key(profile.embedded, pairs / "train.jsonl")
     if not (folder / "embedded.json").is_file():
         _train_into(folder, profile, records)
@@ -54,8 +57,17 @@ def base_policy(profile: Profile, pairs: Path = PAIRS_DIR, cache: Path = CACHE) 
 
 def cache_key(settings: EmbeddedSettings, train: Path) -> str:
     """A short name for everything that decides the embedded policy: the train split's bytes, the settings, the seed."""
-    identity = json.dumps([asdict(settings), SEED, CHAT_TEMPLATE])
+    identity = json.dumps([asdict(settings), SEED, CHAT_TEMPLATE, REPEATS])
     return hashlib.sha256(train.read_bytes() + identity.encode()).hexdigest()[:12]
+
+
+def repeated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records, those of push repeated (`REPEATS`).
+
+    >>> len(repeated([{"task": "push"}, {"task": "sql_qa"}]))
+    5
+    """
+    return [record for record in records for _ in range(REPEATS[record["task"]])]
 
 
 def train_tokenizer(records: list[dict[str, Any]], vocabulary: int) -> "PreTrainedTokenizerFast":

@@ -68,7 +68,7 @@ _TINY = EmbeddedSettings(
     head_size=40,
     ffn_size=512,
     vocabulary=2048,
-    sft_epochs=1.25,
+    sft_epochs=1.15,
     sft_batch=8,
     sft_learning_rate=3e-3,
     max_length=640,
@@ -85,8 +85,8 @@ CPU = Profile(
     threads=1,
     micro_batch=32,
     eval_batch=65,
-    eval_share=1 / 9,
-    step_share=0.225,
+    eval_share=1 / 8,
+    step_share=0.2,
     learning_rate_factor=200.0,
     completion_cap=176,
     reasons="a 1M-parameter policy on two cores: it learns from fewer steps and larger updates",
@@ -151,7 +151,7 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
 
     >>> fitted, changes = fit(recipes.get("v4.1"), get("cpu"))
     >>> fitted.max_steps, [change.field for change in changes]
-    (135, ['max_steps', 'learning_rate', 'max_completion_length'])
+    (120, ['max_steps', 'learning_rate', 'max_completion_length'])
     """
     wanted: dict[str, Any] = {
         "max_steps": max(2, round(recipe.max_steps * profile.step_share)),

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import evaluation, models, profiles, recipes, rewards, stop_rules, tracking
-from helpers.errors import UserError
+from helpers.errors import UserError, require_known
 from helpers.files import PROJECT_ROOT, read_jsonl
 from helpers.models import Policy
 from helpers.profiles import Profile
@@ -54,6 +54,8 @@ def train_grpo(
 
     from helpers import callbacks
 
+    for name in stop:
+        require_known("stop rule", name, tuple(rule.name for rule in stop_rules.RULES))
     fitted, changes = profiles.fit(recipe, profile)
     splits = _load_splits(pairs, profile)
     checkpoint = _checkpoint_to_resume(folder, resume, identity(fitted, profile, seed, pairs))

@@ -11,7 +11,7 @@ from helpers.errors import UserError
 from helpers.parser_audit import UNKNOWN, Case, audit, by_family, judge, newly_parsed, summary
 from helpers.parser_trials import PARSER_NAMES, Trial, run_trials
 from helpers.parsing_baselines import PARSERS
-from helpers.plots.parser import family_map, outcome_bars, repair_bars
+from helpers.plots.parser import family_map, outcome_bars
 
 CASES = [
     Case("strict", "strict", '{"nota": 4.5}', {"nota": 4.5}),
@@ -84,8 +84,6 @@ def test_repairs_seen_counts_texts_and_classes() -> None:
 def test_figures_are_drawn_from_the_audit_table(results) -> None:
     assert len(family_map(results).axes[0].get_yticks()) == 3
     assert len(outcome_bars(results).axes[0].get_yticks()) == 3
-    assert repair_bars(parser_audit.repairs_seen(['{"a": 4,5}'])).axes
-    assert repair_bars(parser_audit.repairs_seen([])).axes
 
 
 def test_completions_are_read_from_a_run_and_other_tasks_left_out(tmp_path: Path) -> None:

@@ -171,3 +171,9 @@ def test_the_config_names_what_the_profile_changed(run_folder):
     }
     assert config["trainer_args"]["loss_type"] == "dr_grpo"
     assert config["trainer_args"]["beta"] == 0.0
+
+
+def test_an_unknown_stop_rule_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match="grad_norm"):
+        training.train_grpo(recipes.V41, PROFILE, tmp_path / "run", stop=["patience"])
+    assert not (tmp_path / "run").exists()

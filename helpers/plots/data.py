@@ -1,13 +1,12 @@
 """Figures of the shop: what the simulated orders look like."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers.commerce.simulate import load_facts
-from helpers.plots.style import MUTED, SERIES_COLORS, WIDTH, apply_style
+from helpers.plots.style import MUTED, SERIES_COLORS, panels
 
 _GROUPS = {
     "on time": lambda delay: delay <= 0,
@@ -23,8 +22,8 @@ def plot_shop(orders: pd.DataFrame) -> Figure:
 
     Grey marks are the facts that the simulator aims at.
     """
-    apply_style()
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH, 3.2))
+    figure, axes = panels(1, 3, height=3.2)
+    left, middle, right = axes[0]
     _delivery_days(left, orders["delivery_days"].dropna())
     _scores(middle, orders)
     _states(right, orders)

@@ -1,15 +1,13 @@
-"""Figures of the parser audit: what each parser makes of each family of quirks, and which repairs were seen."""
+"""Figures of the parser audit: what each parser makes of each family of quirks."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from helpers.parser_audit import by_family
-from helpers.plots.style import MUTED, SERIES_COLORS, WIDTH, apply_style
+from helpers.plots.style import MUTED, SERIES_COLORS, panel
 
 _BAD = ("wrong", "false accept")
-_CLASS_COLORS = {"lossless": SERIES_COLORS[0], "lossy": SERIES_COLORS[3]}
 
 
 def family_map(results: pd.DataFrame) -> Figure:
@@ -19,8 +17,7 @@ def family_map(results: pd.DataFrame) -> Figure:
     an object that is not what the text says.
     """
     right, invented = by_family(results), by_family(results, _BAD)
-    apply_style()
-    figure, axes = plt.subplots(figsize=(WIDTH, 1.0 + 0.2 * len(right)))
+    figure, axes = panel(1.0 + 0.2 * len(right))
     image = axes.imshow(right.to_numpy(), cmap="cividis", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(right.columns)), list(right.columns))
     axes.set_yticks(range(len(right)), [name.replace("_", " ") for name in right.index], fontsize=8)
@@ -42,8 +39,7 @@ def outcome_bars(results: pd.DataFrame) -> Figure:
         "exception or timeout": (("exception", "timeout"), SERIES_COLORS[7]),
     }
     parsers = list(dict.fromkeys(results["parser"]))[::-1]
-    apply_style()
-    figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.35 * len(parsers)))
+    figure, axes = panel(0.9 + 0.35 * len(parsers))
     left = np.zeros(len(parsers))
     for label, (outcomes, color) in groups.items():
         chosen = results.assign(hit=results["outcome"].isin(outcomes)).groupby("parser")["hit"].mean()
@@ -53,19 +49,4 @@ def outcome_bars(results: pd.DataFrame) -> Figure:
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of cases")
     axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return figure
-
-
-def repair_bars(repairs: pd.DataFrame) -> Figure:
-    """How often each repair was seen, coloured by its class; `repairs` is `parser_audit.repairs_seen`'s table."""
-    shown = repairs[::-1]
-    apply_style()
-    figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.2 * len(shown)))
-    axes.barh(shown["repair"], shown["texts"], color=[_CLASS_COLORS[name] for name in shown["class"]])
-    for name, color in _CLASS_COLORS.items():
-        axes.barh([0], [0], color=color, label=name)
-    axes.tick_params(axis="y", labelsize=8)
-    axes.set_xlabel("texts")
-    axes.set_title("Repairs the tolerant parser reported")
-    axes.legend(loc="lower right")
     return figure

@@ -1,13 +1,13 @@
 """Figures of the reward audit: what each probe, and each kind of probe, scores under each version."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 
-from helpers.plots.style import TASK_LABELS, WIDTH, apply_style
+from helpers.plots.style import TASK_LABELS, WIDTH, panel
 from helpers.rewards.probes.base import KINDS
 from helpers.tasks import TASKS
 
@@ -26,8 +26,7 @@ def probe_heat_map(scores: pd.DataFrame, task: str) -> Figure:
     names = chosen.drop_duplicates(["kind", "probe"]).sort_values("kind", key=_rank, kind="stable")
     index = pd.MultiIndex.from_frame(names[["kind", "probe"]])
     means, broken = (_grid(chosen, column, how, index) for column, how in (("total", "mean"), ("ok", "min")))
-    apply_style()
-    figure, axes = plt.subplots(figsize=(WIDTH * 0.75, 1.2 + _ROW_INCHES * len(means)))
+    figure, axes = panel(1.2 + _ROW_INCHES * len(means), WIDTH * 0.75)
     image = _cells(axes, means, broken)
     axes.set_yticks(range(len(means)), [f"{kind.replace('_', ' ')} · {probe}" for kind, probe in means.index])
     figure.suptitle(f"{TASK_LABELS[task]}: probes on {chosen['record_id'].nunique()} records", fontsize=11)
@@ -43,8 +42,7 @@ def kind_heat_map(scores: pd.DataFrame) -> Figure:
     grouped = both.groupby(["kind", "column"])
     means = grouped["total"].mean().unstack().loc[index, columns]
     broken = grouped["ok"].min().unstack().loc[index, columns]
-    apply_style()
-    figure, axes = plt.subplots(figsize=(WIDTH, 1.4 + 0.42 * len(means)))
+    figure, axes = panel(1.4 + 0.42 * len(means))
     image = _cells(axes, means, broken)
     axes.set_yticks(range(len(means)), [kind.replace("_", " ") for kind in means.index])
     axes.tick_params(axis="x", labelsize=8)
@@ -67,7 +65,7 @@ def _cells(axes: Axes, means: pd.DataFrame, kept: pd.DataFrame) -> AxesImage:
     for (row, column), mean in np.ndenumerate(means.to_numpy()):
         axes.text(column, row, f"{mean:.2f}", ha="center", va="center", fontsize=8, color=_ink(mean))
         if not kept.iat[row, column]:
-            frame = plt.Rectangle((column - 0.49, row - 0.47), 0.98, 0.94, fill=False, edgecolor=_BAD, linewidth=2)
+            frame = Rectangle((column - 0.49, row - 0.47), 0.98, 0.94, fill=False, edgecolor=_BAD, linewidth=2)
             axes.add_patch(frame)
     axes.set_xticks(range(means.shape[1]), means.columns)
     axes.tick_params(length=0)

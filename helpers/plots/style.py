@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 TASK_COLORS: dict[str, str] = {
@@ -64,8 +65,14 @@ def apply_style() -> None:
     )
 
 
-def panels(rows: int, columns: int, height: float, **sharing: Any) -> tuple[Figure, np.ndarray]:
-    """A styled grid of axes, `height` inches high, outside pyplot's state: never shown twice or kept in memory."""
+def panels(rows: int, columns: int, height: float, width: float = WIDTH, **sharing: Any) -> tuple[Figure, np.ndarray]:
+    """A styled grid of axes, sizes in inches, outside pyplot's state: never shown twice or kept in memory."""
     apply_style()
-    figure = Figure(figsize=(WIDTH, height))
+    figure = Figure(figsize=(width, height))
     return figure, figure.subplots(rows, columns, squeeze=False, **sharing)
+
+
+def panel(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """`panels` for a figure of one."""
+    figure, axes = panels(1, 1, height, width)
+    return figure, axes[0, 0]

@@ -3,14 +3,13 @@
 from matplotlib.figure import Figure
 
 from helpers import recipes
-from helpers.plots.style import MUTED, TASK_COLORS, TASK_LABELS, panels
+from helpers.plots.style import MUTED, TASK_COLORS, TASK_LABELS, panel
 from helpers.recipes import Recipe
 
 
 def schedules(old: Recipe, new: Recipe) -> Figure:
     """The learning rate at each step of both recipes, and the share of the peak that the old one had left at 65 %."""
-    figure, axes = panels(1, 1, height=3.4)
-    axis = axes[0, 0]
+    figure, axis = panel(3.4)
     for recipe, color in ((old, MUTED), (new, "#0072B2")):
         rates = recipes.learning_rates(recipe)
         axis.plot(range(1, len(rates) + 1), rates, color=color, label=f"{recipe.name}: {recipe.lr_schedule}")
@@ -26,8 +25,7 @@ def schedules(old: Recipe, new: Recipe) -> Figure:
 
 def coverage(plan: dict[str, dict[str, float]]) -> Figure:
     """Per task: the records there are, and how many of them the run is expected to show."""
-    figure, axes = panels(1, 1, height=2.4)
-    axis = axes[0, 0]
+    figure, axis = panel(2.4)
     for row, (task, numbers) in enumerate(plan.items()):
         axis.barh(row, numbers["records"], color="#E6E6E6")
         axis.barh(row, min(numbers["expected_prompts"], numbers["records"]), color=TASK_COLORS[task], height=0.5)
