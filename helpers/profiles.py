@@ -140,7 +140,10 @@ def detect() -> tuple[str, str]:
     if shutil.which("nvidia-smi") is None:
         return "cpu", "no nvidia-smi on this machine"
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        return "cpu", "nvidia-smi is there but does not answer"
     if answer.returncode or not answer.stdout.strip():
         return "cpu", "nvidia-smi is there but reports no GPU"
     return "l4", f"nvidia-smi reports {answer.stdout.strip().splitlines()[0]}"
