@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from helpers import evaluation, stop_rules
 from helpers.models import Policy
-from helpers.progress import Progress
+from helpers.progress import Progress, in_notebook
 from helpers.run_record import RunRecorder
 from helpers.tasks import TASKS
 
@@ -51,6 +51,10 @@ class Track:
         self.recorder.log_metrics(step, values)
         self.wandb_run.log(values, step=step)
         self.history.append({"step": step, **values})
+
+    def metrics_at(self, step: int) -> dict[str, Any]:
+        """Everything logged at one step."""
+        return {key: value for row in self.history if row["step"] == step for key, value in row.items()}
 
     def reward_error(self, event: dict[str, Any]) -> None:
         """Record one error inside a reward function, with the completion that caused it."""
@@ -159,8 +163,17 @@ class EvalRewardCallback(TrainerCallback):
         self.track.metrics(step, metrics)
         told = f"mean reward {metrics['eval/mean_reward']:.3f} on {len(rows)} prompts"
         self.track.recorder.log_event("eval", step, told)
+        self._keep_best(step, metrics["eval/mean_reward"])
         if self.on_eval:
             self.on_eval(self.track.recorder.folder)
+
+    def _keep_best(self, step: int, mean: float) -> None:
+        """Keep the adapter of the best evaluation so far in best/; its value is a maximum of many, hence optimistic."""
+        means = [row["eval/mean_reward"] for row in self.track.history if "eval/mean_reward" in row]
+        if mean >= max(means):
+            self.policy.model.save_pretrained(self.track.recorder.folder / "best")
+            told = f"best of {len(means)} evaluations, mean reward {mean:.3f} (selected, so optimistic)"
+            self.track.recorder.log_event("checkpoint", step, told)
 
     def _extraction_under_v4(self, rows: list[dict[str, Any]]) -> float:
         """What V4's parser would have paid for the base policy's extractions: what the stop rule compares with."""
@@ -181,7 +194,10 @@ class StopRuleCallback(TrainerCallback):
         self.states: dict[str, str] = {}
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        for status in self._judge(state):
+        statuses = self._judge(state)
+        if not in_notebook() and "eval/mean_reward" in self.track.metrics_at(state.global_step):
+            tqdm.write(stop_rules.status_line(statuses))
+        for status in statuses:
             before = self.states.get(status.rule.name, "ok")
             self.states[status.rule.name] = status.state
             if status.state == "triggered" and before != "triggered":

@@ -93,7 +93,7 @@ def load_adapter(base: Policy, folder: Path) -> Policy:
     from peft import PeftModel
 
     if not (folder / "adapter_config.json").is_file():
-        raise UserError(f"{folder}: no adapter_config.json there; a finished run has one in adapter/")
+        raise UserError(f"{folder}: no adapter_config.json there; a finished run has it in adapter/ and best/")
     model = PeftModel.from_pretrained(base.model, folder)
     return Policy(model, base.tokenizer, f"{base.name}+{folder.parent.name}", str(folder))
 

@@ -177,3 +177,11 @@ def test_an_unknown_stop_rule_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="grad_norm"):
         training.train_grpo(recipes.V41, PROFILE, tmp_path / "run", stop=["patience"])
     assert not (tmp_path / "run").exists()
+
+
+def test_the_adapter_of_the_best_evaluation_is_kept_and_said_to_be_selected(run_folder):
+    assert (run_folder / "best" / "adapter_model.safetensors").is_file()
+    told = [event for event in analysis.load_run(run_folder).events if "best of" in event["message"]]
+    means = {row["step"]: row["eval/mean_reward"] for row in metrics(run_folder) if "eval/mean_reward" in row}
+    assert told and "optimistic" in told[-1]["message"]
+    assert means[told[-1]["step"]] == max(means.values())

@@ -9,6 +9,7 @@ HELP = "answer and score a split with the base policy or a run's adapter"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("--run", type=Path, help="a run folder whose adapter answers (default: the base policy)")
+    parser.add_argument("--best", action="store_true", help="the adapter of the run's best evaluation, not its last")
     parser.add_argument("--profile", default="auto", help="cpu, smallest, l4, or auto (default)")
     parser.add_argument("--recipe", default="v4.1", help="whose length, temperature and reward version (default v4.1)")
     parser.add_argument("--split", default="eval", help="train, eval (default) or test")
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
     policy = models.load_base(recipe, profile)
     if args.run:
-        policy = models.load_adapter(policy, args.run / "adapter")
+        policy = models.load_adapter(policy, args.run / ("best" if args.best else "adapter"))
     settings = evaluation.settings_for(recipe, profile, mode=args.mode, samples=args.samples, seed=args.seed)
     line = Progress(f"{policy.name}, {args.split}", len(records))
     rows, metrics = evaluation.timed_evaluate(policy, records, settings, split=args.split, on_batch=line.update)
