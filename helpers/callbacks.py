@@ -184,23 +184,26 @@ class EvalRewardCallback(TrainerCallback):
 
 
 class StopRuleCallback(TrainerCallback):
-    """Judges the run by the stop table after each logged step; each change of state is an event and a line on screen.
+    """Judges the run by the stop table after each logged step; a triggered rule is an event and a line on screen.
+
+    It is told again only after it was well in between.
 
     A rule whose action is `stop` ends the run after a checkpoint; the event says which rule, with its values.
     """
 
     def __init__(self, track: Track, limit: int, beta: float, actions: dict[str, stop_rules.Action]) -> None:
         self.track, self.limit, self.beta, self.actions = track, limit, beta, actions
-        self.states: dict[str, str] = {}
+        self.told: set[str] = set()
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         statuses = self._judge(state)
         if not in_notebook() and "eval/mean_reward" in self.track.metrics_at(state.global_step):
             tqdm.write(stop_rules.status_line(statuses))
         for status in statuses:
-            before = self.states.get(status.rule.name, "ok")
-            self.states[status.rule.name] = status.state
-            if status.state == "triggered" and before != "triggered":
+            if status.state == "ok":
+                self.told.discard(status.rule.name)
+            if status.state == "triggered" and status.rule.name not in self.told:
+                self.told.add(status.rule.name)
                 self._tell(status, state.global_step)
                 if status.stops:
                     control.should_save = control.should_training_stop = True
