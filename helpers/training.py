@@ -208,7 +208,7 @@ def describe_run(
     """The rest of config.json beside the run's identity: from what it started, with which arguments and versions."""
     return {
         "changed_by_profile": [asdict(change) for change in changes],
-        "trainer_args": requested,
+        "trainer_args": requested | {"output_dir": "checkpoints"},
         "policy": policy.name,
         "base_policy": shown(Path(policy.source)),
         "reward_version": recipe.version,
