@@ -13,6 +13,7 @@ from typing import Any
 from helpers import rewards, stats
 from helpers.errors import require_known
 from helpers.models import Policy
+from helpers.parsing_baselines import PARSERS
 from helpers.profiles import Profile
 from helpers.recipes import PARSER_OF, Recipe
 from helpers.tasks import TASKS
@@ -34,7 +35,10 @@ class Generation:
 
 @dataclass(frozen=True)
 class Settings:
-    """How an evaluation decodes and scores. `limit` is the completion's length in tokens."""
+    """How an evaluation decodes and scores. `limit` is the completion's length in tokens.
+
+    `parser` names one of `parsing_baselines.PARSERS` to score with; None is the reward version's own.
+    """
 
     limit: int
     batch: int
@@ -43,6 +47,7 @@ class Settings:
     temperature: float = 1.0
     seed: int = SEED
     version: str = "v4.1"
+    parser: str | None = None
 
 
 def generate(
@@ -87,18 +92,20 @@ def evaluate(
         answers = generate(policy, [record["prompt"] for record in records], seeded, on_batch)
         for record, answer in zip(records, answers, strict=True):
             where = {"step": step, "split": split, "mode": settings.mode, "sample": sample}
-            rows.append(where | score_row(record, answer.text, settings.version) | _lengths(answer))
+            rows.append(where | score_row(record, answer.text, settings.version, settings.parser) | _lengths(answer))
     return rows
 
 
-def score_row(record: dict[str, Any], completion: str, version: str) -> dict[str, Any]:
+def score_row(record: dict[str, Any], completion: str, version: str, parser: str | None = None) -> dict[str, Any]:
     """A completion's score as plain values: total, parts, flags, and the repairs its parser made."""
-    score = rewards.score(record["task"], completion, record, version)
+    if parser is not None:
+        require_known("parser", parser, tuple(PARSERS))
+    score = rewards.score(record["task"], completion, record, version, PARSERS[parser] if parser else None)
     return {
         "record_id": record["id"],
         "task": record["task"],
         "version": version,
-        "parser": PARSER_OF[version],
+        "parser": parser or PARSER_OF[version],
         "total": score.total,
         "parts": dict(score.parts),
         "flags": [flag for flag in score.flags if not flag.startswith("repair:")],

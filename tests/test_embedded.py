@@ -69,7 +69,7 @@ def test_the_chat_template_is_the_hub_models_chatml(cache):
 
 def test_the_tokenizer_is_trained_on_the_train_split_alone(cache):
     of_policy = embedded.base_policy(PROFILE, cache=cache).tokenizer.get_vocab()
-    records = load_split("train")
+    records = embedded.repeated(load_split("train"))
     assert of_policy == embedded.train_tokenizer(records, PROFILE.embedded.vocabulary).get_vocab()
     assert of_policy != embedded.train_tokenizer(load_split("eval"), PROFILE.embedded.vocabulary).get_vocab()
 

@@ -112,3 +112,17 @@ def test_a_policy_that_is_nowhere_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot load the policy") as caught:
         models.load(str(tmp_path / "nowhere"), PROFILE)
     assert "\n" not in str(caught.value)
+
+
+def test_the_same_completions_can_be_scored_with_another_version_and_parser(policy, records):
+    record = next(record for record in records if record["task"] == "extraction")
+    comma = record["reference"]["text"].replace('"sentiment_score": ', '"sentiment_score": 4,5, "x": ', 1)
+    read = {name: evaluation.score_row(record, comma, "v4.1", name)["total"] for name in ("regex", "tolerant")}
+    assert read["regex"] == 0 < read["tolerant"]
+    (row,) = evaluation.evaluate(policy, [record], replace(SETTINGS, version="v4.2", parser="handoff"))
+    assert (row["version"], row["parser"]) == ("v4.2", "handoff")
+
+
+def test_an_unknown_parser_is_answered_with_the_valid_ones(records):
+    with pytest.raises(UserError, match="regex, handoff, tolerant"):
+        evaluation.score_row(records[0], "", "v4.1", "perfect")

@@ -185,3 +185,12 @@ def test_the_adapter_of_the_best_evaluation_is_kept_and_said_to_be_selected(run_
     means = {row["step"]: row["eval/mean_reward"] for row in metrics(run_folder) if "eval/mean_reward" in row}
     assert told and "optimistic" in told[-1]["message"]
     assert means[told[-1]["step"]] == max(means.values())
+
+
+def test_a_rule_that_may_stop_ends_a_real_run_with_a_checkpoint_and_its_name(tmp_path):
+    folder = training.train_grpo(recipes.V41, PROFILE, tmp_path / "stopped", seed=3, stop=["clipped"])
+    run = analysis.load_run(folder)
+    (stop,) = [event for event in run.events if event["kind"] == "stop"]
+    assert (stop["rule"], run.last_step) == ("clipped", stop["step"])
+    assert run.last_step < run.max_steps
+    assert (folder / "checkpoints" / f"checkpoint-{run.last_step}" / "trainer_state.json").is_file()

@@ -1,6 +1,7 @@
 """`python -m helpers evaluate`: answer a split with the base policy or a trained run, and score it."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 HELP = "answer and score a split with the base policy or a run's adapter"
@@ -12,6 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--best", action="store_true", help="the adapter of the run's best evaluation, not its last")
     parser.add_argument("--profile", default="auto", help="cpu, smallest, l4, or auto (default)")
     parser.add_argument("--recipe", default="v4.1", help="whose length, temperature and reward version (default v4.1)")
+    parser.add_argument("--version", help="another reward version: v4, v4.1 or v4.2 (default: the recipe's)")
+    parser.add_argument("--parser", help="another JSON parser: regex, handoff or tolerant (default: the version's)")
     parser.add_argument("--split", default="eval", help="train, eval (default) or test")
     parser.add_argument("--mode", default="sample", help="sample (temperature 1, default) or greedy")
     parser.add_argument("--samples", type=int, default=1, help="completions a prompt (default 1)")
@@ -24,10 +27,14 @@ def run(args: argparse.Namespace) -> int:
     from helpers import evaluation, profiles, recipes
     from helpers.errors import require_known
     from helpers.files import write_jsonl
+    from helpers.parsing_baselines import PARSERS
     from helpers.records import SPLITS, load_split
+    from helpers.rewards import VERSIONS
 
     require_known("split", args.split, SPLITS)
     require_known("mode", args.mode, ("sample", "greedy"))
+    require_known("reward version", args.version or "v4.1", VERSIONS)
+    require_known("parser", args.parser or "tolerant", tuple(PARSERS))
     profile = profiles.get(args.profile)
     recipe, _ = profiles.fit(recipes.get(args.recipe), profile)
     records = load_split(args.split)
@@ -39,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.run:
         policy = models.load_adapter(policy, args.run / ("best" if args.best else "adapter"))
     settings = evaluation.settings_for(recipe, profile, mode=args.mode, samples=args.samples, seed=args.seed)
+    settings = replace(settings, version=args.version or settings.version, parser=args.parser)
     line = Progress(f"{policy.name}, {args.split}", len(records))
     rows, metrics = evaluation.timed_evaluate(policy, records, settings, split=args.split, on_batch=line.update)
     line.close(f"{len(rows)} completions")
