@@ -50,7 +50,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises `UserError` naming the file and the line where the file is missing, not UTF-8, or a line is not an object.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; `python -m helpers data` builds the shipped ones")
+        raise UserError(f"{path}: no such file")
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:

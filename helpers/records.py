@@ -106,6 +106,8 @@ def load_records(path: str | Path) -> Rows:
     Raises `UserError` naming the file, the line and the field where a record is not one, or where an id repeats.
     """
     path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; `python -m helpers data` builds the shipped ones")
     rows: Rows = []
     first_seen: dict[str, int] = {}
     for number, row in read_jsonl(path):
