@@ -339,7 +339,7 @@ def rule_settings(run: Run) -> dict[str, float]:
     """The fixed numbers that the stop rules need of a run: completion limit (tokens), beta, V4 extraction."""
     recipe = run.config.get("recipe", {})
     known = {"limit": recipe.get("max_completion_length"), "beta": recipe.get("beta")}
-    baseline = run.series("eval/extraction_under_v4")
+    baseline = run.series(stop_rules.BASELINE_METRIC)
     known["extraction_baseline"] = float(baseline.iloc[0]) if len(baseline) else None
     return {key: value for key, value in known.items() if value is not None}
 

@@ -34,7 +34,6 @@ _RENAMED = {
 
 
 _SEEN = "train/prompts_seen/"
-_BASELINE = "eval/extraction_under_v4"
 
 
 @dataclass
@@ -52,9 +51,9 @@ class Track:
         self.wandb_run.log(values, step=step)
         self.history.append({"step": step, **values})
 
-    def metrics_at(self, step: int) -> dict[str, Any]:
-        """Everything logged at one step."""
-        return {key: value for row in self.history if row["step"] == step for key, value in row.items()}
+    def evaluated_at(self, step: int) -> bool:
+        """Whether the latest evaluation was at `step`."""
+        return next((row["step"] == step for row in reversed(self.history) if "eval/mean_reward" in row), False)
 
     def reward_error(self, event: dict[str, Any]) -> None:
         """Record one error inside a reward function, with the completion that caused it."""
@@ -158,7 +157,7 @@ class EvalRewardCallback(TrainerCallback):
     def _evaluate(self, step: int) -> None:
         rows, metrics = evaluation.timed_evaluate(self.policy, self.records, self.settings, step, "eval_subset")
         if step == 0:
-            metrics[_BASELINE] = self._extraction_under_v4(rows)
+            metrics[stop_rules.BASELINE_METRIC] = self._extraction_under_v4(rows)
         self.track.recorder.log_eval(rows)
         self.track.metrics(step, metrics)
         told = f"mean reward {metrics['eval/mean_reward']:.3f} on {len(rows)} prompts"
@@ -197,7 +196,7 @@ class StopRuleCallback(TrainerCallback):
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         statuses = self._judge(state)
-        if not in_notebook() and "eval/mean_reward" in self.track.metrics_at(state.global_step):
+        if not in_notebook() and self.track.evaluated_at(state.global_step):
             tqdm.write(stop_rules.status_line(statuses))
         for status in statuses:
             if status.state == "ok":
@@ -209,7 +208,7 @@ class StopRuleCallback(TrainerCallback):
                     control.should_save = control.should_training_stop = True
 
     def _judge(self, state: TrainerState) -> list[stop_rules.RuleStatus]:
-        found = [row[_BASELINE] for row in self.track.history if _BASELINE in row]
+        found = [row[stop_rules.BASELINE_METRIC] for row in self.track.history if stop_rules.BASELINE_METRIC in row]
         baseline = found[0] if found else stop_rules.EXTRACTION_BASELINE
         return stop_rules.evaluate_rules(
             self.track.history, state.max_steps, self.limit, self.beta, baseline, self.actions

@@ -4,6 +4,7 @@ A recipe names no hardware. `helpers.profiles` turns one into what a given machi
 Batch sizes are derived: a recipe says how many prompts a step sees, never how many completions fit in memory.
 """
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -210,6 +211,4 @@ def warmup_steps(recipe: Recipe) -> int:
     >>> warmup_steps(get("v4.1"))
     30
     """
-    import math
-
     return math.ceil(recipe.max_steps * recipe.warmup_share)

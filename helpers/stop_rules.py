@@ -22,6 +22,8 @@ HANDOFF_STEPS = 600
 HANDOFF_LIMIT = 512
 EXTRACTION_BASELINE = 0.17
 """The handoff's V4 calibration of the hub model; for another policy, the start of its own V4 run."""
+BASELINE_METRIC = "eval/extraction_under_v4"
+"""Where a run logs, at step 0, what V4's parser would have paid for the base policy's extractions."""
 NEAR = 0.03
 """Within this of a reference value counts as "still at" it: the handoff's 0.20 for a baseline of 0.17."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sample_review import FIELDS
 
 from helpers.errors import UserError
 from helpers.parsing_baselines import PARSERS
@@ -20,18 +21,6 @@ from helpers.tasks import REVIEW_FIELDS, TASKS
 DRAWS = 500
 SLOW_DRAWS = 10_000
 
-FIELDS: dict[str, Any] = {
-    "sentiment": "negative",
-    "sentiment_score": 1.5,
-    "complaint_category": "late_delivery",
-    "churn_risk": "high",
-    "urgency": "medium",
-    "delivery_issue": True,
-    "product_issue": False,
-    "seller_issue": False,
-    "would_buy_again": False,
-    "main_complaint": "Entrega atrasada",
-}
 PUSH = {"id": "p", "meta": {"context": {"name": "Ana Souza", "product": "tênis de corrida"}}}
 
 

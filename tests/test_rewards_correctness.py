@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sample_review import FIELDS
 
 from helpers.errors import UserError
 from helpers.rewards import WEIGHTS, score
@@ -16,18 +17,6 @@ from helpers.rewards.push import graphemes
 from helpers.rewards.results import result_share
 from helpers.rewards.table import TableFacts
 
-FIELDS: dict[str, Any] = {
-    "sentiment": "negative",
-    "sentiment_score": 1.5,
-    "complaint_category": "late_delivery",
-    "churn_risk": "high",
-    "urgency": "medium",
-    "delivery_issue": True,
-    "product_issue": False,
-    "seller_issue": False,
-    "would_buy_again": False,
-    "main_complaint": "Entrega atrasada",
-}
 REVIEW = {"reference": {"fields": FIELDS}, "meta": {"review_score": 1}}
 EXTRACTION = WEIGHTS["v4.2"]["extraction"]
 

@@ -20,6 +20,7 @@ from helpers.plots.style import (
     SERIES_COLORS,
     TASK_COLORS,
     TASK_LABELS,
+    panel,
     panels,
 )
 from helpers.rewards import WEIGHTS
@@ -51,8 +52,7 @@ def eval_curves(runs: Sequence[Run]) -> Figure:
 
 def gain_bars(run: Run) -> Figure:
     """The paired gain over the base policy of each task, sampled at temperature 1 and greedy, with 95 % intervals."""
-    figure, axes = panels(1, 1, height=3.2)
-    axis = axes[0, 0]
+    figure, axis = panel(3.2)
     for offset, (mode, label) in zip((0.15, -0.15), _MODES.items(), strict=True):
         found = analysis.gains(run, mode=mode)
         for position, task in enumerate((ALL, *TASKS)):
@@ -129,8 +129,7 @@ def training_health(run: Run) -> Figure:
 def coverage_bars(run: Run) -> Figure:
     """Of each task: records there are, prompts planned and prompts shown; beyond the records prompts repeat."""
     table = analysis.coverage(run)
-    figure, axes = panels(1, 1, height=3.2)
-    axis = axes[0, 0]
+    figure, axis = panel(3.2)
     for position, task in enumerate(TASKS):
         records, expected, seen = (table.loc[task, column] for column in ("records", "expected", "seen"))
         axis.barh(-position, records, height=0.7, color="#EEEEEE", edgecolor=MUTED)
@@ -153,8 +152,7 @@ def coverage_bars(run: Run) -> Figure:
 def repairs_over_time(run: Run) -> Figure:
     """Share of extraction answers in which the parser had to mend something, by kind of repair and step."""
     table = analysis.repairs_by_step(run)
-    figure, axes = panels(1, 1, height=3.2)
-    axis = axes[0, 0]
+    figure, axis = panel(3.2)
     for index, repair in enumerate(table):
         color, marker = SERIES_COLORS[index % len(SERIES_COLORS)], _MARKERS[index % len(_MARKERS)]
         axis.plot(table.index, table[repair], label=_words(str(repair)), color=color, marker=marker)
@@ -192,8 +190,7 @@ def reward_distributions(run: Run, mode: str = "sample") -> Figure:
 
 def parser_effects(effects: Effects) -> Figure:
     """Extraction reward of the same completions under three parsers, at the start and the end of a run."""
-    figure, axes = panels(1, 1, height=2.6)
-    axis = axes[0, 0]
+    figure, axis = panel(2.6)
     for position, (start, end) in enumerate(effects.means.values()):
         _interval_mark(axis, start, -position + 0.12, _color("extraction"), filled=False)
         _interval_mark(axis, end, -position - 0.12, _color("extraction"), filled=True)
@@ -212,8 +209,7 @@ def stop_table_history(run: Run, extraction_baseline: float = stop_rules.EXTRACT
     """The state of every stop rule at each evaluation, judged by what was logged by then."""
     settings = analysis.rule_settings(run) | {"extraction_baseline": extraction_baseline}
     found = stop_rules.rule_history(analysis.watched_history(run), run.max_steps, **settings)
-    figure, axes = panels(1, 1, height=4.2)
-    axis = axes[0, 0]
+    figure, axis = panel(4.2)
     if found:
         _draw_states(axis, found)
     labels = [rule.label for rule in stop_rules.RULES]
