@@ -12,7 +12,7 @@ from typing import Any
 
 from helpers import rewards, stats
 from helpers.errors import require_known
-from helpers.models import Policy
+from helpers.models import Policy, merged
 from helpers.parsing_baselines import PARSERS
 from helpers.profiles import Profile
 from helpers.recipes import PARSER_OF, Recipe
@@ -21,6 +21,10 @@ from helpers.tasks import TASKS
 MODES = ("sample", "greedy")
 SEED = 1_000
 """Evaluations sample with this seed at every step of every run: curves then differ by policy alone."""
+
+
+_ROUND = 16
+"""Tokens generated between two looks at which completions have ended."""
 
 
 @dataclass(frozen=True)
@@ -190,24 +194,41 @@ def _batches(order: list[int], size: int) -> Iterator[list[int]]:
 
 
 def _generate_batch(policy: Policy, token_ids: list[list[int]], settings: Settings) -> list[Generation]:
+    """Answer in rounds of `_ROUND` tokens; after each the ended completions leave the batch, which waits for nobody."""
     import torch
+    from transformers import DynamicCache
 
     inputs = policy.tokenizer.pad({"input_ids": token_ids}, padding_side="left", return_tensors="pt")
     inputs = inputs.to(policy.model.device)
-    sampling = {"do_sample": False} if settings.mode == "greedy" else _sampling(settings)
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    width, open_rows = ids.shape[1], torch.arange(len(token_ids), device=ids.device)
+    ends = torch.tensor(policy.model.generation_config.eos_token_id, device=ids.device)
+    cache = DynamicCache(config=policy.model.config)
+    answers: dict[int, list[int]] = {}
     with torch.inference_mode():
-        output = policy.model.generate(
-            **inputs, max_new_tokens=settings.limit, repetition_penalty=1.0, use_cache=True, **sampling
-        )
-    ends = set(policy.model.generation_config.eos_token_id)
-    width = inputs["input_ids"].shape[1]
-    return [
-        _read(policy, row, len(prompt), ends) for row, prompt in zip(output[:, width:].tolist(), token_ids, strict=True)
-    ]
+        while len(open_rows):
+            new = min(_ROUND, width + settings.limit - ids.shape[1])
+            ids = policy.model.generate(
+                ids, attention_mask=mask, past_key_values=cache, max_new_tokens=new, **_decoding(settings)
+            )
+            mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
+            answers |= dict(zip(open_rows.tolist(), ids[:, width:].tolist(), strict=True))
+            going = ~torch.isin(ids[:, -new:], ends).any(dim=1) & (ids.shape[1] < width + settings.limit)
+            open_rows, ids, mask = open_rows[going], ids[going], mask[going]
+            cache.batch_select_indices(going.nonzero().flatten())
+    return [_read(policy, answers[row], len(prompt), set(ends.tolist())) for row, prompt in enumerate(token_ids)]
 
 
-def _sampling(settings: Settings) -> dict[str, Any]:
-    return {"do_sample": True, "temperature": settings.temperature, "top_p": 1.0, "top_k": 0}
+def _decoding(settings: Settings) -> dict[str, Any]:
+    if settings.mode == "greedy":
+        return {"do_sample": False, "repetition_penalty": 1.0}
+    return {
+        "do_sample": True,
+        "repetition_penalty": 1.0,
+        "temperature": settings.temperature,
+        "top_p": 1.0,
+        "top_k": 0,
+    }
 
 
 def _read(policy: Policy, new_ids: list[int], prompt_tokens: int, ends: set[int]) -> Generation:
@@ -229,6 +250,7 @@ def _answering(model: Any) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
-        yield
+        with merged(model):
+            yield
     finally:
         model.train(was_training)

@@ -4,6 +4,8 @@ Every loader here sets generation up the same way: nothing of a model card's own
 model's says temperature 0.1 and repetition penalty 1.2, which would end exploration).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +88,32 @@ def lora_config(recipe: Recipe) -> "LoraConfig":
         bias="none",
         task_type="CAUSAL_LM",
     )
+
+
+@contextmanager
+def merged(model: Any) -> Iterator[None]:
+    """Within the block, LoRA layers on 32-bit weights answer with one matrix instead of three; nothing else changes.
+
+    A token then costs what it costs the base model. Half-precision weights are left alone: most of a small update would
+    be rounded away. The base weights are put back bit by bit, where peft's own merge and unmerge leave rounding errors.
+    """
+    import torch
+    from peft.tuners.lora import Linear
+
+    found = [module for module in model.modules() if isinstance(module, Linear) and not module.disable_adapters]
+    layers = [layer for layer in found if layer.get_base_layer().weight.dtype == torch.float32]
+    kept = [layer.get_base_layer().weight.data for layer in layers]
+    try:
+        with torch.no_grad():
+            for layer, weight in zip(layers, kept, strict=True):
+                deltas = [layer.get_delta_weight(name) for name in layer.active_adapters]
+                layer.get_base_layer().weight.data = weight + sum(deltas)
+                layer.enable_adapters(False)
+        yield
+    finally:
+        for layer, weight in zip(layers, kept, strict=True):
+            layer.get_base_layer().weight.data = weight
+            layer.enable_adapters(True)
 
 
 def load_adapter(base: Policy, folder: Path) -> Policy:

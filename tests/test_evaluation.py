@@ -1,5 +1,6 @@
 """Evaluation answers every prompt once, in order, repeatably, and disturbs nothing."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -126,3 +127,25 @@ def test_the_same_completions_can_be_scored_with_another_version_and_parser(poli
 def test_an_unknown_parser_is_answered_with_the_valid_ones(records):
     with pytest.raises(UserError, match="regex, handoff, tolerant"):
         evaluation.score_row(records[0], "", "v4.1", "perfect")
+
+
+def test_a_lora_policy_answers_the_same_with_its_adapter_merged_and_gets_its_weights_back(policy):
+    from peft import get_peft_model
+
+    model = get_peft_model(copy.deepcopy(policy.model), models.lora_config(recipes.V41))
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.05)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    ids = torch.arange(3, 40).unsqueeze(0)
+    with torch.no_grad():
+        apart = model(ids).logits
+        with models.merged(model):
+            together = model(ids).logits
+        after = model(ids).logits
+    assert torch.allclose(apart, together, atol=1e-5)
+    assert not torch.equal(apart, policy.model(ids).logits)
+    assert torch.equal(apart, after)
+    assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
+    assert any(parameter.requires_grad for parameter in model.parameters())
