@@ -1,6 +1,5 @@
 """What happens around a training step: evaluation, the run record, W&B, the progress line."""
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from helpers import evaluation, stop_rules
 from helpers.models import Policy
 from helpers.progress import Progress, in_notebook
 from helpers.run_record import RunRecorder
+from helpers.step_report import PhaseClock
 from helpers.tasks import TASKS
 
 # TRL's metric names and ours (the handoff's, and W&B's).
@@ -29,7 +29,6 @@ _RENAMED = {
     "entropy": "train/entropy",
     "kl": "train/kl",
     "num_tokens": "train/num_tokens",
-    "step_time": "time/step_s",
 } | {f"rewards/{task}/mean": f"train/reward/{task}" for task in TASKS}
 
 
@@ -63,7 +62,7 @@ class Track:
 
 
 class RewardMeter:
-    """Wraps a run's reward functions to count the prompts each task has shown and the seconds spent.
+    """Wraps a run's reward functions to count the prompts each task has shown.
 
     `history` holds the metric rows of a run that is gone on with.
     """
@@ -73,15 +72,12 @@ class RewardMeter:
         counted = [row for row in history if f"{_SEEN}{TASKS[0]}" in row]
         counts = {task: counted[-1][f"{_SEEN}{task}"] if counted else 0 for task in TASKS}
         self.completions = Counter({task: round(count * num_generations) for task, count in counts.items()})
-        self.seconds = 0.0
 
     def wrap(self, function: Callable[..., list[float | None]]) -> Callable[..., list[float | None]]:
-        """`function` with the same name and rewards, its rows and time counted."""
+        """`function` with the same name and rewards, its rows counted."""
 
         def metered(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
-            started = time.monotonic()
             values = function(prompts=prompts, completions=completions, **columns)
-            self.seconds += time.monotonic() - started
             applied = zip(columns["task"], values, strict=True)
             self.completions.update(task for task, value in applied if value is not None)
             return values
@@ -93,17 +89,12 @@ class RewardMeter:
         """Prompts shown so far, a task, under metric keys."""
         return {f"{_SEEN}{task}": self.completions[task] / self.num_generations for task in TASKS}
 
-    def take_seconds(self) -> float:
-        """Seconds since the last call."""
-        seconds, self.seconds = self.seconds, 0.0
-        return seconds
-
 
 class RunRecordCallback(TrainerCallback):
-    """Writes each logged step to the run record and W&B, and shows one progress line."""
+    """Writes each logged step with its step report to the run record and W&B, and shows one progress line."""
 
-    def __init__(self, name: str, track: Track, meter: RewardMeter) -> None:
-        self.name, self.track, self.meter = name, track, meter
+    def __init__(self, name: str, track: Track, meter: RewardMeter, clock: PhaseClock) -> None:
+        self.name, self.track, self.meter, self.clock = name, track, meter, clock
         self.recent: list[float] = []
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -116,8 +107,7 @@ class RunRecordCallback(TrainerCallback):
         if "train/reward" not in values:
             return
         counts = self.meter.prompts_seen() | {"train/reward_errors": self.track.reward_errors}
-        timing = {"time/rewards_s": round(self.meter.take_seconds(), 4)}
-        self.track.metrics(state.global_step, values | counts | timing)
+        self.track.metrics(state.global_step, values | counts | self.clock.take())
         self.recent = [*self.recent[-9:], values["train/reward"]]
         self.line.update(state.global_step, f"reward {sum(self.recent) / len(self.recent):.3f} (mean of 10 steps)")
 
@@ -141,10 +131,11 @@ class EvalRewardCallback(TrainerCallback):
         settings: evaluation.Settings,
         every: int,
         track: Track,
+        clock: PhaseClock,
         on_eval: Callable[[Path], None] | None = None,
     ) -> None:
         self.policy, self.records, self.settings = policy, records, settings
-        self.every, self.track, self.on_eval = every, track, on_eval
+        self.every, self.track, self.clock, self.on_eval = every, track, clock, on_eval
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step == 0:
@@ -152,7 +143,8 @@ class EvalRewardCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
-            self._evaluate(state.global_step)
+            with self.clock.phase("eval"):
+                self._evaluate(state.global_step)
 
     def _evaluate(self, step: int) -> None:
         rows, metrics = evaluation.timed_evaluate(self.policy, self.records, self.settings, step, "eval_subset")

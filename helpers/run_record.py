@@ -20,6 +20,8 @@ from typing import Any
 from helpers import files
 
 CONFIG, METRICS, EVAL, EVENTS = "config.json", "metrics.jsonl", "eval.jsonl", "events.jsonl"
+PHASES = ("generation", "rewards", "log_probs", "backward", "optimiser", "sync", "eval", "other")
+"""What a training step's seconds go to; `sync` is the weights' way to vLLM, `log_probs` every scoring forward pass."""
 EVENT_KINDS = ("start", "resume", "checkpoint", "warning", "stop", "reward_error", "eval", "end")
 
 
@@ -73,6 +75,15 @@ class RunRecorder:
         text = "".join(json.dumps(jsonable(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
         with (self.folder / name).open("a", encoding="utf-8", newline="") as file:
             file.write(text)
+
+
+def phase_key(phase: str) -> str:
+    """The metric key of one of `PHASES`, in seconds a logged step.
+
+    >>> phase_key("generation")
+    'time/phase/generation_s'
+    """
+    return f"time/phase/{phase}_s"
 
 
 def jsonable(value: Any) -> Any:

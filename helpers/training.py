@@ -255,7 +255,7 @@ def _build_trainer(
     from transformers import PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from helpers import callbacks
+    from helpers import callbacks, rollouts, step_report
 
     meter = callbacks.RewardMeter(recipe.num_generations, track.history)
     trainer = GRPOTrainer(
@@ -268,12 +268,15 @@ def _build_trainer(
     )
     check_effective(trainer, requested, recipe)
     trainer.remove_callback(PrinterCallback)
+    if not requested["use_vllm"]:
+        rollouts.merge_lora(trainer)
+    clock = step_report.PhaseClock.attach(trainer)
     trained = replace(policy, model=trainer.model)
-    trainer.add_callback(callbacks.RunRecordCallback(recipe.name, track, meter))
+    trainer.add_callback(callbacks.RunRecordCallback(recipe.name, track, meter, clock))
     subset = eval_subset(splits["eval"])
     every = profiles.eval_every(recipe, profile)
     settings = evaluation.settings_for(recipe, profile)
-    trainer.add_callback(callbacks.EvalRewardCallback(trained, subset, settings, every, track, on_eval))
+    trainer.add_callback(callbacks.EvalRewardCallback(trained, subset, settings, every, track, clock, on_eval))
     actions: dict[str, stop_rules.Action] = dict.fromkeys(stop, "stop")
     trainer.add_callback(callbacks.StopRuleCallback(track, recipe.max_completion_length, recipe.beta, actions))
     return trainer, trained

@@ -24,9 +24,9 @@ FLOORS = {
     1: "errors files parsing parsing_baselines progress records run_record stats summary tasks tracking",
     2: "commerce parser_trials sql_sandbox",
     3: "profiles recipes rewards stop_rules",
-    4: "embedded evaluation models",
-    5: "callbacks training",
-    6: "analysis decision parser_audit plots",
+    4: "embedded evaluation models sft",
+    5: "callbacks rollouts step_report training",
+    6: "analysis decision parser_audit plots speed",
     7: "__main__ cli data_card doctor notebooks report",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}

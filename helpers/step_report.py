@@ -1,0 +1,152 @@
+"""The step report: what the seconds of a training step went to, measured on any GRPO trainer.
+
+A `PhaseClock` wraps the trainer's own methods on the instance, so that Unsloth's rewritten trainer is measured as TRL's
+is. `helpers.speed` reads what it leaves in the run record.
+"""
+
+import functools
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from helpers.run_record import PHASES, phase_key
+
+_PHASE_OF = {
+    "_generate": "generation",
+    "_calculate_rewards": "rewards",
+    "_get_per_token_logps_and_entropies": "log_probs",
+    "compute_loss": "log_probs",
+    "_clip_grad_norm": "optimiser",
+}
+_SYNCING = ("sync_weights", "_unsloth_load_lora")
+"""How weights reach vLLM: TRL copies them, Unsloth hands over the LoRA matrices."""
+
+
+class PhaseClock(TrainerCallback):
+    """Seconds by phase. One phase runs at any moment, `other` where no other does: phases add up to the step.
+
+    A phase inside another (weights going to vLLM while it generates) stops the outer one for as long. On a GPU the
+    clock waits for the device at every border, so that work is counted where it was asked for.
+    """
+
+    def __init__(self, on_gpu: bool = False) -> None:
+        self.on_gpu = on_gpu
+        self.running = ["other"]
+        self.started = False
+        self._reset()
+
+    @classmethod
+    def attach(cls, trainer: Any) -> "PhaseClock":
+        """A clock on `trainer` from its first step on; the trainer works as before."""
+        clock = cls(on_gpu=trainer.accelerator.device.type == "cuda")
+        for method, phase in _PHASE_OF.items():
+            clock.time(trainer, method, phase)
+        clock.time(trainer.accelerator, "backward", "backward")
+        for method in _SYNCING:
+            clock.time(getattr(trainer, "vllm_generation", None), method, "sync")
+        clock._count_tokens(trainer)
+        trainer.add_callback(clock)
+        return clock
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the block's seconds as `name`, one of `PHASES`."""
+        self._begin(name)
+        try:
+            yield
+        finally:
+            self._end()
+
+    def time(self, owner: Any, method: str, phase: str) -> None:
+        """Count every call of `owner.method` as `phase`; nothing where there is no such method."""
+        inner = getattr(owner, method, None)
+        if inner is None:
+            return
+
+        @functools.wraps(inner)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.phase(phase):
+                return inner(*args, **kwargs)
+
+        setattr(owner, method, timed)
+
+    def take(self) -> dict[str, float]:
+        """The metrics of what happened since the last call, usually one step.
+
+        Seconds by phase; `time/step_s`, the sum of all but `eval`; generated tokens a second of generation; the share of
+        padding in the batches that were generated; the process's memory peak so far, in GiB.
+        """
+        self._settle()
+        seconds = {name: round(value, 4) for name, value in self.seconds.items()}
+        metrics = {phase_key(name): value for name, value in seconds.items()}
+        metrics["time/step_s"] = round(sum(seconds.values()) - seconds["eval"], 4)
+        metrics["time/peak_memory_gib"] = round(peak_memory_gib(), 3)
+        if self.batch_tokens:
+            metrics["time/tokens_per_s"] = round(self.generated / self.seconds["generation"], 1)
+            metrics["train/padding_waste"] = 1 - self.real_tokens / self.batch_tokens
+        self._reset()
+        return metrics
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if not self.started:  # what came before, such as the base policy's evaluation, belongs to no step
+            self.started = True
+            self._reset()
+
+    def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._begin("optimiser")
+
+    def on_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._end()
+
+    def count_batch(self, prompt_mask: torch.Tensor, completion_mask: torch.Tensor) -> None:
+        """Count a batch that goes through the policy: two masks, completions x width, 1 where a token is no padding."""
+        generated = int(completion_mask.sum())
+        self.generated += generated
+        self.real_tokens += generated + int(prompt_mask.sum())
+        self.batch_tokens += prompt_mask.numel() + completion_mask.numel()
+
+    def _count_tokens(self, trainer: Any) -> None:
+        inner = trainer._generate_and_score_completions
+
+        @functools.wraps(inner)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            batch = inner(*args, **kwargs)
+            self.count_batch(batch["prompt_mask"], batch["completion_mask"])
+            return batch
+
+        trainer._generate_and_score_completions = counted
+
+    def _begin(self, name: str) -> None:
+        self._settle()
+        self.running.append(name)
+
+    def _end(self) -> None:
+        self._settle()
+        self.running.pop()
+
+    def _settle(self) -> None:
+        """Give the seconds since the last border to the phase that runs."""
+        if self.on_gpu:
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        self.seconds[self.running[-1]] += now - self.border
+        self.border = now
+
+    def _reset(self) -> None:
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.generated = self.real_tokens = self.batch_tokens = 0
+        self.border = time.perf_counter()
+
+
+def peak_memory_gib() -> float:
+    """The most memory so far, GiB: what torch held on the GPU, else the process's resident set."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
