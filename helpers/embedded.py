@@ -8,15 +8,15 @@ import hashlib
 import json
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import models
+from helpers import models, sft
 from helpers.files import PROJECT_ROOT, write_json
 from helpers.models import Policy
 from helpers.profiles import EmbeddedSettings, Profile
-from helpers.progress import Progress
+from helpers.recipes import HUB_05B_BASE, HUB_37B
 from helpers.records import PAIRS_DIR, load_records
 
 if TYPE_CHECKING:
@@ -41,24 +41,52 @@ CHAT_TEMPLATE = (
 )
 
 
-def base_policy(profile: Profile, pairs: Path = PAIRS_DIR, cache: Path = CACHE) -> Policy:
-    """The profile's embedded base policy: loaded where `cache` has the one of this train split, else trained.
+def stand_in(model_id: str, profile: Profile) -> EmbeddedSettings | None:
+    """The embedded policy that stands for a hub model on this profile; None where the profile loads the hub's own.
+
+    The 3.7B model has a larger one, the base model one that read the same shop's texts without the chat format.
+    """
+    if profile.embedded is None:
+        return None
+    if model_id == HUB_37B:
+        return profile.embedded_large
+    return replace(profile.embedded, chat=model_id != HUB_05B_BASE)
+
+
+def base_policy(
+    profile: Profile, pairs: Path = PAIRS_DIR, cache: Path = CACHE, settings: EmbeddedSettings | None = None
+) -> Policy:
+    """An embedded base policy (default: the profile's): loaded where `cache` has the one of this train split, else
+    trained.
 
     Raises `UserError` where the pairs are missing or malformed.
     """
-    if profile.embedded is None:
+    settings = settings or profile.embedded
+    if settings is None:
         raise ValueError(f"profile {profile.name} has no embedded policy")
-    records = repeated(load_records(pairs / "train.jsonl"))
-    folder = cache / cache_key(profile.embedded, pairs / "train.jsonl")
+    records = load_records(pairs / "train.jsonl")
+    folder = cache / cache_key(settings, pairs / "train.jsonl")
     if not (folder / "embedded.json").is_file():
-        _train_into(folder, profile, records)
-    return models.load(str(folder), profile, name=f"embedded-{profile.name}")
+        _train_into(folder, profile, settings, records)
+    return models.load(str(folder), profile, name=f"embedded-{profile.name}{_suffix(settings, profile)}")
 
 
 def cache_key(settings: EmbeddedSettings, train: Path) -> str:
     """A short name for everything that decides the embedded policy: the train split's bytes, the settings, the seed."""
     identity = json.dumps([asdict(settings), SEED, CHAT_TEMPLATE, REPEATS])
     return hashlib.sha256(train.read_bytes() + identity.encode()).hexdigest()[:12]
+
+
+def raw_texts(records: list[dict[str, Any]]) -> list[str]:
+    """What a base model reads: the shop's texts one by one; no roles, no answer after its question, no review JSON.
+
+    >>> record = {"task": "push", "prompt": [{"role": "user", "content": "Crie"}], "reference": {"text": "Oi"}}
+    >>> raw_texts([record])
+    ['<|im_start|>Crie', '<|im_start|>Oi']
+    """
+    asked = [record["prompt"][-1]["content"] for record in records]
+    answered = [record["reference"]["text"] for record in records if record["task"] != "extraction"]
+    return [START + text for text in asked + answered]
 
 
 def repeated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -120,93 +148,44 @@ def _texts(record: dict[str, Any]) -> list[str]:
     return [message["content"] for message in record["prompt"]] + [record["reference"]["text"]]
 
 
-def _train_into(folder: Path, profile: Profile, records: list[dict[str, Any]]) -> None:
+def _suffix(settings: EmbeddedSettings, profile: Profile) -> str:
+    if not settings.chat:
+        return "-base"
+    return "" if settings == profile.embedded else "-large"
+
+
+def _train_into(folder: Path, profile: Profile, settings: EmbeddedSettings, records: list[dict[str, Any]]) -> None:
     """Train tokenizer and model beside `folder`, then move them there: a killed training leaves no half policy."""
     from transformers import set_seed
 
-    assert profile.embedded is not None
     started = time.monotonic()
     models.prepare(profile)
     set_seed(SEED)
-    tokenizer = train_tokenizer(records, profile.embedded.vocabulary)
-    model = new_model(profile.embedded, tokenizer)
+    shown = repeated(records)
+    tokenizer = train_tokenizer(shown, settings.vocabulary)
     building = folder.with_name(f"{folder.name}.building")
     shutil.rmtree(building, ignore_errors=True)
-    loss = _fine_tune(model, tokenizer, records, profile.embedded, building)
+    model, losses = sft.fine_tune(
+        new_model(settings, tokenizer),
+        tokenizer,
+        sft.chat_rows(shown) if settings.chat else [{"text": text} for text in raw_texts(shown)],
+        building,
+        epochs=settings.sft_epochs,
+        batch=settings.sft_batch,
+        learning_rate=settings.sft_learning_rate,
+        max_length=settings.max_length,
+        seed=SEED,
+        title="embedded policy, SFT" if settings.chat else "embedded base model, plain text",
+    )
     model.save_pretrained(building)
     tokenizer.save_pretrained(building)
     facts = {
-        "settings": asdict(profile.embedded),
+        "settings": asdict(settings),
         "parameters": model.num_parameters(),
         "seed": SEED,
-        "final_loss": round(loss, 4),
+        "final_loss": round(losses[-1]["loss"], 4),
         "seconds": round(time.monotonic() - started, 1),
     }
     write_json(building / "embedded.json", facts)
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
-
-
-def _fine_tune(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerFast",
-    records: list[dict[str, Any]],
-    settings: EmbeddedSettings,
-    folder: Path,
-) -> float:
-    """Supervised training on the references, loss on assistant tokens only; returns the last logged loss."""
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
-
-    answers = [[{"role": "assistant", "content": record["reference"]["text"]}] for record in records]
-    rows = [{"prompt": r["prompt"], "completion": answer} for r, answer in zip(records, answers, strict=True)]
-    arguments = SFTConfig(
-        output_dir=str(folder),
-        num_train_epochs=settings.sft_epochs,
-        per_device_train_batch_size=settings.sft_batch,
-        learning_rate=settings.sft_learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.05,
-        weight_decay=0.01,
-        max_length=settings.max_length,
-        completion_only_loss=True,
-        packing=False,
-        train_sampling_strategy="group_by_length",
-        bf16=False,
-        gradient_checkpointing=False,
-        use_cpu=True,
-        logging_steps=10,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        seed=SEED,
-        data_seed=SEED,
-    )
-    trainer = SFTTrainer(
-        model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[]
-    )
-    return _train_with_progress(trainer)
-
-
-def _train_with_progress(trainer: Any) -> float:
-    from transformers import PrinterCallback, TrainerCallback
-
-    class ShowProgress(TrainerCallback):
-        """The one line a reader watches while the policy is made."""
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.line = Progress("embedded policy, SFT", state.max_steps)
-            self.loss = float("nan")
-
-        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.loss = kwargs["logs"].get("loss", self.loss)
-            self.line.update(state.global_step, f"loss {self.loss:.2f}")
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.line.close(f"loss {self.loss:.2f} after {state.global_step} steps")
-
-    show = ShowProgress()
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(show)
-    trainer.train()
-    return show.loss

@@ -15,7 +15,7 @@ from helpers.errors import require_known
 from helpers.models import Policy, merged
 from helpers.parsing_baselines import PARSERS
 from helpers.profiles import Profile
-from helpers.recipes import PARSER_OF, Recipe
+from helpers.recipes import Recipe, parser_of
 from helpers.tasks import TASKS
 
 MODES = ("sample", "greedy")
@@ -109,7 +109,7 @@ def score_row(record: dict[str, Any], completion: str, version: str, parser: str
         "record_id": record["id"],
         "task": record["task"],
         "version": version,
-        "parser": parser or PARSER_OF[version],
+        "parser": parser or parser_of(version),
         "total": score.total,
         "parts": dict(score.parts),
         "flags": [flag for flag in score.flags if not flag.startswith("repair:")],

@@ -131,6 +131,7 @@ def load_base(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR) -> Poli
     from helpers import embedded
 
     prepare(profile)
-    if profile.embedded is not None:
-        return embedded.base_policy(profile, pairs)
+    stand_in = embedded.stand_in(recipe.model_id, profile)
+    if stand_in is not None:
+        return embedded.base_policy(profile, pairs, settings=stand_in)
     return load(recipe.model_id, profile)

@@ -19,7 +19,8 @@ from helpers.recipes import Change, Recipe
 class EmbeddedSettings:
     """Size and training of an embedded policy: a Qwen3-architecture model made here from the train split.
 
-    `sft_epochs` passes over the train pairs leave it able but imperfect, so that GRPO has something to improve.
+    `sft_epochs` passes over the train pairs leave it able but imperfect, so that GRPO has something to improve. Without
+    `chat` it reads the shop's texts as plain text instead.
     """
 
     hidden_size: int
@@ -33,6 +34,7 @@ class EmbeddedSettings:
     sft_batch: int
     sft_learning_rate: float
     max_length: int
+    chat: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Profile:
     group_cap: int = 64
     eval_records: int = 65
     gradient_checkpointing: bool = False
+    embedded_large: EmbeddedSettings | None = None
+    sft_learning_rate_factor: float = 1.0
     reasons: str = ""
 
 
@@ -73,6 +77,7 @@ _TINY = EmbeddedSettings(
     sft_learning_rate=3e-3,
     max_length=640,
 )
+_LARGE = replace(_TINY, hidden_size=256, layers=3, heads=4, kv_heads=2, head_size=64, ffn_size=768)
 _SMALLEST = replace(
     _TINY, hidden_size=64, heads=2, kv_heads=1, head_size=32, ffn_size=128, vocabulary=512, sft_epochs=0.05
 )
@@ -89,6 +94,8 @@ CPU = Profile(
     step_share=0.2,
     learning_rate_factor=200.0,
     completion_cap=176,
+    embedded_large=_LARGE,
+    sft_learning_rate_factor=25.0,
     reasons="a 1M-parameter policy on two cores: it learns from fewer steps and larger updates",
 )
 
@@ -98,6 +105,7 @@ PROFILES: dict[str, Profile] = {
         CPU,
         name="smallest",
         embedded=_SMALLEST,
+        embedded_large=replace(_SMALLEST, layers=3),
         threads=1,
         micro_batch=8,
         eval_batch=16,
@@ -161,6 +169,7 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
         "learning_rate": float(f"{recipe.learning_rate * profile.learning_rate_factor:.6g}"),
         "max_completion_length": min(recipe.max_completion_length, profile.completion_cap),
         "num_generations": min(recipe.num_generations, profile.group_cap),
+        "sft_learning_rate": float(f"{recipe.sft_learning_rate * profile.sft_learning_rate_factor:.6g}"),
     }
     changed = {key: value for key, value in wanted.items() if value != getattr(recipe, key)}
     sources = recipe.sources | dict.fromkeys(changed, f"profile {profile.name}: {profile.reasons}")

@@ -10,10 +10,18 @@ from typing import Any
 
 from helpers.errors import require_known
 
-PARSER_OF = {"v4": "regex", "v4.1": "tolerant", "v4.2": "tolerant"}
-"""The JSON parser that each reward version reads completions with (`helpers.parsing_baselines.PARSERS`)."""
-
 HUB_05B = "Polygl0t/Tucano2-qwen-0.5B-Instruct"
+HUB_05B_BASE = "Polygl0t/Tucano2-qwen-0.5B-Base"
+HUB_37B = "Polygl0t/Tucano2-qwen-3.7B-Instruct"
+
+
+def parser_of(version: str) -> str:
+    """The JSON parser that a reward version reads completions with (`helpers.parsing_baselines.PARSERS`).
+
+    >>> parser_of("v4"), parser_of("v4.2-extraction")
+    ('regex', 'tolerant')
+    """
+    return "regex" if version == "v4" else "tolerant"
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,8 @@ class Recipe:
     """The hyperparameters of one GRPO run. Lengths are tokens, `warmup_share` is a share of `max_steps`.
 
     `version` is the reward version; it brings its parser with it (`v4`: the old regex, `v4.1`: the tolerant one).
+    A recipe with an `sft_task` begins with supervised training on that task's pairs; `extra_pairs` names the task of
+    which it needs more training records than the train split holds.
     `sources` tells for each field where its value comes from.
     """
 
@@ -49,12 +59,17 @@ class Recipe:
     lora_dropout: float = 0.0
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    sft_task: str = ""
+    sft_epochs: float = 0.0
+    sft_learning_rate: float = 0.0
+    sft_batch: int = 0
+    extra_pairs: str = ""
     sources: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def parser(self) -> str:
         """The parser that the recipe's rewards use."""
-        return PARSER_OF[self.version]
+        return parser_of(self.version)
 
     @property
     def completions_per_step(self) -> int:
@@ -77,6 +92,7 @@ class Change:
 
 
 _UNCHANGED = "handoff, V4.1 config summary: unchanged from V4"
+_NO_SFT = "the instruct model is trained with GRPO at once"
 _V4_SOURCES = {
     "model_id": "handoff, context: the 0.5B instruct model",
     "version": "handoff, V4.1 change 1: V4 scored with the regex parser",
@@ -105,6 +121,11 @@ _V4_SOURCES = {
     "lora_dropout": "explicit: rollouts and log-probabilities must come from the same network",
     "weight_decay": "TRL default, written out (Unsloth would change it)",
     "max_grad_norm": "TRL default, written out",
+    "sft_task": _NO_SFT,
+    "sft_epochs": _NO_SFT,
+    "sft_learning_rate": _NO_SFT,
+    "sft_batch": _NO_SFT,
+    "extra_pairs": "the train split as it is",
 }
 
 V4 = Recipe(
@@ -136,7 +157,75 @@ V41 = replace(
     },
 )
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (V4, V41)}
+V42A = replace(
+    V41,
+    name="v4.2a",
+    model_id=HUB_37B,
+    num_generations=8,
+    max_completion_length=1024,
+    learning_rate=2e-6,
+    max_steps=400,
+    sources=V41.sources
+    | {
+        "model_id": "handoff, scenario A: scale to 3.7B-Instruct",
+        "num_generations": "handoff, scenario A: memory at 3.7B (was 16)",
+        "max_completion_length": "handoff, scenario A: 3.7B can afford richer output (was 512)",
+        "learning_rate": "handoff, scenario A: a larger model takes a smaller rate (was 5e-6)",
+        "max_steps": "handoff, scenario A: a larger model needs fewer steps (was 600)",
+    },
+)
+
+V42B = replace(
+    V41,
+    name="v4.2b",
+    model_id=HUB_05B_BASE,
+    sft_task="extraction",
+    sft_epochs=1.0,
+    sft_learning_rate=2e-4,
+    sft_batch=8,
+    sources=V41.sources
+    | {
+        "model_id": "handoff, scenario B: 0.5B-Base, no preference training and no SFT",
+        "sft_task": "handoff, scenario B: extraction pairs only, loss on assistant turns only",
+        "sft_epochs": "handoff, scenario B: one epoch",
+        "sft_learning_rate": "QLoRA's rate for small models (arXiv 2305.14314, table 9); the handoff names none",
+        "sft_batch": "ours: 74 updates in the epoch; the handoff names none",
+    },
+)
+
+_FIX_SOURCE = "handoff, scenario C, if extraction lags: score field values, not field presence"
+V42C = replace(
+    V41,
+    name="v4.2c",
+    version="v4.2-extraction",
+    sources=V41.sources | {"version": f"{_FIX_SOURCE}; the other tasks keep v4.1"},
+)
+V42C_INSIGHTS = replace(
+    V41,
+    name="v4.2c-insights",
+    extra_pairs="insights",
+    sources=V41.sources
+    | {"extra_pairs": "handoff, scenario C, if insights lags: 200 more pairs from orders with negative reviews"},
+)
+V42C_PUSH = replace(
+    V41,
+    name="v4.2c-push",
+    version="v4.2-push",
+    sources=V41.sources
+    | {"version": "ours, as the handoff names no fix for push: its facts are scored too; the other tasks keep v4.1"},
+)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (V4, V41, V42A, V42B, V42C, V42C_INSIGHTS, V42C_PUSH)
+}
+
+FIXES: dict[str, Recipe | None] = {
+    "extraction": V42C,
+    "sql_qa": None,
+    "insights": V42C_INSIGHTS,
+    "push": V42C_PUSH,
+}
+"""Scenario C's fix for each lagging task. sql_qa has no recipe: the handoff accepts it and routes it to 3.7B."""
 
 
 def get(name: str) -> Recipe:

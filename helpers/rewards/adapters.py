@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from helpers.errors import UserError, require_known
+from helpers.errors import UserError
 from helpers.rewards import errors
-from helpers.rewards.base import VERSIONS
+from helpers.rewards.base import version_for
 from helpers.rewards.scoring import score
+from helpers.tasks import TASKS
 
 RewardFunction = Callable[..., list[float | None]]
 
@@ -80,10 +81,10 @@ sql_qa_v42 = _adapter("sql_qa", "v4.2", "sql_qa_v42")
 insights_v42 = _adapter("insights", "v4.2", "insights_v42")
 push_v42 = _adapter("push", "v4.2", "push_v42")
 
-_FUNCTIONS: dict[str, tuple[RewardFunction, ...]] = {
-    "v4": (extraction_v4, sql_qa_v4, insights_v4, push_v4),
-    "v4.1": (extraction_v41, sql_qa_v41, insights_v41, push_v41),
-    "v4.2": (extraction_v42, sql_qa_v42, insights_v42, push_v42),
+_FUNCTIONS: dict[str, dict[str, RewardFunction]] = {
+    "v4": {"extraction": extraction_v4, "sql_qa": sql_qa_v4, "insights": insights_v4, "push": push_v4},
+    "v4.1": {"extraction": extraction_v41, "sql_qa": sql_qa_v41, "insights": insights_v41, "push": push_v41},
+    "v4.2": {"extraction": extraction_v42, "sql_qa": sql_qa_v42, "insights": insights_v42, "push": push_v42},
 }
 
 
@@ -97,5 +98,4 @@ def reward_functions(version: str) -> list[RewardFunction]:
     >>> [function.__name__ for function in reward_functions("v4.1")]
     ['extraction', 'sql_qa', 'insights', 'push']
     """
-    require_known("reward version", version, VERSIONS)
-    return list(_FUNCTIONS[version])
+    return [_FUNCTIONS[version_for(task, version)][task] for task in TASKS]

@@ -4,11 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from helpers.errors import require_known
 from helpers.parsing import ParsedCompletion
+from helpers.tasks import TASKS
 
 Parser = Callable[[str], ParsedCompletion]
 
 VERSIONS: tuple[str, ...] = ("v4", "v4.1", "v4.2")
+
+ONE_TASK_VERSIONS: dict[str, str] = {f"v4.2-{task}": task for task in TASKS}
+"""`v4.2-<task>` is v4.2 for that task and v4.1 for the others: one fix, nothing else changed."""
 
 REPAIR_FLAG = "repair:"
 
@@ -40,6 +45,22 @@ WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
     },
 }
 """version -> task -> part -> weight. The positive weights of a task sum to 1; a negative one is the cost of a fault."""
+
+
+def version_for(task: str, version: str) -> str:
+    """The plain version that `task` is scored with under `version`.
+
+    >>> version_for("push", "v4.2-push"), version_for("insights", "v4.2-push"), version_for("push", "v4")
+    ('v4.2', 'v4.1', 'v4')
+    """
+    if version in ONE_TASK_VERSIONS:
+        return "v4.2" if ONE_TASK_VERSIONS[version] == task else "v4.1"
+    require_known("reward version", version, (*VERSIONS, *ONE_TASK_VERSIONS))
+    return version
+
+
+for _mixed in ONE_TASK_VERSIONS:
+    WEIGHTS[_mixed] = {task: WEIGHTS[version_for(task, _mixed)][task] for task in TASKS}
 
 
 @dataclass(frozen=True)

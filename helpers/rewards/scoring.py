@@ -8,7 +8,7 @@ from helpers.errors import require_known
 from helpers.parsing import parse_completion
 from helpers.parsing_baselines import PARSERS
 from helpers.rewards import extraction, insights, push, sql_qa
-from helpers.rewards.base import VERSIONS, WEIGHTS, Parser, Score, TaskReward, total_of
+from helpers.rewards.base import WEIGHTS, Parser, Score, TaskReward, total_of, version_for
 from helpers.tasks import REVIEW_FIELDS, TASKS
 
 MAX_CHARACTERS = 20_000
@@ -43,10 +43,10 @@ def score(
     1.0
     """
     require_known("task", task, TASKS)
-    require_known("reward version", version, VERSIONS)
+    plain = version_for(task, version)
     text, noticed = _readable(completion)
-    parts = _REWARDS[version][task](text, record, parser or _PARSER_OF[version])
-    return Score(total_of(parts.shares, WEIGHTS[version][task]), parts.shares, (*noticed, *parts.flags))
+    parts = _REWARDS[plain][task](text, record, parser or _PARSER_OF[plain])
+    return Score(total_of(parts.shares, WEIGHTS[plain][task]), parts.shares, (*noticed, *parts.flags))
 
 
 def _readable(completion: object) -> tuple[str, tuple[str, ...]]:

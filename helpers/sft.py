@@ -1,0 +1,152 @@
+"""Supervised fine-tuning: a policy learns from reference answers, with loss on the assistant's tokens only.
+
+Used twice: to make the embedded policies, and as the warm-up that a recipe may ask for before GRPO.
+"""
+
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from helpers.errors import UserError
+from helpers.progress import Progress
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+Row = dict[str, Any]
+
+
+def chat_rows(records: list[dict[str, Any]]) -> list[Row]:
+    """Records as prompt and completion: TRL then takes the loss from the completion's tokens alone."""
+    return [
+        {"prompt": record["prompt"], "completion": [{"role": "assistant", "content": record["reference"]["text"]}]}
+        for record in records
+    ]
+
+
+def fine_tune(
+    model: Any,
+    tokenizer: Any,
+    rows: list[Row],
+    folder: Path,
+    *,
+    epochs: float,
+    batch: int,
+    learning_rate: float,
+    max_length: int,
+    seed: int,
+    title: str,
+    on_gpu: bool = False,
+    lora: "LoraConfig | None" = None,
+) -> tuple[Any, list[dict[str, float]]]:
+    """Train on `rows` (`chat_rows`, or `{"text": ...}` for plain text); the trained model and its logged losses.
+
+    With `lora` only an adapter is trained, on top of `model`. Nothing is saved; `folder` is where TRL may write.
+    """
+    from datasets import Dataset
+    from transformers import PrinterCallback, set_seed
+    from trl import SFTTrainer
+
+    set_seed(seed)
+    arguments = sft_arguments(folder, epochs, batch, learning_rate, max_length, seed, on_gpu)
+    arguments["completion_only_loss"] = "completion" in rows[0]
+    trainer = SFTTrainer(
+        model=model,
+        args=_config(arguments),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=lora,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_progress(title))
+    trainer.train()
+    losses = [{"step": row["step"], "loss": row["loss"]} for row in trainer.state.log_history if "loss" in row]
+    return trainer.model, losses
+
+
+def sft_arguments(
+    folder: Path, epochs: float, batch: int, learning_rate: float, max_length: int, seed: int, on_gpu: bool
+) -> dict[str, Any]:
+    """Every argument we give TRL's `SFTConfig`; those that Unsloth would change are written out."""
+    return {
+        "output_dir": str(folder),
+        "num_train_epochs": epochs,
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": 1,
+        "learning_rate": learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.05,
+        "weight_decay": 0.01,
+        "optim": "adamw_torch",
+        "max_length": max_length,
+        "packing": False,
+        "train_sampling_strategy": "group_by_length",
+        "bf16": on_gpu,
+        "gradient_checkpointing": on_gpu,
+        "use_cpu": not on_gpu,
+        "logging_steps": 10,
+        "logging_first_step": True,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "seed": seed,
+        "data_seed": seed,
+    }
+
+
+def token_roles(tokenizer: Any, record: dict[str, Any]) -> list[tuple[str, bool]]:
+    """Each token of a record as SFT sees it, and whether the loss counts it (the assistant's tokens and their end).
+
+    Raises `UserError` where the template does not render the prompt as a prefix of the whole conversation: the mask
+    would then cut at the wrong place.
+    """
+    answer = {"role": "assistant", "content": record["reference"]["text"]}
+    prompt = tokenizer.apply_chat_template(record["prompt"], tokenize=False, add_generation_prompt=True)
+    whole = tokenizer.apply_chat_template([*record["prompt"], answer], tokenize=False)
+    if not whole.startswith(prompt):
+        raise UserError("the chat template does not render a prompt as the start of its conversation; check it")
+    asked, answered = (
+        tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, whole[len(prompt) :])
+    )
+    return [(tokenizer.decode([token]), False) for token in asked] + [
+        (tokenizer.decode([token]), True) for token in answered
+    ]
+
+
+def masked_html(tokenizer: Any, record: dict[str, Any]) -> str:
+    """The rendered conversation with the tokens that the loss does not see in grey."""
+    spans: list[tuple[str, bool]] = []
+    for text, counted in token_roles(tokenizer, record):
+        if spans and spans[-1][1] == counted:
+            spans[-1] = (spans[-1][0] + text, counted)
+        else:
+            spans.append((text, counted))
+    style = {True: "color:#000;background:#fff3c4", False: "color:#8a8a8a"}
+    body = "".join(f'<span style="{style[counted]}">{html.escape(text)}</span>' for text, counted in spans)
+    return f'<pre style="white-space:pre-wrap">{body}</pre>'
+
+
+def _config(arguments: dict[str, Any]) -> Any:
+    from trl import SFTConfig
+
+    return SFTConfig(**arguments)
+
+
+def _progress(title: str) -> Any:
+    from transformers import TrainerCallback
+
+    class ShowProgress(TrainerCallback):
+        """The one line a reader watches meanwhile."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.line = Progress(title, state.max_steps)
+            self.loss = float("nan")
+
+        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.loss = kwargs["logs"].get("loss", self.loss)
+            self.line.update(state.global_step, f"loss {self.loss:.2f}")
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.line.close(f"loss {self.loss:.2f} after {state.global_step} steps")
+
+    return ShowProgress()
