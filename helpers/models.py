@@ -116,12 +116,17 @@ def merged(model: Any) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
+def require_adapter(folder: Path) -> None:
+    """`UserError` where `folder` holds no adapter."""
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError(f"{folder}: no adapter_config.json there; a finished run has it in adapter/ and best/")
+
+
 def load_adapter(base: Policy, folder: Path) -> Policy:
     """`base` with the LoRA adapter of `folder` on top, for generating. `UserError` where there is no adapter."""
     from peft import PeftModel
 
-    if not (folder / "adapter_config.json").is_file():
-        raise UserError(f"{folder}: no adapter_config.json there; a finished run has it in adapter/ and best/")
+    require_adapter(folder)
     model = PeftModel.from_pretrained(base.model, folder)
     return Policy(model, base.tokenizer, f"{base.name}+{folder.parent.name}", str(folder))
 

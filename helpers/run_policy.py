@@ -1,0 +1,88 @@
+"""The policy of a run: the base it started from with the adapter it trained, as its config.json says.
+
+The one place where a run folder becomes something that answers. Recipe and profile come from the record, so that any
+run can be evaluated, served or exported whatever it was; nothing needs to be repeated on the command line.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from helpers import analysis, models
+from helpers.errors import UserError
+from helpers.models import Policy
+from helpers.profiles import Profile
+from helpers.recipes import Recipe
+from helpers.records import PAIRS_DIR
+from helpers.run_record import CONFIG
+
+
+class Origin(BaseModel):
+    """What config.json says of where a run's policy comes from: the fitted recipe, the profile, the base policy.
+
+    Fields that today's recipes and profiles do not have are left out, those they have beyond the record get their
+    defaults: a record outlives the version of the project that wrote it.
+    """
+
+    recipe: Recipe
+    profile: Profile
+    base_policy: str
+
+    @property
+    def base(self) -> str:
+        """The base policy as a server is told it: the hub's name, or the folder of an embedded policy."""
+        return self.recipe.model_id if self.profile.embedded is None else self.base_policy
+
+
+@dataclass(frozen=True)
+class RunPolicy:
+    """A policy that answers, with the fitted recipe and the profile that say how long and in which batches."""
+
+    policy: Policy
+    recipe: Recipe
+    profile: Profile
+
+
+def read_origin(folder: Path) -> Origin:
+    """Where the policy of the run in `folder` comes from. `UserError` where config.json does not tell."""
+    config = analysis.read_config(folder)
+    try:
+        return Origin.model_validate(config)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        raise UserError(
+            f"{folder / CONFIG}: {field}: {problem['msg']}; its policy cannot be loaded by this version of the project"
+        ) from error
+
+
+def load_run_policy(folder: Path, adapter: str | None = "adapter", pairs: Path = PAIRS_DIR) -> RunPolicy:
+    """The policy of the run in `folder`: `adapter` is `adapter` (the last one), `best`, or None for the base alone.
+
+    Raises `UserError` where there is no such adapter, where the run needs a GPU that is not here, or where its embedded
+    base policy is not the one that `pairs` make today: an adapter means nothing on another base.
+    """
+    origin = read_origin(folder)
+    if adapter is not None:
+        models.require_adapter(folder / adapter)
+    _require_device(folder, origin)
+    policy = models.load_base(origin.recipe, origin.profile, pairs)
+    if origin.profile.embedded is not None and Path(policy.source).name != Path(origin.base_policy).name:
+        raise UserError(
+            f"{folder}: started from the base policy {origin.base_policy}, but {pairs / 'train.jsonl'} and this version of "
+            f"the project make {Path(policy.source).name}; use the pairs and the commit that config.json names"
+        )
+    if adapter is not None:
+        policy = models.load_adapter(policy, folder / adapter)
+    return RunPolicy(policy, origin.recipe, origin.profile)
+
+
+def _require_device(folder: Path, origin: Origin) -> None:
+    import torch
+
+    if origin.profile.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            f"{folder}: a run of profile {origin.profile.name} on {origin.base}; it needs a GPU that torch sees, "
+            "`python -m helpers doctor` tells what is here"
+        )
