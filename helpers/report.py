@@ -9,10 +9,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
-from helpers import analysis, decision, files, stop_rules
+from helpers import analysis, decision, files, speed, stop_rules
 from helpers.analysis import ALL, Run
 from helpers.decision import Reference
 from helpers.plots import run as plots
+from helpers.plots import steps
 from helpers.plots.style import TASK_LABELS
 from helpers.tasks import TASKS
 
@@ -49,6 +50,8 @@ def render(run: Run, v4: Run | None, reference: Reference | None, found: decisio
         tables=[plots.before_after_table(run, task, examples) for task in TASKS],
         best=analysis.best_step(run),
         test=on_test(run),
+        speed=speed.phase_table(run).to_dict("records"),
+        bars=_picture(*_SPEED, steps.phase_bars([run])),
     )
 
 
@@ -144,6 +147,7 @@ def _rewarded(run: Run) -> str:
     return f"{run.reward_version} {run.config.get('parser', '')}"
 
 
+_SPEED = ("Where a step's seconds go", "The longest phase is the one worth making faster.")
 _CURVES = ("Evaluation reward", "A trend counts when it leaves its own band, which is 15 to 20 prompts a task wide.")
 _FIGURES: tuple[tuple[str, str, Callable[[Run], Figure]], ...] = (
     (

@@ -39,6 +39,7 @@ class PhaseClock(TrainerCallback):
         self.on_gpu = on_gpu
         self.running = ["other"]
         self.started = False
+        self.border = time.perf_counter()
         self._reset()
 
     @classmethod
@@ -79,8 +80,8 @@ class PhaseClock(TrainerCallback):
     def take(self) -> dict[str, float]:
         """The metrics of what happened since the last call, usually one step.
 
-        Seconds by phase; `time/step_s`, the sum of all but `eval`; generated tokens a second of generation; the share of
-        padding in the batches that were generated; the process's memory peak so far, in GiB.
+        Seconds by phase; `time/step_s`, the sum of all but `eval`; generated tokens a second of generation; the share
+        of padding in the batches that were generated; the process's memory peak so far, in GiB.
         """
         self._settle()
         seconds = {name: round(value, 4) for name, value in self.seconds.items()}

@@ -23,12 +23,13 @@ def run(args: argparse.Namespace) -> int:
 
     recipe, profile = recipes.get(args.recipe), profiles.get(args.profile)
     folder = args.out or PROJECT_ROOT / "runs" / f"{recipe.name}-{profile.name}-seed{args.seed}"
-    from helpers import analysis, evaluation, training
+    from helpers import analysis, evaluation, speed, training
 
     training.train_grpo(recipe, profile, folder, seed=args.seed, resume=args.resume, stop=args.stop)
     run = analysis.load_run(folder)
     for mode in evaluation.MODES:
         for task, gain in analysis.gains(run, "eval", mode).items():
             print(f"{mode:<7} {task:<11} {gain.before} -> {gain.after}, paired gain {gain.difference.signed()}")
+    print(speed.phase_table(run).to_string(index=False, header=False))
     print(f"run record: {training.shown(folder)}")
     return 0
