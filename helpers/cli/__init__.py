@@ -25,6 +25,7 @@ VERBS = (
     "audit-rewards",
     "report",
     "compare",
+    "preflight",
     "notebooks",
     "doctor",
 )

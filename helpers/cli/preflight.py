@@ -1,0 +1,32 @@
+"""`python -m helpers preflight`: what would spoil a long run, checked before it."""
+
+import argparse
+from pathlib import Path
+
+HELP = "check policy, data and two training steps before a long run"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("--recipe", default="v4.1", help="the recipe to be run (default v4.1)")
+    parser.add_argument("--profile", default="auto", help="the machine to be run on (default auto: this one)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the two steps (default 0)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the checks to FILE too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print every check as it is known; 1 where one is off."""
+    from helpers import doctor, preflight, profiles, recipes
+    from helpers.files import write_text
+
+    recipe, profile = recipes.get(args.recipe), profiles.get(args.profile)
+    print(f"recipe {recipe.name} on profile {profile.name}")
+    checks = []
+    for check in preflight.examine(recipe, profile, seed=args.seed):
+        checks.append(check)
+        print(f"{check.state:<5} {check.name:<22} {preflight.told(check)}", flush=True)
+    if args.json:
+        write_text(args.json, doctor.as_json(checks) + "\n")
+    off = [check.name for check in checks if check.state == "off"]
+    print(f"off: {', '.join(off)}" if off else f"{len(checks)} checks, none off")
+    return int(bool(off))
