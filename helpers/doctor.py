@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import threading
 import urllib.error
@@ -18,9 +17,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from helpers import profiles, tracking
+from helpers import gpus, profiles, tracking
 from helpers.errors import UserError
 from helpers.files import PROJECT_ROOT
+from helpers.gpus import Gpu
 
 SUPPORTED_PYTHONS = ((3, 11), (3, 12))
 CUDA_13_DRIVER = 580
@@ -38,28 +38,18 @@ class Check:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
-class Gpu:
-    """One line of `nvidia-smi`; memory in MiB."""
-
-    name: str
-    memory: int
-    free: int
-    driver: str
-
-
 def examine(root: Path = PROJECT_ROOT) -> list[Check]:
     """Every check, machine first."""
-    gpus = list_gpus()
-    requirements = root / ("requirements.txt" if gpus else "requirements-cpu.txt")
+    found, _ = gpus.find()
+    requirements = root / ("requirements.txt" if found else "requirements-cpu.txt")
     return [
         check_python(),
-        *check_hardware(gpus, root),
+        *check_hardware(found, root),
         check_profile(),
         check_hub(needed=_loads_from_hub()),
         check_wandb(),
         check_data(root),
-        *check_packages(read_pins(requirements), bool(gpus)),
+        *check_packages(read_pins(requirements), bool(found)),
     ]
 
 
@@ -110,30 +100,7 @@ def check_packages(pins: dict[str, str], gpu: bool = False) -> Iterator[Check]:
             yield Check(name, installed)
 
 
-def list_gpus() -> list[Gpu]:
-    """The GPUs that `nvidia-smi` names; none where it is missing or fails."""
-    if shutil.which("nvidia-smi") is None:
-        return []
-    query = "--query-gpu=name,memory.total,memory.free,driver_version"
-    command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    except subprocess.SubprocessError:
-        return []
-    return parse_gpus(answer.stdout)
-
-
-def parse_gpus(text: str) -> list[Gpu]:
-    """Read `nvidia-smi`'s CSV lines; memory that it does not report ("[N/A]") counts as 0.
-
-    >>> parse_gpus("NVIDIA L4, 23034, 22563, 580.65.06")
-    [Gpu(name='NVIDIA L4', memory=23034, free=22563, driver='580.65.06')]
-    """
-    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.strip()]
-    return [Gpu(name, _mebibytes(total), _mebibytes(free), driver) for name, total, free, driver in rows]
-
-
-def check_hardware(gpus: list[Gpu], root: Path) -> Iterator[Check]:
+def check_hardware(found: list[Gpu], root: Path) -> Iterator[Check]:
     """Cores, memory, disk and GPUs."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -141,15 +108,15 @@ def check_hardware(gpus: list[Gpu], root: Path) -> Iterator[Check]:
     yield _enough("Memory", f"{memory / GIB:.1f} GiB", memory, 4 * GIB)
     disk = shutil.disk_usage(root)
     yield _enough("Disk", f"{disk.free / GIB:.1f} of {disk.total / GIB:.1f} GiB free", disk.free, 3 * GIB)
-    if not gpus:
+    if not found:
         yield Check("GPU", "none (nvidia-smi does not answer): the embedded policy trains on the CPU")
-    for gpu in gpus:
+    for gpu in found:
         yield check_gpu(gpu)
 
 
 def check_gpu(gpu: Gpu) -> Check:
     """A GPU's name, memory and driver; the pins' CUDA 13 needs driver 580 or later."""
-    value = f"{gpu.name}, {gpu.free / 1024:.1f} of {gpu.memory / 1024:.1f} GiB free, driver {gpu.driver}"
+    value = f"{gpu.name}, {gpu.free / 1024:.1f} of {gpu.gib:.1f} GiB free, driver {gpu.driver}"
     if int(gpu.driver.split(".")[0]) < CUDA_13_DRIVER:
         return Check("GPU", value, "off", f"the pins are for CUDA 13: update the driver to {CUDA_13_DRIVER} or later")
     return Check("GPU", value)
@@ -223,10 +190,6 @@ def _loads_from_hub() -> bool:
         return profiles.get("auto").embedded is None
     except UserError:
         return False
-
-
-def _mebibytes(text: str) -> int:
-    return int(text) if text.isdigit() else 0
 
 
 def _enough(name: str, value: str, there: int, wanted: int) -> Check:

@@ -5,13 +5,13 @@ changes: those are the handoff's numbers.
 """
 
 import os
-import shutil
-import subprocess
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from helpers import recipes
+from helpers import gpus, recipes
 from helpers.errors import require_known
+from helpers.gpus import Gpu
 from helpers.recipes import Change, Recipe
 
 
@@ -43,6 +43,10 @@ class Profile:
 
     `micro_batch` counts completions in one forward and backward pass; `eval_share` is the distance between two
     evaluations as a share of the run; `eval_records` bounds the records a task in an evaluation.
+
+    The last six are for GPUs. `memory_gib` is what torch sees of the card. vLLM may take `vllm_memory_share` of it for
+    weights, KV cache and work space; `sleep_mode` gives the KV cache back while the policy trains. `usd_per_hour` is
+    the list price of one such GPU (modal.com/pricing in 2026, without CPU and memory; 0 = unknown): check yours.
     """
 
     name: str
@@ -62,6 +66,12 @@ class Profile:
     embedded_large: EmbeddedSettings | None = None
     sft_learning_rate_factor: float = 1.0
     reasons: str = ""
+    memory_gib: float = 0.0
+    backend: str = "transformers"
+    load_in_4bit: bool = False
+    vllm_memory_share: float = 0.0
+    sleep_mode: bool = False
+    usd_per_hour: float = 0.0
 
 
 _TINY = EmbeddedSettings(
@@ -99,6 +109,35 @@ CPU = Profile(
     reasons="a 1M-parameter policy on two cores: it learns from fewer steps and larger updates",
 )
 
+# `memory_gib`: the "Max memory" of Unsloth's banner, the lowest of those that users published for a card.
+L4 = Profile(
+    name="l4",
+    device="cuda",
+    dtype="bfloat16",
+    embedded=None,
+    threads=4,
+    micro_batch=8,
+    eval_batch=65,
+    eval_share=1 / 60,
+    gradient_checkpointing=True,
+    reasons="one 24 GB NVIDIA L4 (22.1 GiB visible to torch): the handoff's numbers, unchanged",
+    memory_gib=22.1,
+    backend="unsloth",
+    vllm_memory_share=0.6,
+    sleep_mode=True,
+    usd_per_hour=0.80,
+)
+A100 = replace(
+    L4,
+    name="a100",
+    micro_batch=16,
+    reasons="one 40 GB NVIDIA A100 (39.4 GiB visible to torch): vLLM keeps its half, nothing need sleep",
+    memory_gib=39.4,
+    vllm_memory_share=0.5,
+    sleep_mode=False,
+    usd_per_hour=2.10,
+)
+
 PROFILES: dict[str, Profile] = {
     "cpu": CPU,
     "smallest": replace(
@@ -116,17 +155,38 @@ PROFILES: dict[str, Profile] = {
         eval_records=3,
         reasons="the tests' settings: every line runs, nothing is learned",
     ),
-    "l4": Profile(
-        name="l4",
-        device="cuda",
-        dtype="bfloat16",
-        embedded=None,
-        threads=4,
-        micro_batch=8,
-        eval_batch=65,
-        eval_share=1 / 60,
-        gradient_checkpointing=True,
-        reasons="one 24 GB NVIDIA L4 (22.1 GiB visible to torch): the handoff's numbers, unchanged",
+    "l4": L4,
+    "t4": replace(
+        L4,
+        name="t4",
+        dtype="float16",
+        micro_batch=4,
+        reasons="one 16 GB NVIDIA T4 (14.6 GiB visible to torch): it has no bfloat16, and half the micro-batch fits",
+        memory_gib=14.6,
+        vllm_memory_share=0.75,
+        usd_per_hour=0.59,
+    ),
+    "a100": A100,
+    "a100-80": replace(
+        A100,
+        name="a100-80",
+        reasons="one 80 GB NVIDIA A100 (79.1 GiB visible to torch): as the 40 GB one, with room to spare",
+        memory_gib=79.1,
+        usd_per_hour=2.50,
+    ),
+    "h100": replace(
+        A100,
+        name="h100",
+        reasons="one 80 GB NVIDIA H100 (79.1 GiB visible to torch): as on the A100, faster",
+        memory_gib=79.1,
+        usd_per_hour=3.95,
+    ),
+    "h200": replace(
+        A100,
+        name="h200",
+        reasons="one 141 GB NVIDIA H200 (139.7 GiB visible to torch): as on the A100, faster",
+        memory_gib=139.7,
+        usd_per_hour=4.54,
     ),
 }
 
@@ -144,17 +204,37 @@ def get(name: str = "auto") -> Profile:
 
 
 def detect() -> tuple[str, str]:
-    """The profile's name for this machine, and why: `l4` where an NVIDIA driver answers, else `cpu`."""
-    if shutil.which("nvidia-smi") is None:
-        return "cpu", "no nvidia-smi on this machine"
-    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
-    except subprocess.TimeoutExpired:
-        return "cpu", "nvidia-smi is there but does not answer"
-    if answer.returncode or not answer.stdout.strip():
-        return "cpu", "nvidia-smi is there but reports no GPU"
-    return "l4", f"nvidia-smi reports {answer.stdout.strip().splitlines()[0]}"
+    """The profile's name for this machine's first GPU, and why; `cpu` where there is none."""
+    found, why_none = gpus.find()
+    return choose(found[0]) if found else ("cpu", why_none)
+
+
+def choose(gpu: Gpu) -> tuple[str, str]:
+    """The profile's name for a GPU, and why: by its name where we know it, else the largest that its memory holds.
+
+    >>> choose(Gpu("NVIDIA L4", 23034, 22563, "580.65.06"))
+    ('l4', 'nvidia-smi reports NVIDIA L4, 22.5 GiB')
+    >>> choose(Gpu("NVIDIA GeForce RTX 4090", 24564, 24000, "580.65.06"))[0]
+    'l4'
+    """
+    told = f"nvidia-smi reports {gpu.name}, {gpu.gib:.1f} GiB"
+    held = [profile for profile in _by_memory() if profile.memory_gib <= gpu.gib]
+    if not held:
+        smallest = _by_memory()[0]
+        return "cpu", f"{told}: less than the {smallest.memory_gib:g} of the smallest GPU profile, {smallest.name}"
+    for profile in reversed(held):
+        if profile.name.partition("-")[0].upper() in re.split(r"[ -]", gpu.name.upper()):
+            return profile.name, told
+    if _WITHOUT_BFLOAT16.search(gpu.name):
+        return "t4", f"{told}: no bfloat16, as on the T4"
+    return held[-1].name, f"{told}: not a card we know; {held[-1].name} is the largest profile that its memory holds"
+
+
+_WITHOUT_BFLOAT16 = re.compile(r"\b(T4G|V100|RTX 20\d\d|GTX|TITAN|Quadro RTX)\b")
+
+
+def _by_memory() -> list[Profile]:
+    return sorted((p for p in PROFILES.values() if p.device == "cuda"), key=lambda profile: profile.memory_gib)
 
 
 def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
