@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from helpers import analysis, models
+from helpers import analysis, models, profiles, recipes
 from helpers.errors import UserError
 from helpers.models import Policy
 from helpers.profiles import Profile
@@ -68,14 +68,31 @@ def load_run_policy(folder: Path, adapter: str | None = "adapter", pairs: Path =
         models.require_adapter(folder / adapter)
     _require_device(folder, origin)
     policy = models.load_base(origin.recipe, origin.profile, pairs)
-    if origin.profile.embedded is not None and Path(policy.source).name != Path(origin.base_policy).name:
+    made = Path(policy.source).name
+    if origin.profile.embedded is not None and made != Path(origin.base_policy).name:
         raise UserError(
-            f"{folder}: started from the base policy {origin.base_policy}, but {pairs / 'train.jsonl'} and this version of "
-            f"the project make {Path(policy.source).name}; use the pairs and the commit that config.json names"
+            f"{folder}: started from the base policy {origin.base_policy}, but this version makes {made} of "
+            f"{pairs / 'train.jsonl'}; use the pairs and the commit that config.json names"
         )
     if adapter is not None:
         policy = models.load_adapter(policy, folder / adapter)
     return RunPolicy(policy, origin.recipe, origin.profile)
+
+
+def find_policy(run: Path | None, best: bool, recipe: str | None, profile: str | None) -> RunPolicy:
+    """What a verb's flags mean: a run's last or best adapter, or without a run the base policy of recipe and profile.
+
+    Raises `UserError` for flags that contradict each other: a run brings its own recipe and profile.
+    """
+    if run is not None:
+        if recipe or profile:
+            raise UserError("--run brings its own recipe and profile; leave --recipe and --profile out")
+        return load_run_policy(run, "best" if best else "adapter")
+    if best:
+        raise UserError("--best is an adapter of a run; name the run with --run")
+    machine = profiles.get(profile or "auto")
+    fitted, _ = profiles.fit(recipes.get(recipe or recipes.V41.name), machine)
+    return RunPolicy(models.load_base(fitted, machine), fitted, machine)
 
 
 def _require_device(folder: Path, origin: Origin) -> None:

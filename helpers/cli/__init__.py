@@ -21,6 +21,7 @@ VERBS = (
     "pairs",
     "train",
     "evaluate",
+    "generate",
     "audit-parser",
     "audit-rewards",
     "report",

@@ -11,8 +11,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("--run", type=Path, help="a run folder whose adapter answers (default: the base policy)")
     parser.add_argument("--best", action="store_true", help="the adapter of the run's best evaluation, not its last")
-    parser.add_argument("--profile", default="auto", help="cpu, smallest, l4, or auto (default)")
-    parser.add_argument("--recipe", default="v4.1", help="whose length, temperature and reward version (default v4.1)")
+    parser.add_argument("--profile", help="the base policy's: cpu, smallest, l4, or auto (default); a run has its own")
+    parser.add_argument("--recipe", help="the base policy's: its length and reward (default v4.1); a run has its own")
     parser.add_argument("--version", help="another reward version: v4, v4.1 or v4.2 (default: the recipe's)")
     parser.add_argument("--parser", help="another JSON parser: regex, handoff or tolerant (default: the version's)")
     parser.add_argument("--split", default="eval", help="train, eval (default) or test")
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print each task's mean with its interval, and write the rows where `--out` says."""
-    from helpers import evaluation, profiles, recipes
+    from helpers import evaluation
     from helpers.errors import require_known
     from helpers.files import write_jsonl
     from helpers.parsing_baselines import PARSERS
@@ -35,17 +35,14 @@ def run(args: argparse.Namespace) -> int:
     require_known("mode", args.mode, ("sample", "greedy"))
     require_known("reward version", args.version or "v4.1", VERSIONS)
     require_known("parser", args.parser or "tolerant", tuple(PARSERS))
-    profile = profiles.get(args.profile)
-    recipe, _ = profiles.fit(recipes.get(args.recipe), profile)
     records = load_split(args.split)
 
-    from helpers import models
     from helpers.progress import Progress
+    from helpers.run_policy import find_policy
 
-    policy = models.load_base(recipe, profile)
-    if args.run:
-        policy = models.load_adapter(policy, args.run / ("best" if args.best else "adapter"))
-    settings = evaluation.settings_for(recipe, profile, mode=args.mode, samples=args.samples, seed=args.seed)
+    found = find_policy(args.run, args.best, args.recipe, args.profile)
+    policy = found.policy
+    settings = evaluation.settings_for(found.recipe, found.profile, args.mode, args.samples, args.seed)
     settings = replace(settings, version=args.version or settings.version, parser=args.parser)
     line = Progress(f"{policy.name}, {args.split}", len(records))
     rows, metrics = evaluation.timed_evaluate(policy, records, settings, split=args.split, on_batch=line.update)
