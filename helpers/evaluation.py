@@ -4,9 +4,10 @@ Two modes, always named: `sample` (temperature 1, what GRPO trains) and `greedy`
 inherits anything from the model's own generation config.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,7 +73,7 @@ def generate(
     token_ids = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
     order = sorted(range(len(prompts)), key=lambda i: len(token_ids[i]))
     found: dict[int, Generation] = {}
-    with torch.random.fork_rng(devices=_cuda_devices()), _answering(policy.model):
+    with torch.random.fork_rng(devices=_cuda_devices()), _answering(policy):
         torch.manual_seed(settings.seed)
         for batch in _batches(order, settings.batch):
             found |= dict(zip(batch, _generate_batch(policy, [token_ids[i] for i in batch], settings), strict=True))
@@ -193,13 +194,31 @@ def _batches(order: list[int], size: int) -> Iterator[list[int]]:
         yield order[start : start + size]
 
 
+def generate_at_once(policy: Policy, token_ids: list[list[int]], settings: Settings) -> list[list[int]]:
+    """Answer a batch in one call of the model's `generate`; each answer's new tokens, with what follows their end."""
+    import torch
+
+    inputs = _padded(policy, token_ids)
+    with torch.inference_mode():
+        ids = policy.model.generate(
+            **inputs, max_new_tokens=settings.limit, pad_token_id=policy.tokenizer.pad_token_id, **_decoding(settings)
+        )
+    return ids[:, inputs["input_ids"].shape[1] :].tolist()
+
+
 def _generate_batch(policy: Policy, token_ids: list[list[int]], settings: Settings) -> list[Generation]:
+    ends = set(policy.model.generation_config.eos_token_id)
+    answers = (policy.sampler or functools.partial(_generate_in_rounds, policy))(token_ids, settings)
+    pairs = zip(token_ids, answers, strict=True)
+    return [_read(policy, answer, len(prompt), ends) for prompt, answer in pairs]
+
+
+def _generate_in_rounds(policy: Policy, token_ids: list[list[int]], settings: Settings) -> list[list[int]]:
     """Answer in rounds of `_ROUND` tokens; after each the ended completions leave the batch, which waits for nobody."""
     import torch
     from transformers import DynamicCache
 
-    inputs = policy.tokenizer.pad({"input_ids": token_ids}, padding_side="left", return_tensors="pt")
-    inputs = inputs.to(policy.model.device)
+    inputs = _padded(policy, token_ids)
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     width, open_rows = ids.shape[1], torch.arange(len(token_ids), device=ids.device)
     ends = torch.tensor(policy.model.generation_config.eos_token_id, device=ids.device)
@@ -216,7 +235,12 @@ def _generate_batch(policy: Policy, token_ids: list[list[int]], settings: Settin
             going = ~torch.isin(ids[:, -new:], ends).any(dim=1) & (ids.shape[1] < width + settings.limit)
             open_rows, ids, mask = open_rows[going], ids[going], mask[going]
             cache.batch_select_indices(going.nonzero().flatten())
-    return [_read(policy, answers[row], len(prompt), set(ends.tolist())) for row, prompt in enumerate(token_ids)]
+    return [answers[row] for row in range(len(token_ids))]
+
+
+def _padded(policy: Policy, token_ids: list[list[int]]) -> Any:
+    inputs = policy.tokenizer.pad({"input_ids": token_ids}, padding_side="left", return_tensors="pt")
+    return inputs.to(policy.model.device)
 
 
 def _decoding(settings: Settings) -> dict[str, Any]:
@@ -245,12 +269,15 @@ def _cuda_devices() -> list[int]:
 
 
 @contextmanager
-def _answering(model: Any) -> Iterator[None]:
-    """Inference mode for a block; a model that was training goes on training after it."""
-    was_training = model.training
-    model.eval()
+def _answering(policy: Policy) -> Iterator[None]:
+    """Inference mode for a block; a model that was training goes on training after it.
+
+    LoRA is merged for as long, but for a backend with a sampler of its own, which does what it needs.
+    """
+    was_training = policy.model.training
+    policy.model.eval()
     try:
-        with merged(model):
+        with nullcontext() if policy.sampler else merged(policy.model):
             yield
     finally:
-        model.train(was_training)
+        policy.model.train(was_training)

@@ -4,7 +4,7 @@ Every loader here sets generation up the same way: nothing of a model card's own
 model's says temperature 0.1 and repetition penalty 1.2, which would end exploration).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,26 @@ from helpers.records import PAIRS_DIR
 if TYPE_CHECKING:
     from peft import LoraConfig
 
+Sampler = Callable[[list[list[int]], Any], list[list[int]]]
+"""Answers a batch of tokenised prompts under `evaluation.Settings`: the new tokens of each, its end token included."""
+
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Every linear layer of a block: attention and feed-forward."""
+
 
 @dataclass
 class Policy:
-    """A model that answers, with its tokenizer. `source` is the folder or hub name it was loaded from."""
+    """A model that answers, with its tokenizer. `source` is the folder or hub name it was loaded from.
+
+    `backend` is what it was loaded for; `sampler` answers in place of the model where the backend has a better way.
+    """
 
     model: Any
     tokenizer: Any
     name: str
     source: str
+    backend: str = "transformers"
+    sampler: Sampler | None = None
 
 
 def prepare(profile: Profile) -> None:
@@ -46,18 +57,41 @@ def load(source: str, profile: Profile, name: str = "") -> Policy:
 
     Raises `UserError` in one line where neither a folder nor a reachable hub has it.
     """
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, profile.dtype))
+        model: Any = AutoModelForCausalLM.from_pretrained(source, **model_arguments(profile))
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"cannot load the policy {source!r}: {reason}; check the name and the network") from error
+        raise cannot_load(source, error) from error
     plain_generation(model, tokenizer)
-    model = model.to(profile.device)  # type: ignore[arg-type]
+    if not profile.load_in_4bit:  # 4-bit weights are on their device already, and cannot be moved
+        model = model.to(profile.device)
     return Policy(model, tokenizer, name or Path(source).name, source)
+
+
+def model_arguments(profile: Profile) -> dict[str, Any]:
+    """What `from_pretrained` gets beside the name: the dtype, and 4-bit weights (NF4) where the profile says so."""
+    import torch
+
+    dtype = getattr(torch, profile.dtype)
+    if not profile.load_in_4bit:
+        return {"dtype": dtype}
+    from transformers import BitsAndBytesConfig
+
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"dtype": dtype, "quantization_config": quantization, "device_map": {"": profile.device}}
+
+
+def cannot_load(source: str, error: Exception) -> UserError:
+    """The one line for a policy that neither a folder nor the hub gives."""
+    reason = str(error).strip().splitlines()[0]
+    return UserError(f"cannot load the policy {source!r}: {reason}; check the name and the network")
 
 
 def plain_generation(model: Any, tokenizer: Any) -> None:
@@ -77,14 +111,14 @@ def plain_generation(model: Any, tokenizer: Any) -> None:
 
 
 def lora_config(recipe: Recipe) -> "LoraConfig":
-    """The recipe's LoRA on every linear layer of a block: attention and feed-forward."""
+    """The recipe's LoRA on every linear layer (`LORA_TARGETS`)."""
     from peft import LoraConfig
 
     return LoraConfig(
         r=recipe.lora_r,
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
-        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        target_modules=list(LORA_TARGETS),
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -100,7 +134,7 @@ def merged(model: Any) -> Iterator[None]:
     import torch
     from peft.tuners.lora import Linear
 
-    found = [module for module in model.modules() if isinstance(module, Linear) and not module.disable_adapters]
+    found: list[Any] = [m for m in model.modules() if isinstance(m, Linear) and not m.disable_adapters]
     layers = [layer for layer in found if layer.get_base_layer().weight.dtype == torch.float32]
     kept = [layer.get_base_layer().weight.data for layer in layers]
     try:

@@ -21,10 +21,10 @@ HELPERS = ROOT / "helpers"
 
 # DESIGN: a room imports rooms of its own floor or of one below.
 FLOORS = {
-    1: "errors files gpus parsing parsing_baselines progress records run_record stats summary tasks tracking",
+    1: "errors files gpus parsing parsing_baselines processes progress records run_record stats summary tasks tracking",
     2: "commerce parser_trials sql_sandbox",
     3: "memory profiles recipes rewards stop_rules",
-    4: "embedded evaluation models sft",
+    4: "backends embedded evaluation models sft",
     5: "callbacks dry_run rollouts step_report training",
     6: "analysis decision doctor export parser_audit plots preflight routing run_policy serving speed",
     7: "__main__ cli data_card notebooks report",

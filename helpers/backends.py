@@ -1,0 +1,304 @@
+"""Backends: what computes a training step and what generates its completions.
+
+    unsloth        Unsloth's LoRA kernels; vLLM on the same weights where it is installed, else Unsloth's own decoder
+    vllm           TRL and peft, with a vLLM engine in the same process
+    transformers   TRL and peft, generating with transformers; runs everywhere, the CPU included
+
+Unsloth rewrites trl, transformers and peft while it is imported and reads its environment then. The order is therefore
+environment, unsloth, trl and transformers: `begin` keeps to it, or says in one line why it is too late. Places in the
+sources are those of unsloth and unsloth_zoo 2026.10.7, vllm 0.30.0 and trl 1.14.2; `tests/test_signatures.py` checks
+every name used here against them.
+"""
+
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from helpers import evaluation, gpus, models
+from helpers.errors import UserError, require_known
+from helpers.files import PROJECT_ROOT
+from helpers.models import Policy
+from helpers.profiles import Profile
+from helpers.recipes import Recipe
+from helpers.records import PAIRS_DIR
+
+BACKENDS = ("unsloth", "vllm", "transformers")
+"""In the order in which one stands in for another."""
+
+_PACKAGES = {"unsloth": ("unsloth", "unsloth_zoo"), "vllm": ("vllm",), "transformers": ()}
+_PATCHED_BY_UNSLOTH = ("trl", "transformers", "peft")
+"""What must not be imported before unsloth (`critical_modules`, unsloth/_gpu_init.py:20)."""
+
+_IMPORTANCE_CAP = 3.0
+
+
+def missing(name: str) -> str | None:
+    """Why the backend called `name` cannot be used on this machine, in one line; None where it can.
+
+    >>> missing("transformers") is None
+    True
+    """
+    require_known("backend", name, BACKENDS)
+    absent = [package for package in _PACKAGES[name] if find_spec(package) is None]
+    if absent:
+        return f"{' and '.join(absent)} not installed"
+    if name == "transformers":
+        return None
+    found, why_none = gpus.find()
+    return None if found else why_none
+
+
+def choose(profile: Profile) -> tuple[str, str]:
+    """The profile's backend, or the first usable one after it; and a line that says which, and why not the others."""
+    require_known("backend", profile.backend, BACKENDS)
+    passed_over = []
+    for name in BACKENDS[BACKENDS.index(profile.backend) :]:
+        reason = _unfit(name, profile) or missing(name)
+        if reason is None:
+            break
+        passed_over.append(f"not {name}: {reason}")
+    return name, "; ".join([f"backend {name}, {_generating(name, profile)}", *passed_over])
+
+
+def require(name: str) -> None:
+    """`UserError` where the backend that somebody named cannot be used here."""
+    reason = missing(name)
+    if reason is not None:
+        raise UserError(f"backend {name} cannot be used here: {reason}; --backend auto takes what is there")
+
+
+def with_vllm(profile: Profile, backend: str) -> bool:
+    """Whether `backend` generates with vLLM: Unsloth does where it is installed and the profile gives it memory."""
+    if backend == "unsloth":
+        return profile.vllm_memory_share > 0 and find_spec("vllm") is not None
+    return backend == "vllm"
+
+
+def environment(profile: Profile, backend: str) -> dict[str, str]:
+    """What must stand in the environment before `backend` is imported.
+
+    `UNSLOTH_VLLM_STANDBY` is Unsloth's sleep mode (unsloth_zoo/__init__.py:319, vllm_utils.py:4038); standby replaces
+    our memory share by its own table unless `..._UTIL_OVERRIDE` is set (vllm_utils.py:4055). `UNSLOTH_COMPILE_LOCATION`
+    (compiler.py:85) would be a folder in the working directory, stale after an update. Without
+    `UNSLOTH_DISABLE_STATISTICS` each load asks the hub for counters (unsloth/models/_utils.py:4427).
+    """
+    if backend != "unsloth":
+        return {}
+    return {
+        "UNSLOTH_VLLM_STANDBY": str(int(profile.sleep_mode and with_vllm(profile, backend))),
+        "UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE": "1",
+        "UNSLOTH_COMPILE_LOCATION": str(PROJECT_ROOT / "runs" / "unsloth_compiled_cache"),
+        "UNSLOTH_DISABLE_STATISTICS": "1",
+    }
+
+
+def set_environment(profile: Profile, backend: str) -> dict[str, str]:
+    """Set `environment` and return it. `UserError` where something that reads it or must follow it is imported."""
+    wanted = environment(profile, backend)
+    here = "unsloth" in sys.modules
+    changed = [name for name, value in wanted.items() if os.environ.get(name) != value]
+    if backend != "unsloth" and here:
+        raise UserError(f"unsloth has rewritten trl in this process: restart the kernel to train with {backend}")
+    if backend == "unsloth" and here and changed:
+        raise UserError(f"unsloth was imported with another {', '.join(changed)}: restart the kernel and train first")
+    early = [name for name in _PATCHED_BY_UNSLOTH if name in sys.modules]
+    if backend == "unsloth" and not here and early:
+        raise UserError(
+            f"{', '.join(early)} imported before unsloth: restart the kernel and train before anything loads a policy, "
+            "or run `python -m helpers train`"
+        )
+    os.environ.update(wanted)
+    return wanted
+
+
+def begin(profile: Profile, backend: str) -> None:
+    """Make this process one of `backend`: its environment, then unsloth where it is asked for, then the rest."""
+    set_environment(profile, backend)
+    if backend == "unsloth":
+        importlib.import_module("unsloth")
+    models.prepare(profile)
+
+
+def load_policy(
+    recipe: Recipe, profile: Profile, backend: str, pairs: Path = PAIRS_DIR, seed: int = 0, source: str = ""
+) -> Policy:
+    """The policy that a training starts from, loaded for `backend`; `source` is a folder or hub name if not the base.
+
+    Unsloth's comes with a fresh LoRA (drawn with `seed`) on it, because its kernels are put in place then. vLLM's base
+    weights are kept in 32 bits: TRL merges LoRA into them to hand them over, and half precision would round most of a
+    small update away, from the engine's copy and, at every hand-over, from the base itself.
+    """
+    begin(profile, backend)
+    if backend == "unsloth":
+        return _load_with_unsloth(recipe, profile, seed, source)
+    weights = replace(profile, dtype="float32") if backend == "vllm" else profile
+    policy = models.load(source, weights) if source else models.load_base(recipe, weights, pairs)
+    return replace(policy, backend=backend)
+
+
+def unsloth_model_arguments(recipe: Recipe, profile: Profile, seed: int = 0, source: str = "") -> dict[str, Any]:
+    """What `FastLanguageModel.from_pretrained` gets (unsloth/models/loader.py:1122).
+
+    The exact name, because Unsloth would load its own quantised mirror of some models instead.
+    """
+    return {
+        "model_name": source or recipe.model_id,
+        "max_seq_length": recipe.max_seq_length,
+        "dtype": profile.dtype,
+        "load_in_4bit": profile.load_in_4bit,
+        "use_exact_model_name": True,
+        "use_gradient_checkpointing": _checkpointing(profile),
+        "fast_inference": with_vllm(profile, "unsloth"),
+        "gpu_memory_utilization": profile.vllm_memory_share,
+        "float8_kv_cache": False,
+        "max_lora_rank": recipe.lora_r,
+        "random_state": seed,
+        "disable_log_stats": True,
+    }
+
+
+def unsloth_lora_arguments(recipe: Recipe, profile: Profile, seed: int = 0) -> dict[str, Any]:
+    """What `FastLanguageModel.get_peft_model` gets (unsloth/models/llama.py:4238): the recipe's LoRA in its words."""
+    return {
+        "r": recipe.lora_r,
+        "lora_alpha": recipe.lora_alpha,
+        "lora_dropout": recipe.lora_dropout,
+        "target_modules": list(models.LORA_TARGETS),
+        "bias": "none",
+        "use_rslora": False,
+        "use_gradient_checkpointing": _checkpointing(profile),
+        "random_state": seed,
+    }
+
+
+def trainer_arguments(recipe: Recipe, profile: Profile, backend: str) -> dict[str, Any]:
+    """The part of TRL's `GRPOConfig` that hardware and backend decide, with the defaults that Unsloth changes.
+
+    vLLM's completions come from slightly other probabilities than the trainer's: their tokens are weighted by the
+    capped ratio of the two. TRL's default drops whole completions by the product over their tokens, which strikes long
+    ones most; Unsloth's default is no correction.
+    """
+    on_gpu = profile.device == "cuda"
+    shared = {
+        "bf16": on_gpu and profile.dtype == "bfloat16",
+        "fp16": on_gpu and profile.dtype == "float16",
+        "use_cpu": not on_gpu,
+        "dataloader_pin_memory": on_gpu,
+        "gradient_checkpointing": profile.gradient_checkpointing,
+        "optim": "adamw_torch",
+        "auto_find_batch_size": False,
+        "logging_nan_inf_filter": False,
+        "torch_empty_cache_steps": None,
+        "use_bias_correction_kl": False,
+        "vllm_importance_sampling_correction": True,
+        "vllm_importance_sampling_mode": "token_truncate",
+        "vllm_importance_sampling_clip_max": _IMPORTANCE_CAP,
+    }
+    if not with_vllm(profile, backend):
+        return shared | {"use_vllm": False, "top_k": recipe.top_k}
+    return shared | {
+        "use_vllm": True,
+        "vllm_mode": "colocate",
+        "vllm_gpu_memory_utilization": profile.vllm_memory_share,
+        "vllm_enable_sleep_mode": profile.sleep_mode,
+        "vllm_max_model_length": recipe.max_seq_length,
+        "vllm_tensor_parallel_size": 1,
+        "top_k": recipe.top_k or -1,  # vLLM's word for "all tokens", which Unsloth would put in place of 0
+    }
+
+
+@contextmanager
+def engine_in_32_bits(backend: str) -> Iterator[None]:
+    """Within the block, TRL makes its vLLM engine in 32 bits, as the weights are that it will be handed.
+
+    TRL names no dtype, and vLLM takes half precision for a 32-bit model (`_resolve_auto_dtype`, vllm/config/model.py).
+    """
+    if backend != "vllm":
+        yield
+        return
+    from trl.generation import vllm_generation
+
+    engine = vllm_generation.LLM
+    vllm_generation.LLM = functools.partial(engine, dtype="float32")
+    try:
+        yield
+    finally:
+        vllm_generation.LLM = engine
+
+
+def sampler(trainer: Any, policy: Policy) -> models.Sampler | None:
+    """What answers prompts during a training, for `Policy.sampler`; None where `evaluation`'s own way is the best.
+
+    With vLLM its engine, which holds the current policy, sleeps when told and batches for itself. Unsloth without vLLM
+    decodes in one call: it keeps the keys and values in buffers of its own and cannot go on with a given cache.
+    """
+    if trainer.args.use_vllm:
+        return functools.partial(_ask_engine, trainer)
+    if policy.backend == "unsloth":
+        return functools.partial(evaluation.generate_at_once, policy)
+    return None
+
+
+def _ask_engine(trainer: Any, token_ids: list[list[int]], settings: Any) -> list[list[int]]:
+    """TRL's own generation under an evaluation's settings; weights are handed over first where they have changed."""
+    generation = trainer.vllm_generation
+    if trainer.state.global_step != trainer._last_loaded_step:
+        generation.sync_weights()
+        trainer._last_loaded_step = trainer.state.global_step
+    greedy = settings.mode == "greedy"
+    wanted = {"max_completion_length": settings.limit, "temperature": 0.0 if greedy else settings.temperature}
+    kept = {name: getattr(generation, name) for name in wanted}
+    vars(generation).update(wanted)
+    try:
+        _, completions, _, _ = generation.generate(prompts=token_ids, images=None, num_generations=1)
+    finally:
+        vars(generation).update(kept)
+    return [list(completion) for completion in completions]
+
+
+def _load_with_unsloth(recipe: Recipe, profile: Profile, seed: int, source: str) -> Policy:
+    from transformers import GenerationConfig
+    from unsloth import FastLanguageModel
+
+    arguments = unsloth_model_arguments(recipe, profile, seed, source)
+    name = arguments["model_name"]
+    try:
+        model, tokenizer = FastLanguageModel.from_pretrained(**arguments)
+    except OSError as error:
+        raise models.cannot_load(name, error) from error
+    with suppress(OSError):  # a model rebuilt from vLLM's weights lacks the generation config that may name end tokens
+        model.generation_config = GenerationConfig.from_pretrained(name)
+    models.plain_generation(model, tokenizer)
+    tokenizer.padding_side = "left"
+    model = FastLanguageModel.get_peft_model(model, **unsloth_lora_arguments(recipe, profile, seed))
+    return Policy(model, tokenizer, Path(name).name, name, "unsloth")
+
+
+def _unfit(name: str, profile: Profile) -> str | None:
+    """Why `profile` keeps a backend from being used, whatever is installed."""
+    if name == "transformers":
+        return None
+    if profile.device != "cuda":
+        return f"profile {profile.name} computes on the {profile.device}"
+    if profile.embedded is not None:
+        return "the embedded policy is too small for it"
+    if name == "vllm" and profile.load_in_4bit:
+        return "it would merge LoRA into 4-bit weights"
+    return None
+
+
+def _generating(name: str, profile: Profile) -> str:
+    if with_vllm(profile, name):
+        return "generating with vLLM"
+    return "generating with Unsloth's decoder (no vLLM)" if name == "unsloth" else "generating with transformers"
+
+
+def _checkpointing(profile: Profile) -> str | bool:
+    return "unsloth" if profile.gradient_checkpointing else False
