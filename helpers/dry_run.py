@@ -4,18 +4,18 @@
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, set_seed
 
-from helpers import callbacks, training
+from helpers import callbacks, tracking, training
 from helpers.models import Policy, merged
 from helpers.profiles import Profile
 from helpers.recipes import Recipe
-from helpers.records import PAIRS_DIR
+from helpers.records import PAIRS_DIR, load_split
 from helpers.rewards import errors
 from helpers.run_record import RunRecorder
 
@@ -63,13 +63,6 @@ class Watch(TrainerCallback):
             control.should_training_stop = True
 
 
-class NoTracking:
-    """Takes the place of a W&B run: a dry run is nobody's experiment."""
-
-    def log(self, values: dict[str, Any], step: int) -> None:
-        """Keep nothing."""
-
-
 def dry_run(
     recipe: Recipe,
     profile: Profile,
@@ -84,7 +77,7 @@ def dry_run(
     Raises `RuntimeError` where the trainer is not what the recipe says (`training.check_effective`).
     """
     set_seed(seed)
-    track = callbacks.Track(RunRecorder(folder), NoTracking())
+    track = callbacks.Track(RunRecorder(folder), tracking.NoRun())
     trainer = build(recipe, profile, policy, folder, track, pairs, seed)
     watch = Watch(trainer, seconds)
     trainer.add_callback(watch)
@@ -104,7 +97,7 @@ def build(
 ) -> Any:
     """The trainer that a run would have, but for what judges a run: checkpoints, evaluations and stop rules."""
     requested = training.grpo_arguments(recipe, profile, folder, seed) | {"save_strategy": "no"}
-    splits = training._load_splits(pairs, replace(profile, eval_records=1))
+    splits: dict[str, list[dict[str, Any]]] = {"train": load_split("train", pairs), "eval": []}
     trainer, _ = training._build_trainer(recipe, policy, splits, requested, track, profile, None, ())
     for judging in (callbacks.EvalRewardCallback, callbacks.StopRuleCallback):
         trainer.remove_callback(judging)

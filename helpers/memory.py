@@ -140,6 +140,34 @@ def shape_of(recipe: Recipe) -> Shape:
     return SHAPES[recipe.model_id]
 
 
+def shape_of_config(config: Any) -> Shape:
+    """The shape of a loaded Qwen3 model, from its configuration."""
+    return Shape(
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_size=config.head_dim,
+        ffn=config.intermediate_size,
+        vocabulary=config.vocab_size,
+        tied=config.tie_word_embeddings,
+    )
+
+
+def shape_of_config(config: Any) -> Shape:
+    """The shape that a Qwen3 model's transformers configuration describes."""
+    return Shape(
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_size=config.head_dim,
+        ffn=config.intermediate_size,
+        vocabulary=config.vocab_size,
+        tied=config.tie_word_embeddings,
+    )
+
+
 def plan(recipe: Recipe, shape: Shape, profile: Profile) -> MemoryPlan:
     """The memory plan of `recipe` on a GPU profile. `UserError` for a profile without a GPU.
 
@@ -154,8 +182,8 @@ def plan(recipe: Recipe, shape: Shape, profile: Profile) -> MemoryPlan:
         *vllm_rows(shape, profile),
         cache,
         lora_row(recipe, shape),
-        logits_row(recipe, shape, profile),
         activations_row(recipe, shape, profile),
+        working_row(recipe, shape, profile),
         context_row(profile),
     )
     return MemoryPlan(recipe.model_id.rpartition("/")[2], profile.name, profile.memory_gib, rows, at_once)
@@ -226,43 +254,63 @@ def lora_row(recipe: Recipe, shape: Shape) -> Row:
     return Row("LoRA, gradients, optimiser", count * 16 / GIB, formula)
 
 
-def logits_row(recipe: Recipe, shape: Shape, profile: Profile) -> Row:
-    """The scores of every token of the vocabulary at every completion token of a micro-batch.
+def kept_bytes(shape: Shape) -> int:
+    """Bytes a token that one block's forward pass keeps for its backward pass, 16-bit compute.
 
-    TRL holds them in 32 bits with two gradients of the same size (through the log-sum-exp and through the chosen
-    token). Unsloth goes through the vocabulary head in pieces, a quarter of a sequence at a time, and keeps 32 bits for
-    the backward pass: its own estimate is 16 / 4 bytes (`unsloth_zoo.rl_replacements.autotune_batch_and_chunks`).
+    12 x hidden (two norms: their 32-bit input, their 16-bit result), 10 x hidden (inputs of five LoRAs), 12 x attention
+    (query norm, query, attention's result, input of a LoRA), 10 x key_value (key norm, key, value), 8 x ffn (gate, its
+    activation, up, input of a LoRA). Derived from transformers' Qwen3 and peft; `tests/test_memory.py` counts the live
+    tensors of a real block beside it.
     """
-    tokens = profile.micro_batch * recipe.max_completion_length
-    each, how = (4, "in pieces") if profile.backend == "unsloth" else (12, "with two gradients")
-    told = f"{profile.micro_batch} x {recipe.max_completion_length:,} tokens x {shape.vocabulary:,}"
-    return Row("Logits", tokens * shape.vocabulary * each / GIB, f"{told} x {each} bytes, {how}", (TRAINING,))
-
-
-def block_bytes(shape: Shape) -> int:
-    """Bytes a token that the backward pass through one block holds, 16-bit compute.
-
-    Kept by the forward pass: 12 x hidden (two norms in 32 bits and their 16-bit results) + 10 x hidden (inputs of five
-    LoRAs) + 12 x attention (query norm, query, attention's result, input of one LoRA) + 10 x key_value (key norm, key,
-    value) + 8 x ffn (gate, its activation, up, input of one LoRA). The gradients in flight: 8 x ffn.
-    """
-    return 22 * shape.hidden + 12 * shape.attention + 10 * shape.key_value + 16 * shape.ffn
+    return 22 * shape.hidden + 12 * shape.attention + 10 * shape.key_value + 8 * shape.ffn
 
 
 def activations_row(recipe: Recipe, shape: Shape, profile: Profile) -> Row:
-    """What the backward pass needs of the forward pass.
+    """What the forward pass of a micro-batch keeps for the backward pass.
 
-    With gradient checkpointing that is one block at a time, and the 16-bit input of every block, which Unsloth keeps in
-    the computer's memory; without, every block at once.
+    With gradient checkpointing that is the 16-bit input of every block, which Unsloth puts in the computer's own
+    memory; without, everything in every block.
     """
-    tokens = profile.micro_batch * recipe.max_seq_length
-    inputs = 0 if profile.backend == "unsloth" else 2 * shape.hidden * shape.layers
-    if profile.gradient_checkpointing:
-        each, how = block_bytes(shape) + inputs, "one block, " + ("all inputs" if inputs else "inputs in CPU memory")
+    if not profile.gradient_checkpointing:
+        each, how = kept_bytes(shape), "in every block"
+    elif profile.backend == "unsloth":
+        each, how = 0, "inputs of the blocks, in the computer's memory"
     else:
-        each, how = block_bytes(shape) * shape.layers, f"{shape.layers} blocks"
-    formula = f"{profile.micro_batch} x {recipe.max_seq_length:,} tokens x {each:,} bytes: {how}"
-    return Row("Activations", tokens * each / GIB, formula, (TRAINING,))
+        each, how = 2 * shape.hidden, "input of every block"
+    tokens = profile.micro_batch * recipe.max_seq_length
+    formula = f"{_tokens(profile.micro_batch, recipe.max_seq_length)} x {shape.layers} layers x {each:,} bytes: {how}"
+    return Row("Activations kept", tokens * shape.layers * each / GIB, formula, (TRAINING,))
+
+
+def working_row(recipe: Recipe, shape: Shape, profile: Profile) -> Row:
+    """The backward pass at work: first the logits, then one block after the other in the room that they leave."""
+    logits, of_logits = _logits(recipe, shape, profile)
+    block, of_block = _block(recipe, shape, profile)
+    formula = f"the larger of {of_logits} and {of_block}"
+    return Row("Logits, then a block", max(logits, block), formula, (TRAINING,))
+
+
+def _logits(recipe: Recipe, shape: Shape, profile: Profile) -> tuple[float, str]:
+    """GiB and formula of a micro-batch's scores: the whole vocabulary at every completion token.
+
+    TRL holds them in 32 bits, and three tensors of that size in their backward pass. Unsloth takes them in pieces of a
+    quarter of a sequence: its own estimate is 16 / 4 bytes (`unsloth_zoo.rl_replacements.autotune_batch_and_chunks`).
+    """
+    each = 4 if profile.backend == "unsloth" else 16
+    gib = profile.micro_batch * recipe.max_completion_length * shape.vocabulary * each / GIB
+    tokens = _tokens(profile.micro_batch, recipe.max_completion_length)
+    return gib, f"logits {tokens} x {shape.vocabulary:,} x {each} bytes ({gib:.2f})"
+
+
+def _block(recipe: Recipe, shape: Shape, profile: Profile) -> tuple[float, str]:
+    """GiB and formula of the block in work: gradients of 8 x ffn bytes a token, and what checkpointing computes again."""
+    each = 8 * shape.ffn + (kept_bytes(shape) if profile.gradient_checkpointing else 0)
+    gib = profile.micro_batch * recipe.max_seq_length * each / GIB
+    return gib, f"a block {_tokens(profile.micro_batch, recipe.max_seq_length)} x {each:,} bytes ({gib:.2f})"
+
+
+def _tokens(sequences: int, length: int) -> str:
+    return f"{sequences} x {length:,} tokens"
 
 
 def context_row(profile: Profile) -> Row:

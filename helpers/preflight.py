@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from helpers import profiles, recipes
-from helpers.doctor import Check
+from helpers import memory, profiles, recipes
+from helpers.doctor import GIB, Check
 from helpers.profiles import Profile
 from helpers.recipes import Recipe
 from helpers.records import PAIRS_DIR, SPLITS, Rows, count_by_task, load_split
@@ -46,16 +46,23 @@ def run(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR, seed: int = 0
 
 def examine(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR, seed: int = 0) -> Iterator[Check]:
     """`run`, each check as soon as it is known. `UserError` where policy or pairs are missing."""
-    from helpers import models
+    from helpers import backends
 
     fitted, _ = profiles.fit(recipe, profile)
     splits = {split: load_split(split, pairs) for split in SPLITS}
-    policy = models.load_base(fitted, profile, pairs)
+    device = check_device(profile)
+    yield device
+    if device.state == "off":
+        return
+    backend, why = backends.choose(profile)
+    yield Check("Backend", why, "ok" if backend == profile.backend else "note")
+    used = replace(profile, backend=backend)
+    policy = backends.load_policy(fitted, used, backend, pairs, seed)
     yield from check_policy(policy, splits["eval"])
     yield from check_lengths(policy, splits, fitted, recipe)
     yield check_coverage(fitted, count_by_task(splits["train"]))
     with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
-        yield from check_dry_run(policy, fitted, profile, Path(folder), pairs, seed)
+        yield from check_dry_run(policy, fitted, used, Path(folder), pairs, seed)
 
 
 def table(checks: Sequence[Check]) -> pd.DataFrame:
@@ -71,6 +78,19 @@ def told(check: Check) -> str:
     'none -> name them'
     """
     return f"{check.value} -> {check.remedy}" if check.remedy else check.value
+
+
+def check_device(profile: Profile) -> Check:
+    """Whether torch sees what the profile computes on."""
+    import torch
+
+    if profile.device != "cuda":
+        return Check("Device", f"{profile.device}, {profile.threads} threads")
+    if not torch.cuda.is_available():
+        value = f"profile {profile.name} computes on a GPU; torch sees none"
+        return Check("Device", value, "off", "use --profile cpu here; `python -m helpers doctor` looks at the driver")
+    total = torch.cuda.get_device_properties(0).total_memory / GIB
+    return Check("Device", f"{torch.cuda.get_device_name(0)}, {total:.1f} GiB")
 
 
 def check_policy(policy: "Policy", records: Rows) -> Iterator[Check]:
@@ -204,7 +224,7 @@ def check_dry_run(
     yield check_lora(seen)
     if seen.log_probs:
         yield from check_log_probs(seen.log_probs, profile.dtype)
-    yield check_memory(recipe, profile)
+    yield check_memory(recipe, profile, policy.model.config)
 
 
 def check_trainer(seen: "DryRun", recipe: Recipe) -> Check:
@@ -287,10 +307,26 @@ def tolerance(dtype: str) -> float:
     return max(1e-4, 4 * torch.finfo(getattr(torch, dtype)).eps)
 
 
-def check_memory(recipe: Recipe, profile: Profile) -> Check:
-    """The process's memory peak so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return Check("Memory", f"{peak:.1f} GiB of main memory at the peak", "note", "no GPU: nothing is planned there")
+def check_memory(recipe: Recipe, profile: Profile, config: Any) -> Check:
+    """The memory peak so far against the plan for the model of `config`; on the CPU the process's own, as a note."""
+    if profile.device != "cuda":
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return Check("Memory", f"{peak:.1f} GiB of main memory at the peak; a plan is made for GPUs alone", "note")
+    import torch
+
+    plan = memory.plan(recipe, memory.shape_of_config(config), profile)
+    return compare_memory(torch.cuda.max_memory_reserved() / GIB, plan)
+
+
+def compare_memory(peak: float, plan: memory.MemoryPlan) -> Check:
+    """torch's peak against what was planned and what there is, all in GiB."""
+    value = f"torch held {peak:.2f} GiB at the peak; {plan.peak:.2f} planned of {plan.available:g}"
+    remedy = "lower the profile's micro_batch, or load in 4 bits"
+    if not plan.fits or peak > plan.available:
+        return Check("Memory", value, "off", remedy)
+    if peak > plan.peak:
+        return Check("Memory", value, "note", "more than planned: longer completions may not fit")
+    return Check("Memory", value)
 
 
 def _rendered(tokenizer: Any, record: dict[str, Any]) -> tuple[str, str]:

@@ -23,8 +23,23 @@ def wandb_mode() -> tuple[str, str]:
     return "offline", "no key is configured; `wandb sync` uploads a run later"
 
 
+class NoRun:
+    """Takes the place of a W&B run where none is wanted."""
+
+    def log(self, values: dict[str, Any], step: int) -> None:
+        """Send nothing."""
+
+    def finish(self) -> None:
+        """Nothing was begun."""
+
+
 def start(name: str, folder: Path, config: dict[str, Any]) -> Any:
-    """Begin a W&B run whose files lie in `folder`; its metrics are the run record's, under the same keys."""
+    """Begin a W&B run whose files lie in `folder`; its metrics are the run record's, under the same keys.
+
+    `WANDB_MODE=disabled` needs no wandb.
+    """
+    if wandb_mode()[0] == "disabled":
+        return NoRun()
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
