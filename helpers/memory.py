@@ -140,34 +140,6 @@ def shape_of(recipe: Recipe) -> Shape:
     return SHAPES[recipe.model_id]
 
 
-def shape_of_config(config: Any) -> Shape:
-    """The shape of a loaded Qwen3 model, from its configuration."""
-    return Shape(
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads,
-        head_size=config.head_dim,
-        ffn=config.intermediate_size,
-        vocabulary=config.vocab_size,
-        tied=config.tie_word_embeddings,
-    )
-
-
-def shape_of_config(config: Any) -> Shape:
-    """The shape that a Qwen3 model's transformers configuration describes."""
-    return Shape(
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads,
-        head_size=config.head_dim,
-        ffn=config.intermediate_size,
-        vocabulary=config.vocab_size,
-        tied=config.tie_word_embeddings,
-    )
-
-
 def plan(recipe: Recipe, shape: Shape, profile: Profile) -> MemoryPlan:
     """The memory plan of `recipe` on a GPU profile. `UserError` for a profile without a GPU.
 
@@ -303,7 +275,7 @@ def _logits(recipe: Recipe, shape: Shape, profile: Profile) -> tuple[float, str]
 
 
 def _block(recipe: Recipe, shape: Shape, profile: Profile) -> tuple[float, str]:
-    """GiB and formula of the block in work: gradients of 8 x ffn bytes a token, and what checkpointing computes again."""
+    """GiB and formula of the block at work: 8 x ffn bytes a token of gradients, and what checkpointing does again."""
     each = 8 * shape.ffn + (kept_bytes(shape) if profile.gradient_checkpointing else 0)
     gib = profile.micro_batch * recipe.max_seq_length * each / GIB
     return gib, f"a block {_tokens(profile.micro_batch, recipe.max_seq_length)} x {each:,} bytes ({gib:.2f})"
@@ -332,22 +304,19 @@ def adapt(recipe: Recipe, shape: Shape, profile: Profile) -> tuple[Profile, list
     while training, a smaller share for vLLM (fewer completions at once), then 4-bit weights, the only one that changes
     what is computed. Raises `UserError` in one line where nothing fits.
     """
+    tried = []
     for candidate in _candidates(recipe, profile):
-        if plan(recipe, shape, candidate).fits:
-            changes = [
-                Change(field, getattr(profile, field), getattr(candidate, field), why)
-                for field, why in _WHY.items()
-                if getattr(candidate, field) != getattr(profile, field)
-            ]
-            return candidate, changes
-    raise UserError(_refusal(recipe, shape, candidate))
+        tried.append(plan(recipe, shape, candidate))
+        if tried[-1].fits:
+            return candidate, _changes(profile, candidate)
+    raise UserError(_refusal(recipe, shape, min(tried, key=lambda plan: plan.peak)))
 
 
 _WHY = {
     "micro_batch": "logits and activations of fewer completions at a time; the gradient is the same",
     "sleep_mode": "vLLM gives its KV cache back while the policy trains; a moment lost at every step",
     "vllm_memory_share": "a smaller KV cache; fewer completions are generated at once",
-    "load_in_4bit": "weights of the linear layers in 4 bits; rounds what the policy computes",
+    "load_in_4bit": "linear layers in 4 bits, which rounds what the policy computes; vLLM 0.28 and later need vllm-bnb-plugin for it",
 }
 
 
@@ -355,7 +324,7 @@ def _candidates(recipe: Recipe, profile: Profile) -> Iterator[Profile]:
     """The profile itself, then every combination of what may change, the cheapest change varying fastest."""
     sizes = [profile.micro_batch >> halvings for halvings in range(profile.micro_batch.bit_length())]
     options: dict[str, tuple[Any, ...]] = {
-        "load_in_4bit": (profile.load_in_4bit, True),
+        "load_in_4bit": (profile.load_in_4bit, profile.backend != "vllm"),
         "vllm_memory_share": tuple(round(profile.vllm_memory_share * part, 3) for part in (1, 0.75, 0.5)),
         "sleep_mode": (profile.sleep_mode, profile.sleep_mode or uses_vllm(profile)),
         "micro_batch": tuple(size for size in sizes if recipe.completions_per_step % size == 0),
@@ -364,14 +333,24 @@ def _candidates(recipe: Recipe, profile: Profile) -> Iterator[Profile]:
         yield replace(profile, **dict(zip(options, values, strict=True)))
 
 
-def _refusal(recipe: Recipe, shape: Shape, smallest: Profile) -> str:
-    """What is needed at the least, what there is, and what to do."""
-    least = plan(recipe, shape, smallest)
+def _changes(before: Profile, after: Profile) -> list[Change]:
+    """The fields in which the profiles differ, with the reasons; cheapest first."""
+    return [
+        Change(field, getattr(before, field), getattr(after, field), why)
+        for field, why in _WHY.items()
+        if getattr(before, field) != getattr(after, field)
+    ]
+
+
+def _refusal(recipe: Recipe, shape: Shape, least: MemoryPlan) -> str:
+    """One line for the plan that comes nearest: what is needed, what there is, and what to do."""
     larger = [name for name in _gpu_profiles() if plan(recipe, shape, profiles.get(name)).fits]
-    remedy = f"use a GPU of profile {larger[0]}" if larger else "shorten max_completion_length and max_seq_length"
+    remedy = f"use a GPU of profile {larger[0]}" if larger else "shorten the recipe's max_seq_length"
+    need = f"{least.peak_phase} needs {least.peak:.1f} GiB"
+    if least.headroom >= 0:
+        need = "vLLM's share has no room for one sequence of full length"
     return (
-        f"{least.model} does not fit on {smallest.name}: {least.peak_phase} needs {least.peak:.1f} GiB of "
-        f"{least.available:g} even in 4 bits, one completion at a time; {remedy}"
+        f"{least.model} does not fit on {least.profile}: with every saving {need}, of {least.available:g} GiB; {remedy}"
     )
 
 
