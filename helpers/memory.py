@@ -140,6 +140,20 @@ def shape_of(recipe: Recipe) -> Shape:
     return SHAPES[recipe.model_id]
 
 
+def shape_of_config(config: Any) -> Shape:
+    """The shape that a Qwen3 model's transformers configuration describes."""
+    return Shape(
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_size=config.head_dim,
+        ffn=config.intermediate_size,
+        vocabulary=config.vocab_size,
+        tied=config.tie_word_embeddings,
+    )
+
+
 def plan(recipe: Recipe, shape: Shape, profile: Profile) -> MemoryPlan:
     """The memory plan of `recipe` on a GPU profile. `UserError` for a profile without a GPU.
 
