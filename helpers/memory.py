@@ -330,7 +330,7 @@ _WHY = {
     "micro_batch": "logits and activations of fewer completions at a time; the gradient is the same",
     "sleep_mode": "vLLM gives its KV cache back while the policy trains; a moment lost at every step",
     "vllm_memory_share": "a smaller KV cache; fewer completions are generated at once",
-    "load_in_4bit": "linear layers in 4 bits, which rounds what the policy computes; vLLM 0.28 and later need vllm-bnb-plugin for it",
+    "load_in_4bit": "linear layers in 4 bits, which rounds what the policy computes; vLLM needs vllm-bnb-plugin for it",
 }
 
 
