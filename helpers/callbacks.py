@@ -11,7 +11,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from helpers import evaluation, stop_rules
 from helpers.models import Policy
+from helpers.profiles import Profile
 from helpers.progress import Progress, in_notebook
+from helpers.recipes import Recipe
 from helpers.run_record import RunRecorder
 from helpers.step_report import PhaseClock
 from helpers.tasks import TASKS
@@ -211,3 +213,20 @@ class StopRuleCallback(TrainerCallback):
         told = f"{status.rule.label}: {status.message} ({status.stop_if})"
         self.track.recorder.log_event(kind, step, told, rule=status.rule.name, value=status.value)
         tqdm.write(f"step {step}, {kind}: {told}")
+
+
+def evaluate_split(
+    policy: Policy,
+    records: list[dict[str, Any]],
+    split: str,
+    step: int,
+    recipe: Recipe,
+    profile: Profile,
+    track: Track,
+) -> None:
+    """Answer a whole split: sampled, and for `eval` greedy beside it; GRPO sharpens, so the two gains differ."""
+    for mode in ("sample", "greedy") if split == "eval" else ("sample",):
+        settings = evaluation.settings_for(recipe, profile, mode)
+        rows, metrics = evaluation.timed_evaluate(policy, records, settings, step, split)
+        track.recorder.log_eval(rows)
+        track.metrics(step, {key.replace("eval/", f"full/{split}_{mode}/"): value for key, value in metrics.items()})

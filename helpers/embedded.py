@@ -78,14 +78,14 @@ def cache_key(settings: EmbeddedSettings, train: Path) -> str:
 
 
 def raw_texts(records: list[dict[str, Any]]) -> list[str]:
-    """What a base model reads: the shop's texts one by one; no roles, no answer after its question, no review JSON.
+    """What a base model reads: the shop's texts one by one; no roles, and no answer after its question.
 
     >>> record = {"task": "push", "prompt": [{"role": "user", "content": "Crie"}], "reference": {"text": "Oi"}}
     >>> raw_texts([record])
     ['<|im_start|>Crie', '<|im_start|>Oi']
     """
     asked = [record["prompt"][-1]["content"] for record in records]
-    answered = [record["reference"]["text"] for record in records if record["task"] != "extraction"]
+    answered = [record["reference"]["text"] for record in records]
     return [START + text for text in asked + answered]
 
 
@@ -183,7 +183,7 @@ def _train_into(folder: Path, profile: Profile, settings: EmbeddedSettings, reco
         "settings": asdict(settings),
         "parameters": model.num_parameters(),
         "seed": SEED,
-        "final_loss": round(losses[-1]["loss"], 4),
+        "final_loss": round(sum(row["loss"] for row in losses[-10:]) / len(losses[-10:]), 4),
         "seconds": round(time.monotonic() - started, 1),
     }
     write_json(building / "embedded.json", facts)

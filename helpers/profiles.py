@@ -268,8 +268,12 @@ def accumulation(recipe: Recipe, profile: Profile) -> int:
     >>> accumulation(recipes.get("v4.1"), get("l4"))
     4
     """
-    if recipe.completions_per_step % profile.micro_batch:
-        raise ValueError(
-            f"{recipe.completions_per_step} completions a step: not a multiple of micro_batch {profile.micro_batch}"
-        )
-    return recipe.completions_per_step // profile.micro_batch
+    size = micro_batch(recipe, profile)
+    if recipe.completions_per_step % size:
+        raise ValueError(f"{recipe.completions_per_step} completions a step: not a multiple of micro_batch {size}")
+    return recipe.completions_per_step // size
+
+
+def micro_batch(recipe: Recipe, profile: Profile) -> int:
+    """Completions in one forward and backward pass: the profile's, or a whole step's where that is less."""
+    return min(profile.micro_batch, recipe.completions_per_step)

@@ -92,7 +92,7 @@ class Change:
 
 
 _UNCHANGED = "handoff, V4.1 config summary: unchanged from V4"
-_NO_SFT = "the instruct model is trained with GRPO at once"
+_SFT_FIELDS = ("sft_task", "sft_epochs", "sft_learning_rate", "sft_batch")
 _V4_SOURCES = {
     "model_id": "handoff, context: the 0.5B instruct model",
     "version": "handoff, V4.1 change 1: V4 scored with the regex parser",
@@ -121,12 +121,8 @@ _V4_SOURCES = {
     "lora_dropout": "explicit: rollouts and log-probabilities must come from the same network",
     "weight_decay": "TRL default, written out (Unsloth would change it)",
     "max_grad_norm": "TRL default, written out",
-    "sft_task": _NO_SFT,
-    "sft_epochs": _NO_SFT,
-    "sft_learning_rate": _NO_SFT,
-    "sft_batch": _NO_SFT,
     "extra_pairs": "the train split as it is",
-}
+} | dict.fromkeys(_SFT_FIELDS, "the instruct model is trained with GRPO at once")
 
 V4 = Recipe(
     name="v4",
@@ -182,15 +178,25 @@ V42B = replace(
     sft_task="extraction",
     sft_epochs=1.0,
     sft_learning_rate=2e-4,
-    sft_batch=8,
+    sft_batch=4,
     sources=V41.sources
     | {
         "model_id": "handoff, scenario B: 0.5B-Base, no preference training and no SFT",
         "sft_task": "handoff, scenario B: extraction pairs only, loss on assistant turns only",
         "sft_epochs": "handoff, scenario B: one epoch",
         "sft_learning_rate": "QLoRA's rate for small models (arXiv 2305.14314, table 9); the handoff names none",
-        "sft_batch": "ours: 74 updates in the epoch; the handoff names none",
+        "sft_batch": "ours: about 150 updates in the epoch; the handoff names none",
     },
+)
+
+V42B_COLD = replace(
+    V42B,
+    name="v4.2b-cold",
+    sft_task="",
+    sft_epochs=0.0,
+    sft_learning_rate=0.0,
+    sft_batch=0,
+    sources=V42B.sources | dict.fromkeys(_SFT_FIELDS, "ours: the same GRPO without warm-up, to see what it brings"),
 )
 
 _FIX_SOURCE = "handoff, scenario C, if extraction lags: score field values, not field presence"
@@ -216,7 +222,7 @@ V42C_PUSH = replace(
 )
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (V4, V41, V42A, V42B, V42C, V42C_INSIGHTS, V42C_PUSH)
+    recipe.name: recipe for recipe in (V4, V41, V42A, V42B, V42B_COLD, V42C, V42C_INSIGHTS, V42C_PUSH)
 }
 
 FIXES: dict[str, Recipe | None] = {

@@ -5,13 +5,10 @@ Used twice: to make the embedded policies, and as the warm-up that a recipe may 
 
 import html
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from helpers.errors import UserError
 from helpers.progress import Progress
-
-if TYPE_CHECKING:
-    from peft import LoraConfig
 
 Row = dict[str, Any]
 
@@ -37,11 +34,10 @@ def fine_tune(
     seed: int,
     title: str,
     on_gpu: bool = False,
-    lora: "LoraConfig | None" = None,
 ) -> tuple[Any, list[dict[str, float]]]:
     """Train on `rows` (`chat_rows`, or `{"text": ...}` for plain text); the trained model and its logged losses.
 
-    With `lora` only an adapter is trained, on top of `model`. Nothing is saved; `folder` is where TRL may write.
+    Where `model` carries LoRA, that alone is trained. Nothing is saved; `folder` is where TRL may write.
     """
     from datasets import Dataset
     from transformers import PrinterCallback, set_seed
@@ -55,7 +51,6 @@ def fine_tune(
         args=_config(arguments),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=lora,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_progress(title))
@@ -84,8 +79,7 @@ def sft_arguments(
         "bf16": on_gpu,
         "gradient_checkpointing": on_gpu,
         "use_cpu": not on_gpu,
-        "logging_steps": 10,
-        "logging_first_step": True,
+        "logging_steps": 1,
         "save_strategy": "no",
         "report_to": [],
         "disable_tqdm": True,
@@ -94,10 +88,10 @@ def sft_arguments(
     }
 
 
-def token_roles(tokenizer: Any, record: dict[str, Any]) -> list[tuple[str, bool]]:
-    """Each token of a record as SFT sees it, and whether the loss counts it (the assistant's tokens and their end).
+def masked_and_counted(tokenizer: Any, record: dict[str, Any]) -> tuple[list[int], list[int]]:
+    """A record's tokens as SFT sees them: those the loss ignores (the prompt), then those it counts (answer and end).
 
-    Raises `UserError` where the template does not render the prompt as a prefix of the whole conversation: the mask
+    Raises `UserError` where the template does not render the prompt as the start of the whole conversation: the mask
     would then cut at the wrong place.
     """
     answer = {"role": "assistant", "content": record["reference"]["text"]}
@@ -105,25 +99,20 @@ def token_roles(tokenizer: Any, record: dict[str, Any]) -> list[tuple[str, bool]
     whole = tokenizer.apply_chat_template([*record["prompt"], answer], tokenize=False)
     if not whole.startswith(prompt):
         raise UserError("the chat template does not render a prompt as the start of its conversation; check it")
-    asked, answered = (
+    masked, counted = (
         tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, whole[len(prompt) :])
     )
-    return [(tokenizer.decode([token]), False) for token in asked] + [
-        (tokenizer.decode([token]), True) for token in answered
-    ]
+    return masked, counted
 
 
 def masked_html(tokenizer: Any, record: dict[str, Any]) -> str:
-    """The rendered conversation with the tokens that the loss does not see in grey."""
-    spans: list[tuple[str, bool]] = []
-    for text, counted in token_roles(tokenizer, record):
-        if spans and spans[-1][1] == counted:
-            spans[-1] = (spans[-1][0] + text, counted)
-        else:
-            spans.append((text, counted))
-    style = {True: "color:#000;background:#fff3c4", False: "color:#8a8a8a"}
-    body = "".join(f'<span style="{style[counted]}">{html.escape(text)}</span>' for text, counted in spans)
-    return f'<pre style="white-space:pre-wrap">{body}</pre>'
+    """The rendered conversation, what the loss does not see in grey."""
+    styles = ("color:#8a8a8a", "color:#000;background:#fff3c4")
+    spans = [
+        f'<span style="{style}">{html.escape(tokenizer.decode(ids))}</span>'
+        for style, ids in zip(styles, masked_and_counted(tokenizer, record), strict=True)
+    ]
+    return f'<pre style="white-space:pre-wrap">{"".join(spans)}</pre>'
 
 
 def _config(arguments: dict[str, Any]) -> Any:

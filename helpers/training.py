@@ -13,23 +13,24 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from helpers import evaluation, models, profiles, recipes, rewards, stop_rules, tracking
+from helpers import backends, evaluation, models, processes, profiles, recipes, rewards, stop_rules, tracking
 from helpers.errors import UserError, require_known
-from helpers.files import PROJECT_ROOT, read_jsonl
+from helpers.files import PROJECT_ROOT
 from helpers.models import Policy
 from helpers.profiles import Profile
 from helpers.progress import in_notebook
 from helpers.recipes import Recipe
 from helpers.records import PAIRS_DIR, count_by_task, eval_subset, load_records
 from helpers.rewards import errors
-from helpers.run_record import CONFIG, EVENTS, RunRecorder
+from helpers.run_identity import identity, is_finished, require_same_run, shown
+from helpers.run_record import CONFIG, RunRecorder
 
-_VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
+_VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "unsloth", "vllm")
 _CHECKPOINT_FILES = ("trainer_state.json", "adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
@@ -42,43 +43,56 @@ def train_grpo(
     on_eval: Callable[[Path], None] | None = None,
     stop: Sequence[str] = (),
     pairs: Path = PAIRS_DIR,
+    extra: Path | None = None,
 ) -> Path:
     """Train `recipe` as `profile` can run it, from the profile's base policy; returns `folder`, the run record.
 
-    The base policy and the final one both answer the whole eval split, sampled and greedy; the test split is answered
-    once, at the end. Stop rules warn; those named in `stop` end the run. `resume` goes on from the newest whole
-    checkpoint in `folder`, or starts where there is none.
+    A recipe with an `sft_task` is warmed up first, with a run record of its own in `folder`/warmup. `extra`
+    is a file of more training records, for a recipe that asks for them.
+    The policy that GRPO starts from and the final one both answer the whole eval split, sampled and greedy; the test
+    split is answered once, at the end. Stop rules warn; those named in `stop` end the run. `resume` goes on from the
+    newest whole checkpoint in `folder`, or starts where there is none.
     Raises `UserError` where `folder` already holds a run and `resume` is off, or the pairs are missing or malformed.
     """
-    from transformers import set_seed
-
-    from helpers import callbacks
-
     for name in stop:
         require_known("stop rule", name, tuple(rule.name for rule in stop_rules.RULES))
     fitted, changes = profiles.fit(recipe, profile)
-    splits = _load_splits(pairs, profile)
-    known = identity(fitted, profile, seed, pairs)
+    splits = _load_splits(pairs, profile, _extra_records(fitted, extra))
+    known = identity(fitted, profile, seed, pairs, extra)
     checkpoint = _checkpoint_to_resume(folder, resume, known)
-    policy = models.load_base(fitted, profile, pairs)
+    processes.wait()
+    backend, told = backends.choose(profile)
+    policy = backends.load_policy(fitted, profile, backend, pairs, seed)
+
+    from transformers import set_seed  # not earlier: the backend says what is imported first
+
+    from helpers import callbacks, warmup
+
+    if fitted.sft_task:
+        policy = warmup.warm_up(policy, splits, fitted, profile, folder / warmup.FOLDER, known)
     set_seed(seed)
     recorder = RunRecorder(folder)
     recorder.truncate_after(_step_of(checkpoint) if checkpoint else -1)
-    requested = grpo_arguments(fitted, profile, folder, seed)
-    config = known | describe_run(fitted, changes, requested, policy, splits["train"])
+    processes.wait()
+    requested = grpo_arguments(fitted, profile, folder, seed, backend)
+    config = known | describe_run(fitted, changes, requested, policy, splits["train"]) | {"backend": told}
     recorder.write_config(config)
     wandb_run = tracking.start(folder.name, folder / "wandb", config)
     track = callbacks.Track(recorder, wandb_run, recorder.read_metrics())
     recorder.log_event("resume" if checkpoint else "start", _step_of(checkpoint), f"{fitted.name} on {profile.name}")
 
     trainer, policy = _build_trainer(fitted, policy, splits, requested, track, profile, on_eval, stop)
+    effective = effective_arguments(trainer, requested)
+    recorder.write_config(config | {"effective_args": effective | {"output_dir": "checkpoints"}})
+    if processes.is_first():
+        print(f"{told}\n{effective_table(effective)}" if profile.device == "cuda" else effective_line(effective))
     with errors.recording(track.reward_error):
         if not checkpoint:
-            final_evaluation(policy, splits["eval"], "eval", 0, fitted, profile, track)
+            callbacks.evaluate_split(policy, splits["eval"], "eval", 0, fitted, profile, track)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         step = trainer.state.global_step
-        final_evaluation(policy, splits["eval"], "eval", step, fitted, profile, track)
-        final_evaluation(policy, splits["test"], "test", step, fitted, profile, track)
+        callbacks.evaluate_split(policy, splits["eval"], "eval", step, fitted, profile, track)
+        callbacks.evaluate_split(policy, splits["test"], "test", step, fitted, profile, track)
     trainer.save_model(str(folder / "adapter"))
     recorder.log_event("end", step, f"{step} steps")
     track.wandb_run.finish()
@@ -92,6 +106,7 @@ def train_or_reuse(
     seed: int = 0,
     on_eval: Callable[[Path], None] | None = None,
     pairs: Path = PAIRS_DIR,
+    extra: Path | None = None,
 ) -> Path:
     """The finished run in `folder` where it is one of this very recipe, profile, seed and data; else train, or resume.
 
@@ -99,53 +114,34 @@ def train_or_reuse(
     """
     fitted, _ = profiles.fit(recipe, profile)
     if is_finished(folder):
-        _require_same_run(folder, identity(fitted, profile, seed, pairs))
+        require_same_run(folder, identity(fitted, profile, seed, pairs, extra))
         if on_eval:
             on_eval(folder)
         print(f"{shown(folder)}: finished before, used as it is")
         return folder
-    return train_grpo(recipe, profile, folder, seed, resume=True, on_eval=on_eval, pairs=pairs)
+    return train_grpo(recipe, profile, folder, seed, resume=True, on_eval=on_eval, pairs=pairs, extra=extra)
 
 
-def identity(recipe: Recipe, profile: Profile, seed: int, pairs: Path) -> dict[str, Any]:
-    """What makes two runs the same run: recipe, profile, seed and the pairs' bytes; part of config.json."""
-    return {
-        "name": recipe.name,
-        "recipe": recipes.values(recipe),
-        "profile": asdict(profile),
-        "seed": seed,
-        "data": {path.name: sha256(path.read_bytes()).hexdigest() for path in sorted(pairs.glob("*.jsonl"))},
-    }
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether the run record in `folder` says that its run came to its end."""
-    events = folder / EVENTS
-    return events.is_file() and any(row["kind"] == "end" for _, row in read_jsonl(events))
-
-
-def shown(path: Path) -> str:
-    """A path as a person reads it: from the project's root where it lies inside."""
-    return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else path.name
-
-
-def grpo_arguments(recipe: Recipe, profile: Profile, folder: Path, seed: int) -> dict[str, Any]:
-    """Every argument we give TRL's `GRPOConfig`: the recipe's values, the profile's, and defaults worth writing out."""
+def grpo_arguments(
+    recipe: Recipe, profile: Profile, folder: Path, seed: int, backend: str = "transformers"
+) -> dict[str, Any]:
+    """Every argument we give TRL's `GRPOConfig`: the recipe's values, the profile's and backend's, and defaults worth
+    writing out. Where several processes train together they share a step's completions."""
     every = profiles.eval_every(recipe, profile)
-    on_gpu = profile.device == "cuda"
-    return {
+    micro_batch = min(profiles.micro_batch(recipe, profile), recipe.completions_per_step // processes.count())
+    together = replace(profile, micro_batch=micro_batch * processes.count())
+    return backends.trainer_arguments(recipe, profile, backend) | {
         "output_dir": str(folder / "checkpoints"),
         "max_steps": recipe.max_steps,
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": recipe.lr_schedule,
         "warmup_steps": recipes.warmup_steps(recipe),
-        "per_device_train_batch_size": profile.micro_batch,
-        "gradient_accumulation_steps": profiles.accumulation(recipe, profile),
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": profiles.accumulation(recipe, together),
         "num_generations": recipe.num_generations,
         "max_completion_length": recipe.max_completion_length,
         "temperature": recipe.temperature,
         "top_p": recipe.top_p,
-        "top_k": recipe.top_k,
         "repetition_penalty": recipe.repetition_penalty,
         "beta": recipe.beta,
         "loss_type": recipe.loss_type,
@@ -155,14 +151,8 @@ def grpo_arguments(recipe: Recipe, profile: Profile, folder: Path, seed: int) ->
         "mask_truncated_completions": False,
         "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.max_grad_norm,
-        "optim": "adamw_torch",
         "adam_beta1": 0.9,
         "adam_beta2": 0.999,
-        "use_vllm": False,
-        "bf16": on_gpu and profile.dtype == "bfloat16",
-        "gradient_checkpointing": profile.gradient_checkpointing,
-        "use_cpu": not on_gpu,
-        "dataloader_pin_memory": on_gpu,
         "logging_steps": 1,
         "save_strategy": "steps",
         "save_steps": every,
@@ -180,23 +170,6 @@ def training_rows(records: list[dict[str, Any]]) -> list[dict[str, str]]:
         {"prompt": r["prompt"], "task": r["task"], "record_id": r["id"], "record": json.dumps(r, ensure_ascii=False)}
         for r in records
     ]
-
-
-def final_evaluation(
-    policy: Policy,
-    records: list[dict[str, Any]],
-    split: str,
-    step: int,
-    recipe: Recipe,
-    profile: Profile,
-    track: Any,
-) -> None:
-    """Answer a whole split: sampled, and for `eval` greedy beside it; GRPO sharpens, so the two gains differ."""
-    for mode in ("sample", "greedy") if split == "eval" else ("sample",):
-        settings = evaluation.settings_for(recipe, profile, mode)
-        rows, metrics = evaluation.timed_evaluate(policy, records, settings, step, split)
-        track.recorder.log_eval(rows)
-        track.metrics(step, {key.replace("eval/", f"full/{split}_{mode}/"): value for key, value in metrics.items()})
 
 
 def describe_run(
@@ -217,17 +190,50 @@ def describe_run(
         "max_steps": recipe.max_steps,
         "eval_every": requested["save_steps"],
         "coverage": recipes.coverage(recipe, count_by_task(train)),
-        "versions": {name: version(name) for name in _VERSIONED},
+        "versions": {name: version(name) for name in _VERSIONED if find_spec(name)},
         "git_commit": _git_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "a notebook" if in_notebook() else " ".join(["python", "-m", "helpers", *sys.argv[1:]]),
     }
 
 
+def effective_arguments(trainer: Any, requested: dict[str, Any]) -> dict[str, Any]:
+    """What the trainer really works with, for each argument that it was given; and on how many processes."""
+    got = trainer.args.to_dict() | {"world_size": trainer.args.world_size}
+    return {key: got.get(key, "no such argument") for key in [*requested, "world_size"]}
+
+
+def effective_line(effective: dict[str, Any]) -> str:
+    """One line for a run that needs no more: how a step is put together.
+
+    >>> effective_line({"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4, "num_generations": 16,
+    ...                 "world_size": 1})
+    'a step: 2 prompts x 16 completions, as 4 x 8 a process, 1 process; config.json has every argument (effective_args)'
+    """
+    micro, times = effective["per_device_train_batch_size"], effective["gradient_accumulation_steps"]
+    group, world = effective["num_generations"], effective["world_size"]
+    together = f"{micro * times * world / group:g} prompts x {group} completions, as {times} x {micro} a process"
+    several = "1 process" if world == 1 else f"{world} processes"
+    return f"a step: {together}, {several}; config.json has every argument (effective_args)"
+
+
+def effective_table(effective: dict[str, Any], columns: int = 3) -> str:
+    """The trainer's arguments side by side.
+
+    >>> print(effective_table({"beta": 0.0, "optim": "adamw_torch", "bf16": True}, columns=2))
+    beta = 0.0           optim = adamw_torch
+    bf16 = True
+    """
+    cells = [f"{key} = {value}" for key, value in effective.items()]
+    width = max(map(len, cells)) + 2
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    return "\n".join("".join(cell.ljust(width) for cell in row).rstrip() for row in rows)
+
+
 def check_effective(trainer: Any, requested: dict[str, Any], recipe: Recipe) -> None:
     """Read the trainer's arguments back: raise `RuntimeError` where one is not what was asked, or where a step would
     not see the recipe's number of prompts (the rule that made V4's `BATCH_SIZE = 2` one prompt a step)."""
-    got = trainer.args.to_dict()
+    got = effective_arguments(trainer, requested)
     wrong = {key: got[key] for key, value in requested.items() if got[key] != value}
     if wrong:
         raise RuntimeError(f"the trainer changed what was asked for: {wrong}")
@@ -258,20 +264,21 @@ def _build_trainer(
     from helpers import callbacks, rollouts, step_report
 
     meter = callbacks.RewardMeter(recipe.num_generations, track.history)
-    trainer = GRPOTrainer(
-        model=policy.model,
-        reward_funcs=[meter.wrap(function) for function in rewards.reward_functions(recipe.version)],
-        args=GRPOConfig(**requested),
-        train_dataset=Dataset.from_list(training_rows(splits["train"])),
-        processing_class=policy.tokenizer,
-        peft_config=models.lora_config(recipe),
-    )
+    with backends.engine_in_32_bits(policy.backend):
+        trainer = GRPOTrainer(
+            model=policy.model,
+            reward_funcs=[meter.wrap(function) for function in rewards.reward_functions(recipe.version)],
+            args=GRPOConfig(**requested),
+            train_dataset=Dataset.from_list(training_rows(splits["train"])),
+            processing_class=policy.tokenizer,
+            peft_config=None if models.has_lora(policy.model) else models.lora_config(recipe),
+        )
     check_effective(trainer, requested, recipe)
     trainer.remove_callback(PrinterCallback)
-    if not requested["use_vllm"]:
+    if policy.backend == "transformers":
         rollouts.merge_lora(trainer)
     clock = step_report.PhaseClock.attach(trainer)
-    trained = replace(policy, model=trainer.model)
+    trained = replace(policy, model=trainer.model, sampler=backends.sampler(trainer, policy))
     trainer.add_callback(callbacks.RunRecordCallback(recipe.name, track, meter, clock))
     subset = eval_subset(splits["eval"])
     every = profiles.eval_every(recipe, profile)
@@ -282,9 +289,29 @@ def _build_trainer(
     return trainer, trained
 
 
-def _load_splits(pairs: Path, profile: Profile) -> dict[str, list[dict[str, Any]]]:
-    """The train split whole; of eval and test, the profile's number of records a task."""
-    train = load_records(pairs / "train.jsonl")
+def _extra_records(recipe: Recipe, extra: Path | None) -> list[dict[str, Any]]:
+    """The records of `extra`; `UserError` where the recipe asks for some and they are missing, or asks for none."""
+    if not recipe.extra_pairs and extra is None:
+        return []
+    if not recipe.extra_pairs:
+        raise UserError(f"recipe {recipe.name} takes no extra pairs")
+    if extra is None:
+        raise UserError(
+            f"recipe {recipe.name} needs more {recipe.extra_pairs} pairs: make them with `python -m helpers pairs "
+            f"--task {recipe.extra_pairs} --add 200`, then give the file as --extra"
+        )
+    records = load_records(extra)
+    others = {record["task"] for record in records} - {recipe.extra_pairs}
+    if others:
+        raise UserError(f"{extra}: {', '.join(sorted(others))} records; recipe {recipe.name} adds {recipe.extra_pairs}")
+    return records
+
+
+def _load_splits(
+    pairs: Path, profile: Profile, extra: Sequence[dict[str, Any]] = ()
+) -> dict[str, list[dict[str, Any]]]:
+    """The train split whole, with the extra records; of eval and test, the profile's number of records a task."""
+    train = [*load_records(pairs / "train.jsonl"), *extra]
     return {"train": train} | {
         split: _limited(load_records(pairs / f"{split}.jsonl"), profile.eval_records) for split in ("eval", "test")
     }
@@ -305,17 +332,9 @@ def _checkpoint_to_resume(folder: Path, resume: bool, wanted: dict[str, Any]) ->
     if (folder / CONFIG).exists() and not resume:
         raise UserError(f"{folder}: already holds a run; give another --out, or --resume to go on with it")
     if (folder / CONFIG).exists():
-        _require_same_run(folder, wanted)
+        require_same_run(folder, wanted)
     found = [path for path in (folder / "checkpoints").glob("checkpoint-*") if _is_whole(path)]
     return max(found, key=_step_of) if resume and found else None
-
-
-def _require_same_run(folder: Path, wanted: dict[str, Any]) -> None:
-    """`UserError` naming what differs where the run in `folder` is not the one that `wanted` identifies."""
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    different = [key for key, value in wanted.items() if config.get(key) != value]
-    if different:
-        raise UserError(f"{folder}: holds a run with another {', '.join(different)}; give another folder or remove it")
 
 
 def _is_whole(checkpoint: Path) -> bool:

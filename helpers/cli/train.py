@@ -8,10 +8,11 @@ HELP = "train a recipe with GRPO and leave a run record"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    parser.add_argument("--recipe", default="v4.1", help="v4 (the reference) or v4.1 (default)")
+    parser.add_argument("--recipe", default="v4.1", help="v4, v4.1 (default), v4.2a, v4.2b, v4.2c ...: see README")
     parser.add_argument("--profile", default="auto", help="cpu, smallest, l4, or auto (default): what this machine is")
     parser.add_argument("--seed", type=int, default=0, help="seed of LoRA, data order and sampling (default 0)")
     parser.add_argument("--out", type=Path, help="the run's folder (default runs/<recipe>-<profile>-seed<seed>)")
+    parser.add_argument("--extra", type=Path, help="more training records, for a recipe that asks for them")
     parser.add_argument("--stop", nargs="*", default=[], metavar="RULE", help="stop rules that end the run (all warn)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint in --out")
 
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or PROJECT_ROOT / "runs" / f"{recipe.name}-{profile.name}-seed{args.seed}"
     from helpers import analysis, evaluation, speed, training
 
-    training.train_grpo(recipe, profile, folder, seed=args.seed, resume=args.resume, stop=args.stop)
+    training.train_grpo(recipe, profile, folder, seed=args.seed, resume=args.resume, stop=args.stop, extra=args.extra)
     run = analysis.load_run(folder)
     for mode in evaluation.MODES:
         for task, gain in analysis.gains(run, "eval", mode).items():

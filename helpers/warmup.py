@@ -1,0 +1,83 @@
+"""The warm-up before GRPO: supervised training of a LoRA adapter on one task's pairs, with a run record of its own."""
+
+from pathlib import Path
+from typing import Any
+
+from helpers import callbacks, models, run_identity, sft
+from helpers.models import Policy
+from helpers.profiles import Profile
+from helpers.recipes import Recipe
+from helpers.run_record import RunRecorder
+from helpers.tracking import NoRun
+
+FOLDER = "warmup"
+"""Where a run keeps its warm-up."""
+
+Records = list[dict[str, Any]]
+
+
+def warm_up(
+    policy: Policy, splits: dict[str, Records], recipe: Recipe, profile: Profile, folder: Path, known: dict[str, Any]
+) -> Policy:
+    """`policy` with LoRA that was trained on the pairs of the recipe's `sft_task`; GRPO goes on with that very LoRA.
+
+    `folder` gets the adapter and a run record: its first evaluation is the base policy's, its last the adapter's. The
+    adapter of a finished warm-up of the same run (`known`, its identity) is loaded instead of trained again.
+    """
+    from transformers import set_seed
+
+    set_seed(known["seed"])
+    policy = models.with_lora(policy, recipe)
+    if run_identity.is_finished(folder):
+        run_identity.require_same_run(folder, known)
+        models.restore_adapter(policy, folder / "adapter")
+    else:
+        _train(policy, splits, recipe, profile, folder, known)
+    return policy
+
+
+def _train(
+    policy: Policy, splits: dict[str, Records], recipe: Recipe, profile: Profile, folder: Path, known: dict[str, Any]
+) -> None:
+    recorder = RunRecorder(folder)
+    recorder.truncate_after(-1)
+    chosen = [record for record in splits["train"] if record["task"] == recipe.sft_task]
+    recorder.write_config(known | _described(policy, recipe))
+    recorder.log_event("start", 0, f"SFT on {len(chosen)} {recipe.sft_task} pairs")
+    track = callbacks.Track(recorder, NoRun())
+    callbacks.evaluate_split(policy, splits["eval"], "eval", 0, recipe, profile, track)
+    losses = _fine_tune(policy, chosen, recipe, profile, folder, known["seed"])
+    for row in losses:
+        recorder.log_metrics(int(row["step"]), {"train/loss": row["loss"]})
+    step = int(losses[-1]["step"])
+    callbacks.evaluate_split(policy, splits["eval"], "eval", step, recipe, profile, track)
+    policy.model.save_pretrained(folder / "adapter")
+    recorder.log_event("end", step, f"{step} steps")
+
+
+def _fine_tune(
+    policy: Policy, chosen: Records, recipe: Recipe, profile: Profile, folder: Path, seed: int
+) -> list[dict[str, float]]:
+    _, losses = sft.fine_tune(
+        policy.model,
+        policy.tokenizer,
+        sft.chat_rows(chosen),
+        folder / "sft",
+        epochs=recipe.sft_epochs,
+        batch=recipe.sft_batch,
+        learning_rate=recipe.sft_learning_rate,
+        max_length=recipe.max_seq_length,
+        seed=seed,
+        title=f"warm-up, SFT on {recipe.sft_task}",
+        on_gpu=profile.device == "cuda",
+    )
+    return losses
+
+
+def _described(policy: Policy, recipe: Recipe) -> dict[str, Any]:
+    return {
+        "policy": policy.name,
+        "base_policy": run_identity.shown(Path(policy.source)),
+        "reward_version": recipe.version,
+        "parser": recipe.parser,
+    }
