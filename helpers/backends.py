@@ -131,9 +131,11 @@ def load_policy(
 ) -> Policy:
     """The policy that a training starts from, loaded for `backend`; `source` is a folder or hub name if not the base.
 
-    Unsloth's comes with a fresh LoRA (drawn with `seed`) on it, because its kernels are put in place then. vLLM's base
-    weights are kept in 32 bits: TRL merges LoRA into them to hand them over, and half precision would round most of a
-    small update away, from the engine's copy and, at every hand-over, from the base itself.
+    Unsloth's comes with a fresh LoRA (drawn with `seed`) on it, because its kernels are put in place then. It answers
+    through its vLLM engine or, without one, in one call of `generate`: Unsloth's decoder keeps keys and values in
+    buffers of its own and cannot go on with a given cache. For `vllm` the base is kept in 32 bits: TRL merges LoRA into
+    it to hand it over, and half precision would round most of a small update away, from the engine's copy and, with
+    every hand-over, from the base itself.
     """
     begin(profile, backend)
     if backend == "unsloth":
@@ -234,16 +236,11 @@ def engine_in_32_bits(backend: str) -> Iterator[None]:
 
 
 def sampler(trainer: Any, policy: Policy) -> models.Sampler | None:
-    """What answers prompts during a training, for `Policy.sampler`; None where `evaluation`'s own way is the best.
+    """What answers an evaluation's prompts once `trainer` holds `policy`: its vLLM engine on the backend `vllm`.
 
-    With vLLM its engine, which holds the current policy, sleeps when told and batches for itself. Unsloth without vLLM
-    decodes in one call: it keeps the keys and values in buffers of its own and cannot go on with a given cache.
+    Elsewhere the policy keeps its own: Unsloth's answers through Unsloth from the start (see `load_policy`).
     """
-    if trainer.args.use_vllm:
-        return functools.partial(_ask_engine, trainer)
-    if policy.backend == "unsloth":
-        return functools.partial(evaluation.generate_at_once, policy)
-    return None
+    return functools.partial(_ask_engine, trainer) if policy.backend == "vllm" else policy.sampler
 
 
 def _ask_engine(trainer: Any, token_ids: list[list[int]], settings: Any) -> list[list[int]]:
@@ -263,6 +260,26 @@ def _ask_engine(trainer: Any, token_ids: list[list[int]], settings: Any) -> list
     return [list(completion) for completion in completions]
 
 
+def _ask_unsloth(policy: Policy, token_ids: list[list[int]], settings: Any) -> list[list[int]]:
+    """Unsloth's vLLM engine with the policy's LoRA as it is now; a sleeping engine sleeps again afterwards."""
+    from vllm import SamplingParams
+
+    engine = policy.model.vllm_engine
+    temperature = 0.0 if settings.mode == "greedy" else settings.temperature
+    sampling = SamplingParams(temperature=temperature, max_tokens=settings.limit)
+    asleep = engine.llm_engine.is_sleeping()
+    if asleep:
+        engine.wake_up()
+    try:
+        lora = policy.model.load_lora("evaluation_lora", load_tensors=True)
+        prompts = [{"prompt_token_ids": ids} for ids in token_ids]
+        answers = engine.generate(prompts, sampling_params=sampling, lora_request=lora, use_tqdm=False)
+    finally:
+        if asleep:
+            engine.sleep(level=2)
+    return [list(answer.outputs[0].token_ids) for answer in answers]
+
+
 def _load_with_unsloth(recipe: Recipe, profile: Profile, seed: int, source: str) -> Policy:
     from transformers import GenerationConfig
     from unsloth import FastLanguageModel
@@ -278,7 +295,9 @@ def _load_with_unsloth(recipe: Recipe, profile: Profile, seed: int, source: str)
     models.plain_generation(model, tokenizer)
     tokenizer.padding_side = "left"
     model = FastLanguageModel.get_peft_model(model, **unsloth_lora_arguments(recipe, profile, seed))
-    return Policy(model, tokenizer, Path(name).name, name, "unsloth")
+    policy = Policy(model, tokenizer, Path(name).name, name, "unsloth")
+    ask = _ask_unsloth if arguments["fast_inference"] else evaluation.generate_at_once
+    return replace(policy, sampler=functools.partial(ask, policy))
 
 
 def _unfit(name: str, profile: Profile) -> str | None:
