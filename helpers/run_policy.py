@@ -4,7 +4,7 @@ The one place where a run folder becomes something that answers. Recipe and prof
 run can be evaluated, served or exported whatever it was; nothing needs to be repeated on the command line.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -57,8 +57,12 @@ def read_origin(folder: Path) -> Origin:
         ) from error
 
 
-def load_run_policy(folder: Path, adapter: str | None = "adapter", pairs: Path = PAIRS_DIR) -> RunPolicy:
+def load_run_policy(
+    folder: Path, adapter: str | None = "adapter", pairs: Path = PAIRS_DIR, dtype: str | None = None
+) -> RunPolicy:
     """The policy of the run in `folder`: `adapter` is `adapter` (the last one), `best`, or None for the base alone.
+
+    `dtype` names the weights' precision where it is not to be the profile's, 4-bit ones included.
 
     Raises `UserError` where there is no such adapter, where the run needs a GPU that is not here, or where its embedded
     base policy is not the one that `pairs` make today: an adapter means nothing on another base.
@@ -67,7 +71,8 @@ def load_run_policy(folder: Path, adapter: str | None = "adapter", pairs: Path =
     if adapter is not None:
         models.require_adapter(folder / adapter)
     _require_device(folder, origin)
-    policy = models.load_base(origin.recipe, origin.profile, pairs)
+    profile = replace(origin.profile, dtype=dtype, load_in_4bit=False) if dtype else origin.profile
+    policy = models.load_base(origin.recipe, profile, pairs)
     made = Path(policy.source).name
     if origin.profile.embedded is not None and made != Path(origin.base_policy).name:
         raise UserError(
@@ -76,7 +81,7 @@ def load_run_policy(folder: Path, adapter: str | None = "adapter", pairs: Path =
         )
     if adapter is not None:
         policy = models.load_adapter(policy, folder / adapter)
-    return RunPolicy(policy, origin.recipe, origin.profile)
+    return RunPolicy(policy, origin.recipe, profile)
 
 
 def find_policy(run: Path | None, best: bool, recipe: str | None, profile: str | None) -> RunPolicy:

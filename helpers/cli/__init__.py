@@ -22,6 +22,7 @@ VERBS = (
     "train",
     "evaluate",
     "generate",
+    "export",
     "audit-parser",
     "audit-rewards",
     "report",

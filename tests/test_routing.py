@@ -1,0 +1,324 @@
+"""Routing: the cheapest policy serves a task unless a dearer one is surely better; the file survives a move and nothing
+hostile gets through it."""
+
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import analysis, routing
+from helpers.errors import UserError
+from helpers.files import PROJECT_ROOT
+from helpers.routing import PARAMETERS, SECONDS, Candidate, Measured
+from helpers.tasks import TASKS
+
+SHIPPED = PROJECT_ROOT / "data" / "runs"
+V4, V41 = SHIPPED / "cpu-v4-seed0", SHIPPED / "cpu-v4.1-seed0"
+MEASURED = Measured("eval", "sample", "v4.1", "tolerant")
+PROMPTS = 64
+
+
+def rewards(mean, spread=0.0, seed=0, task="push", prefix="p"):
+    values = mean + spread * np.random.default_rng(seed).standard_normal(PROMPTS)
+    return {task: {f"{prefix}{i}": float(value) for i, value in enumerate(values)}}
+
+
+def candidate(name, found, cost=1.0, **changes):
+    return replace(Candidate(name, Path(name), "adapter", found, cost, PARAMETERS, MEASURED), **changes)
+
+
+def chosen(*candidates, **options):
+    return {task: entry.policy for task, entry in routing.choose(candidates, **options).tasks.items()}
+
+
+def test_a_dearer_policy_that_is_surely_better_takes_the_task():
+    small, large = candidate("small", rewards(0.2, 0.1), 1), candidate("large", rewards(0.6, 0.1, seed=1), 8)
+    route = routing.choose([small, large])
+    assert route.tasks["push"].policy == "large"
+    assert "over small, wholly above 0.05" in route.tasks["push"].reason
+    assert set(route.policies) == {"large"}
+
+
+def test_a_gain_of_exactly_the_margin_is_not_above_it():
+    small, large = candidate("small", rewards(0.25), 1), candidate("large", rewards(0.5), 8)
+    assert chosen(small, large, margin=0.25) == {"push": "small"}
+    assert chosen(small, large, margin=0.2499) == {"push": "large"}
+
+
+def test_equal_rewards_stay_with_the_cheapest_even_without_a_margin():
+    small, large = candidate("small", rewards(0.5, 0.2), 1), candidate("large", rewards(0.5, 0.2), 8)
+    assert chosen(large, small, margin=0.0) == {"push": "small"}
+
+
+def test_a_mean_above_the_margin_is_not_enough_where_the_interval_is_not():
+    mixed = {"push": {f"p{i}": 0.9 if i % 2 else 0.2 for i in range(PROMPTS)}}
+    small, large = candidate("small", rewards(0.45), 1), candidate("large", mixed, 8)
+    gain, how = routing.difference(small, large, "push")
+    assert gain.mean > routing.MARGIN > gain.low and how == "paired"
+    assert chosen(small, large) == {"push": "small"}
+
+
+def test_a_dearer_policy_that_is_worse_says_so_in_the_evidence():
+    small, large = candidate("small", rewards(0.5), 1), candidate("large", rewards(0.3), 8)
+    entry = routing.choose([small, large]).tasks["push"]
+    assert entry.policy == "small"
+    assert "large -0.200" in entry.reason and entry.reason.startswith("the cheapest")
+
+
+def test_of_equally_cheap_policies_the_better_one_is_the_first_choice():
+    assert chosen(candidate("a", rewards(0.4)), candidate("b", rewards(0.5))) == {"push": "b"}
+
+
+def test_each_dearer_policy_must_beat_the_choice_before_it():
+    small, middle = candidate("small", rewards(0.2), 1), candidate("middle", rewards(0.5), 2)
+    large = candidate("large", rewards(0.53), 8)
+    assert chosen(small, middle, large) == {"push": "middle"}
+    assert chosen(small, large, middle) == {"push": "middle"}
+    assert chosen(small, middle, replace(large, rewards=rewards(0.6))) == {"push": "large"}
+
+
+def test_the_same_prompts_are_compared_pairwise_and_others_are_not():
+    small = candidate("small", rewards(0.4, 0.3), 1)
+    better = {"push": {record: value + 0.1 for record, value in small.rewards["push"].items()}}
+    large = candidate("large", better, 8)
+    others = {"push": {f"other-{record}": value for record, value in better["push"].items()}}
+    assert chosen(small, large) == {"push": "large"}
+    assert chosen(small, replace(large, rewards=others)) == {"push": "small"}
+    assert routing.difference(small, replace(large, rewards=others), "push")[1] == "unpaired"
+
+
+def test_equal_ids_of_other_data_are_not_paired():
+    small, large = candidate("a", rewards(0.4), data="one"), candidate("b", rewards(0.6), data="two")
+    assert routing.difference(small, large, "push")[1] == "unpaired"
+    assert routing.difference(small, replace(large, data="one"), "push")[1] == "paired"
+
+
+def test_one_prompt_decides_nothing_and_leaves_no_interval():
+    small, large = candidate("small", {"push": {"p": 0.1}}, 1), candidate("large", {"push": {"p": 0.9}}, 8)
+    entry = routing.choose([small, large]).tasks["push"]
+    assert (entry.policy, entry.prompts, entry.low) == ("small", 1, None)
+
+
+def test_a_policy_that_never_answered_a_task_does_not_get_it():
+    small = candidate("small", rewards(0.1, task="push"), 1)
+    large = candidate("large", rewards(0.2, task="push") | rewards(0.3, task="sql_qa"), 8)
+    assert chosen(small, large, margin=0.5) == {"sql_qa": "large", "push": "small"}
+    assert routing.choose([small, large]).tasks["sql_qa"].reason == "the only candidate"
+
+
+def lagging_sql():
+    """A small policy that does extraction and push well and lags on sql_qa and insights; a large one good at all."""
+    means = {"extraction": 0.6, "sql_qa": 0.12, "insights": 0.18, "push": 0.7}
+    small = {task: rewards(mean, 0.1, task=task)[task] for task, mean in means.items()}
+    large = {task: rewards(0.62, 0.1, seed=1, task=task)[task] for task in TASKS}
+    return candidate("0.5B", small, 490_799_104), candidate("3.7B", large, 3_759_341_056)
+
+
+def test_the_handoffs_split_comes_out_of_the_numbers_where_sql_lags():
+    assert chosen(*lagging_sql()) == {"extraction": "0.5B", "sql_qa": "3.7B", "insights": "3.7B", "push": "0.5B"}
+
+
+def test_the_handoffs_split_can_be_forced_against_the_numbers_and_says_so():
+    small, large = lagging_sql()
+    route = routing.choose([replace(small, rewards=large.rewards), large], pin=routing.handoff_pin("0.5B", "3.7B"))
+    assert {task: entry.policy for task, entry in route.tasks.items()} == routing.handoff_pin("0.5B", "3.7B")
+    assert all(entry.pinned for entry in route.tasks.values())
+    assert route.tasks["sql_qa"].reason.startswith("pinned by hand; the numbers say 0.5B: the cheapest")
+
+
+def test_a_task_can_be_pinned_that_nobody_was_measured_on():
+    entry = routing.choose([candidate("a", rewards(0.4))], pin={"insights": "a"}).tasks["insights"]
+    assert (entry.mean, entry.prompts, entry.reason) == (None, 0, "pinned by hand; nothing was measured")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"measured": replace(MEASURED, version="v4.2")}, r"a was measured by .*v4\.1, b by .*v4\.2"),
+        ({"measured": replace(MEASURED, mode="greedy")}, "sample.*b by .*greedy"),
+        ({"cost_unit": SECONDS}, "a costs parameters, b seconds a completion"),
+        ({"cost": math.nan}, "b: a cost of nan"),
+        ({"cost": -1.0}, r"b: a cost of -1\.0"),
+        ({"name": "a"}, "names of their own"),
+        ({"rewards": {}, "name": "c"}, None),
+    ],
+)
+def test_candidates_that_do_not_compare_are_refused_in_one_line(changes, message):
+    pair = candidate("a", rewards(0.4)), replace(candidate("b", rewards(0.4)), **changes)
+    if message is None:
+        assert chosen(*pair) == {"push": "a"}
+        return
+    with pytest.raises(UserError, match=message) as told:
+        routing.choose(pair)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pin": {"pull": "a"}}, "unknown task 'pull'"),
+        ({"pin": {"push": "z"}}, "unknown candidate 'z'"),
+        ({"margin": -0.1}, "margin"),
+        ({"margin": math.nan}, "margin"),
+    ],
+)
+def test_impossible_wishes_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        routing.choose([candidate("a", rewards(0.4))], **options)
+
+
+def test_there_is_nothing_to_choose_without_candidates_or_answers():
+    with pytest.raises(UserError, match="at least one candidate"):
+        routing.choose([])
+    with pytest.raises(UserError, match="no candidate answered"):
+        routing.choose([candidate("a", {})])
+
+
+def test_a_runs_candidate_has_the_rewards_of_its_record_and_its_measured_seconds():
+    run, found = analysis.load_run(V41), routing.candidate(V41)
+    assert found.rewards == analysis.prompt_rewards(run, run.max_steps, "eval")
+    timed = [row for row in run.history if "full/eval_sample/mean_reward" in row and row["step"] == run.max_steps]
+    assert found.cost * sum(map(len, found.rewards.values())) == pytest.approx(timed[-1]["time/eval_s"])
+    assert found.cost_unit == SECONDS
+
+
+def test_the_base_policy_of_a_run_is_a_candidate_too():
+    base = routing.candidate(V41, trained=False)
+    assert base.adapter is None
+    assert base.rewards == analysis.prompt_rewards(analysis.load_run(V41), 0, "eval")
+
+
+def test_a_run_of_another_reward_version_is_scored_again_under_the_one_asked_for():
+    run = analysis.load_run(V4)
+    recorded, again = analysis.prompt_rewards(run, run.max_steps, "eval"), routing.candidate(V4, version="v4.1")
+    assert again.measured == routing.candidate(V41).measured
+    for task in ("sql_qa", "insights", "push"):  # v4 and v4.1 differ in extraction's parser alone
+        assert again.rewards[task] == pytest.approx(recorded[task])
+    assert again.rewards["extraction"] != recorded["extraction"]
+
+
+def test_scoring_again_with_other_records_than_those_answered_is_refused(tmp_path):
+    shutil.copytree(PROJECT_ROOT / "data" / "pairs", tmp_path / "pairs")
+    with (tmp_path / "pairs" / "eval.jsonl").open("a") as file:
+        file.write("\n")
+    with pytest.raises(UserError, match=r"answered another eval\.jsonl"):
+        routing.candidate(V4, version="v4.1", pairs=tmp_path / "pairs")
+
+
+def test_an_evaluation_that_a_run_lacks_is_named():
+    with pytest.raises(UserError, match="no evaluation of test in mode greedy at step"):
+        routing.candidate(V41, split="test", mode="greedy")
+
+
+@pytest.fixture
+def home(tmp_path, tiny_run):
+    """A folder that holds a run and a route file beside it."""
+    shutil.copytree(tiny_run, tmp_path / "home" / "run", ignore=shutil.ignore_patterns("checkpoints", "wandb"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def route(home):
+    return routing.choose([routing.candidate(home / "run", "tiny")])
+
+
+def test_a_route_reads_back_as_it_was_written(home, route):
+    routing.write(route, home / "route.json")
+    assert routing.read(home / "route.json") == route
+
+
+def test_a_route_moves_with_the_folder_that_holds_its_runs(home, route, tmp_path):
+    routing.write(route, home / "route.json")
+    moved = home.rename(tmp_path / "elsewhere")
+    assert routing.read(moved / "route.json").policies["tiny"].run == moved / "run"
+
+
+def test_a_run_of_the_project_is_written_from_the_projects_root(tmp_path):
+    routing.write(routing.choose([routing.candidate(V41, "shipped")]), tmp_path / "route.json")
+    written = json.loads((tmp_path / "route.json").read_text())
+    assert written["policies"]["shipped"]["run"] == "data/runs/cpu-v4.1-seed0"
+    with pytest.raises(UserError, match=r"cpu-v4\.1-seed0/adapter: no adapter_config\.json"):
+        routing.read(tmp_path / "route.json")
+
+
+def test_a_run_that_could_not_be_found_again_is_not_written(home, route, tmp_path):
+    with pytest.raises(UserError, match="under its own folder"):
+        routing.write(route, tmp_path / "other" / "route.json")
+    assert not (tmp_path / "other" / "route.json").exists()
+
+
+def set_in(content, value, *keys):
+    for key in keys[:-1]:
+        content = content[key]
+    content[keys[-1]] = value
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("tasks", "pull"), {"policy": "tiny"}, "tasks.pull"),
+        (("tasks", "push", "policy"), "huge", "names the policy 'huge'"),
+        (("tasks",), {}, "tasks is empty"),
+        (("tasks", "push", "mean"), "good", "tasks.push.mean"),
+        (("tasks", "push", "prompts"), -1, "tasks.push.prompts"),
+        (("policies", "tiny", "run"), "/etc", "leads outside"),
+        (("policies", "tiny", "run"), "run/../../run", "leads outside"),
+        (("policies", "tiny", "run"), "nowhere", "no run folder nowhere"),
+        (("policies", "tiny", "run"), 7, "policies.tiny.run"),
+        (("policies", "tiny", "adapter"), "../run/adapter", "leads outside"),
+        (("policies", "tiny", "adapter"), "missing", "no adapter_config"),
+        (("policies", "tiny", "cost"), "free", "policies.tiny.cost"),
+        (("policies", "tiny", "command"), "rm", "policies.tiny.command"),
+        (("cost_unit",), "reais", "cost_unit"),
+        (("margin",), -1, "margin"),
+    ],
+)
+def test_a_route_file_with_something_wrong_is_refused_in_one_line(home, route, keys, value, message):
+    path = home / "route.json"
+    routing.write(route, path)
+    content = json.loads(path.read_text())
+    set_in(content, value, *keys)
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=message) as told:
+        routing.read(path)
+    assert str(path.parent) in str(told.value) and "\n" not in str(told.value)
+
+
+def test_an_entry_for_an_unknown_task_is_refused_with_the_valid_ones(home, route):
+    path = home / "route.json"
+    routing.write(route, path)
+    content = json.loads(path.read_text())
+    content["tasks"]["pull"] = content["tasks"].pop("push")
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="unknown task 'pull'; the valid ones are: extraction"):
+        routing.read(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 5_000, b'{"margin": NaN}'])
+def test_a_file_that_is_no_route_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "route.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"route\.json: .*not a route") as told:
+        routing.read(tmp_path / "route.json")
+    assert "\n" not in str(told.value)
+
+
+def test_a_route_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"route\.json: no such file"):
+        routing.read(tmp_path / "route.json")
+
+
+def test_the_table_has_a_row_a_task_with_its_evidence(route):
+    rows = routing.table(route)
+    assert [row["task"] for row in rows] == list(TASKS)
+    assert all(row["policy"] == "tiny" and row[SECONDS] > 0 and row["reason"] for row in rows)
+
+
+def test_a_task_that_a_route_does_not_serve_is_refused_by_name():
+    route = routing.choose([candidate("a", rewards(0.4))])
+    assert routing.policy_of(route, "push")[0] == "a"
+    with pytest.raises(UserError, match="serves no sql_qa, only push"):
+        routing.policy_of(route, "sql_qa")
