@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from helpers import evaluation, stop_rules
+from helpers import evaluation, processes, stop_rules
 from helpers.models import Policy
 from helpers.profiles import Profile
-from helpers.progress import Progress, in_notebook
+from helpers.progress import Progress, in_notebook, say
 from helpers.recipes import Recipe
 from helpers.run_record import RunRecorder
 from helpers.step_report import PhaseClock
@@ -64,14 +63,14 @@ class Track:
 
 
 class RewardMeter:
-    """Wraps a run's reward functions to count the prompts each task has shown.
+    """Wraps a run's reward functions to count the prompts each task has shown, in this process.
 
-    `history` holds the metric rows of a run that is gone on with.
+    `history` holds the metric rows of a run that is gone on with; the first process carries their counts on.
     """
 
     def __init__(self, num_generations: int, history: list[dict[str, Any]]) -> None:
         self.num_generations = num_generations
-        counted = [row for row in history if f"{_SEEN}{TASKS[0]}" in row]
+        counted = [row for row in history if f"{_SEEN}{TASKS[0]}" in row and processes.is_first()]
         counts = {task: counted[-1][f"{_SEEN}{task}"] if counted else 0 for task in TASKS}
         self.completions = Counter({task: round(count * num_generations) for task, count in counts.items()})
 
@@ -88,8 +87,9 @@ class RewardMeter:
         return metered
 
     def prompts_seen(self) -> dict[str, float]:
-        """Prompts shown so far, a task, under metric keys."""
-        return {f"{_SEEN}{task}": self.completions[task] / self.num_generations for task in TASKS}
+        """Prompts shown so far by all processes, a task, under metric keys."""
+        completions = processes.total(self.completions)
+        return {f"{_SEEN}{task}": completions[task] / self.num_generations for task in TASKS}
 
 
 class RunRecordCallback(TrainerCallback):
@@ -164,7 +164,8 @@ class EvalRewardCallback(TrainerCallback):
         """Keep the adapter of the best evaluation so far in best/; its value is a maximum of many, hence optimistic."""
         means = [row["eval/mean_reward"] for row in self.track.history if "eval/mean_reward" in row]
         if mean >= max(means):
-            self.policy.model.save_pretrained(self.track.recorder.folder / "best")
+            if processes.is_first():
+                self.policy.model.save_pretrained(self.track.recorder.folder / "best")
             told = f"best of {len(means)} evaluations, mean reward {mean:.3f} (selected, so optimistic)"
             self.track.recorder.log_event("checkpoint", step, told)
 
@@ -191,7 +192,7 @@ class StopRuleCallback(TrainerCallback):
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         statuses = self._judge(state)
         if not in_notebook() and self.track.evaluated_at(state.global_step):
-            tqdm.write(stop_rules.status_line(statuses))
+            say(stop_rules.status_line(statuses))
         for status in statuses:
             if status.state == "ok":
                 self.told.discard(status.rule.name)
@@ -212,7 +213,7 @@ class StopRuleCallback(TrainerCallback):
         kind = "stop" if status.stops else "warning"
         told = f"{status.rule.label}: {status.message} ({status.stop_if})"
         self.track.recorder.log_event(kind, step, told, rule=status.rule.name, value=status.value)
-        tqdm.write(f"step {step}, {kind}: {told}")
+        say(f"step {step}, {kind}: {told}")
 
 
 def evaluate_split(

@@ -12,7 +12,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import models, sft
+from helpers import models, processes, sft
+from helpers.errors import UserError
 from helpers.files import PROJECT_ROOT, write_json
 from helpers.models import Policy
 from helpers.profiles import EmbeddedSettings, Profile
@@ -66,6 +67,8 @@ def base_policy(
         raise ValueError(f"profile {profile.name} has no embedded policy")
     records = load_records(pairs / "train.jsonl")
     folder = cache / cache_key(settings, pairs / "train.jsonl")
+    if not (folder / "embedded.json").is_file() and processes.count() > 1:
+        raise UserError("the embedded policy is not made yet: run `python -m helpers evaluate` once, in one process")
     if not (folder / "embedded.json").is_file():
         _train_into(folder, profile, settings, records)
     return models.load(str(folder), profile, name=f"embedded-{profile.name}{_suffix(settings, profile)}")

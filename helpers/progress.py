@@ -6,6 +6,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from helpers import processes
+
 
 def in_notebook() -> bool:
     """True inside a Jupyter kernel, whoever drives it."""
@@ -23,6 +25,12 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
+def say(text: str) -> None:
+    """Write a line above the progress line; of several processes the first one alone speaks."""
+    if processes.is_first():
+        tqdm.write(text)
+
+
 class Progress:
     """One line that says how far a job is: steps, a note, time gone and left.
 
@@ -38,7 +46,10 @@ class Progress:
 
             self.handle = display({"text/plain": f"{label}: starting"}, raw=True, display_id=True)
         else:
-            self.bar = tqdm(total=total, desc=label, file=sys.stderr, mininterval=1.0, dynamic_ncols=True)
+            silent = not processes.is_first()
+            self.bar = tqdm(
+                total=total, desc=label, file=sys.stderr, mininterval=1.0, dynamic_ncols=True, disable=silent
+            )
 
     def update(self, done: int, note: str = "") -> None:
         """Show that `done` of `total` steps are behind us."""

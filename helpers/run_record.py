@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from helpers import files
+from helpers import files, processes
 
 CONFIG, METRICS, EVAL, EVENTS = "config.json", "metrics.jsonl", "eval.jsonl", "events.jsonl"
 PHASES = ("generation", "rewards", "log_probs", "backward", "optimiser", "sync", "eval", "other")
@@ -28,18 +28,21 @@ EVENT_KINDS = ("start", "resume", "checkpoint", "warning", "stop", "reward_error
 class RunRecorder:
     """Appends to the run record in `folder` (made if missing); each call writes whole lines and flushes them.
 
-    A half line that a killed process left at the end of a file is cut off when the recorder is made.
+    A half line that a killed process left at the end of a file is cut off when the recorder is made. Where several
+    processes train together, the first one writes and the others' calls do nothing.
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+        self.folder, self.writes = Path(folder), processes.is_first()
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in (METRICS, EVAL, EVENTS):
-            _cut_half_line(self.folder / name)
+            if self.writes:
+                _cut_half_line(self.folder / name)
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.json in one step; a second call replaces it."""
-        files.write_json(self.folder / CONFIG, jsonable(config))
+        if self.writes:
+            files.write_json(self.folder / CONFIG, jsonable(config))
 
     def log_metrics(self, step: int, metrics: dict[str, Any]) -> None:
         """Append one row of metrics.jsonl; `metrics` maps W&B keys to numbers."""
@@ -68,10 +71,12 @@ class RunRecorder:
         """
         for name in (METRICS, EVAL, EVENTS):
             path = self.folder / name
-            if path.exists():
+            if self.writes and path.exists():
                 files.write_jsonl(path, [row for _, row in files.read_jsonl(path) if row.get("step", 0) <= step])
 
     def _append(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+        if not self.writes:
+            return
         text = "".join(json.dumps(jsonable(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
         with (self.folder / name).open("a", encoding="utf-8", newline="") as file:
             file.write(text)

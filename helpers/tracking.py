@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from helpers import processes
+
 PROJECT = "grpo-ecommerce-pt"
 
 
@@ -36,9 +38,9 @@ class NoRun:
 def start(name: str, folder: Path, config: dict[str, Any]) -> Any:
     """Begin a W&B run whose files lie in `folder`; its metrics are the run record's, under the same keys.
 
-    `WANDB_MODE=disabled` needs no wandb.
+    `WANDB_MODE=disabled` needs no wandb. Where several processes train together, the first one alone is a run.
     """
-    if wandb_mode()[0] == "disabled":
+    if wandb_mode()[0] == "disabled" or not processes.is_first():
         return NoRun()
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from helpers import callbacks, models, run_identity, sft
+from helpers import callbacks, models, processes, run_identity, sft
 from helpers.models import Policy
 from helpers.profiles import Profile
 from helpers.recipes import Recipe
@@ -51,7 +51,8 @@ def _train(
         recorder.log_metrics(int(row["step"]), {"train/loss": row["loss"]})
     step = int(losses[-1]["step"])
     callbacks.evaluate_split(policy, splits["eval"], "eval", step, recipe, profile, track)
-    policy.model.save_pretrained(folder / "adapter")
+    if processes.is_first():
+        policy.model.save_pretrained(folder / "adapter")
     recorder.log_event("end", step, f"{step} steps")
 
 

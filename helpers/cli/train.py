@@ -1,6 +1,7 @@
 """`python -m helpers train`: one GRPO run from a recipe, with its run record."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 HELP = "train a recipe with GRPO and leave a run record"
@@ -10,6 +11,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("--recipe", default="v4.1", help="v4, v4.1 (default), v4.2a, v4.2b, v4.2c ...: see README")
     parser.add_argument("--profile", default="auto", help="cpu, smallest, l4, or auto (default): what this machine is")
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "unsloth", "vllm", "transformers"),
+        default="auto",
+        help="what computes and generates: auto (default) is the profile's, or what is there in its place",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of LoRA, data order and sampling (default 0)")
     parser.add_argument("--out", type=Path, help="the run's folder (default runs/<recipe>-<profile>-seed<seed>)")
     parser.add_argument("--extra", type=Path, help="more training records, for a recipe that asks for them")
@@ -19,14 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; prints the paired gain over the base policy when done."""
-    from helpers import profiles, recipes
+    from helpers import backends, processes, profiles, recipes
     from helpers.files import PROJECT_ROOT
 
     recipe, profile = recipes.get(args.recipe), profiles.get(args.profile)
+    if args.backend != "auto":
+        backends.require(args.backend)
+        profile = replace(profile, backend=args.backend)
     folder = args.out or PROJECT_ROOT / "runs" / f"{recipe.name}-{profile.name}-seed{args.seed}"
     from helpers import analysis, evaluation, speed, training
 
     training.train_grpo(recipe, profile, folder, seed=args.seed, resume=args.resume, stop=args.stop, extra=args.extra)
+    if not processes.is_first():
+        return 0
     run = analysis.load_run(folder)
     for mode in evaluation.MODES:
         for task, gain in analysis.gains(run, "eval", mode).items():
