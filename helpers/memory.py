@@ -240,15 +240,15 @@ def lora_row(recipe: Recipe, shape: Shape) -> Row:
     return Row("LoRA, gradients, optimiser", count * 16 / GIB, formula)
 
 
-def kept_bytes(shape: Shape) -> int:
-    """Bytes a token that one block's forward pass keeps for its backward pass, 16-bit compute.
+def kept_bytes(shape: Shape, length: int) -> int:
+    """Bytes a token that one block's forward pass keeps for its backward pass, 16-bit compute, sequences of `length`.
 
-    12 x hidden (two norms: their 32-bit input, their 16-bit result), 10 x hidden (inputs of five LoRAs), 12 x attention
-    (query norm, query, attention's result, input of a LoRA), 10 x key_value (key norm, key, value), 8 x ffn (gate, its
-    activation, up, input of a LoRA). Derived from transformers' Qwen3 and peft; `tests/test_memory.py` counts the live
-    tensors of a real block beside it.
+    18 x hidden (32-bit inputs of two norms, 16-bit inputs of five LoRAs), 14 x attention (32-bit input of the query
+    norm; query, result, keys and values repeated for every head; input of a LoRA), 4 x key_value (input of the key
+    norm), 8 x ffn (gate, its activation, up, input of a LoRA), 2 x length (the mask). Derived from transformers' Qwen3
+    and peft; `tests/test_memory.py` counts the live tensors of a real block beside it.
     """
-    return 22 * shape.hidden + 12 * shape.attention + 10 * shape.key_value + 8 * shape.ffn
+    return 18 * shape.hidden + 14 * shape.attention + 4 * shape.key_value + 8 * shape.ffn + 2 * length
 
 
 def activations_row(recipe: Recipe, shape: Shape, profile: Profile) -> Row:
@@ -258,7 +258,7 @@ def activations_row(recipe: Recipe, shape: Shape, profile: Profile) -> Row:
     memory; without, everything in every block.
     """
     if not profile.gradient_checkpointing:
-        each, how = kept_bytes(shape), "in every block"
+        each, how = kept_bytes(shape, recipe.max_seq_length), "in every block"
     elif profile.backend == "unsloth":
         each, how = 0, "inputs of the blocks, in the computer's memory"
     else:
@@ -290,7 +290,9 @@ def _logits(recipe: Recipe, shape: Shape, profile: Profile) -> tuple[float, str]
 
 def _block(recipe: Recipe, shape: Shape, profile: Profile) -> tuple[float, str]:
     """GiB and formula of the block at work: 8 x ffn bytes a token of gradients, and what checkpointing does again."""
-    each = 8 * shape.ffn + (kept_bytes(shape) if profile.gradient_checkpointing else 0)
+    each = 8 * shape.ffn
+    if profile.gradient_checkpointing:
+        each += kept_bytes(shape, recipe.max_seq_length)
     gib = profile.micro_batch * recipe.max_seq_length * each / GIB
     return gib, f"a block {_tokens(profile.micro_batch, recipe.max_seq_length)} x {each:,} bytes ({gib:.2f})"
 
