@@ -6,6 +6,7 @@ TRL's `GRPOTrainer` does the learning. Every setting that decides generation or 
 from the trainer, because defaults differ between TRL versions and Unsloth changes them.
 """
 
+import functools
 import json
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from helpers import backends, evaluation, models, processes, profiles, recipes, rewards, stop_rules, tracking
+from helpers import apart, backends, evaluation, models, processes, profiles, recipes, rewards, stop_rules, tracking
 from helpers.errors import UserError, require_known
 from helpers.files import PROJECT_ROOT
 from helpers.models import Policy
@@ -79,7 +80,8 @@ def train_grpo(
     recorder.write_config(config)
     wandb_run = tracking.start(folder.name, folder / "wandb", config)
     track = callbacks.Track(recorder, wandb_run, recorder.read_metrics())
-    recorder.log_event("resume" if checkpoint else "start", _step_of(checkpoint), f"{fitted.name} on {profile.name}")
+    kind, where = "resume" if checkpoint else "start", f"{fitted.name} on {profile.name}, {told}"
+    recorder.log_event(kind, _step_of(checkpoint), where)
 
     trainer, policy = _build_trainer(fitted, policy, splits, requested, track, profile, on_eval, stop)
     effective = effective_arguments(trainer, requested)
@@ -110,7 +112,8 @@ def train_or_reuse(
 ) -> Path:
     """The finished run in `folder` where it is one of this very recipe, profile, seed and data; else train, or resume.
 
-    What a notebook calls, so that running it again costs seconds. Raises `UserError` where `folder` holds another run.
+    What a notebook calls, so that running it again costs seconds; on a GPU backend the training gets a process of its
+    own (`apart`). Raises `UserError` where `folder` holds another run.
     """
     fitted, _ = profiles.fit(recipe, profile)
     if is_finished(folder):
@@ -119,7 +122,10 @@ def train_or_reuse(
             on_eval(folder)
         print(f"{shown(folder)}: finished before, used as it is")
         return folder
-    return train_grpo(recipe, profile, folder, seed, resume=True, on_eval=on_eval, pairs=pairs, extra=extra)
+    train = functools.partial(train_grpo, recipe, profile, folder, seed, resume=True, pairs=pairs, extra=extra)
+    if in_notebook() and backends.choose(profile)[0] != "transformers":
+        return apart.train_apart(train, folder, fitted.max_steps, on_eval)
+    return train(on_eval=on_eval)
 
 
 def grpo_arguments(

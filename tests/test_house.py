@@ -25,8 +25,8 @@ FLOORS = {
     2: "commerce parser_trials sql_sandbox",
     3: "memory profiles recipes rewards stop_rules",
     4: "backends embedded evaluation models sft",
-    5: "callbacks dry_run rollouts run_identity step_report training warmup",
-    6: "analysis decision doctor export parser_audit plots preflight routing run_policy serving speed",
+    5: "apart callbacks dry_run rollouts run_identity step_report training warmup",
+    6: "analysis branches decision doctor export parser_audit plots preflight routing run_policy serving speed",
     7: "__main__ cli data_card notebooks report",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}

@@ -1,0 +1,60 @@
+"""A training in a process of its own, watched through the run record that it writes.
+
+For notebooks on a GPU: their kernel has imported transformers before it trains, which is too late for Unsloth, and a
+vLLM engine gives its memory back only when its process ends.
+"""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from helpers.progress import Progress
+from helpers.run_record import EVENTS, METRICS
+
+LOOK_EVERY_S = 2.0
+
+
+def train_apart(
+    train: Callable[[], Path], folder: Path, steps: int, on_eval: Callable[[Path], None] | None = None
+) -> Path:
+    """Call `train` (picklable) in a fresh interpreter and return what it returns; its exceptions are raised here.
+
+    Meanwhile one line shows how many of the `steps` the run record in `folder` has, and `on_eval` is called with
+    `folder` after each new evaluation.
+    """
+    watcher = Watcher(folder, steps, on_eval)
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+        future = pool.submit(train)
+        while not wait([future], timeout=LOOK_EVERY_S).done:
+            watcher.look()
+        watcher.look()
+        watcher.line.close("done" if future.exception() is None else "failed")
+        return future.result()
+
+
+class Watcher:
+    """Looks at a run record that another process writes and tells what is new in it."""
+
+    def __init__(self, folder: Path, steps: int, on_eval: Callable[[Path], None] | None = None) -> None:
+        self.folder, self.on_eval = folder, on_eval
+        self.line = Progress(f"{folder.name}, in a process of its own", steps)
+        self.evaluations = 0
+
+    def look(self) -> None:
+        """Show the newest step; call `on_eval` where there are more evaluations than at the last look."""
+        rewards = [row for row in _rows(self.folder / METRICS) if "train/reward" in row]
+        if rewards:
+            self.line.update(rewards[-1]["step"], f"reward {rewards[-1]['train/reward']:.3f}")
+        evaluations = sum(row["kind"] == "eval" for row in _rows(self.folder / EVENTS))
+        if evaluations > self.evaluations and self.on_eval:
+            self.on_eval(self.folder)
+        self.evaluations = evaluations
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The whole lines that are there by now; the last one may be half written."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
