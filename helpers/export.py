@@ -88,6 +88,8 @@ def export_run(folder: Path, out: Path, merged: bool = False, prompts: int = PRO
         checks = check(folder, building, prompts)
         _describe(folder, origin, building, checks, selected)
         agrees = all(found.agrees for found in checks.values())
+        for path in building.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors files come readable for their owner alone
         final = out if agrees else out.with_name(f"{out.name}.rejected")
         shutil.rmtree(final, ignore_errors=True)
         building.rename(final)

@@ -204,9 +204,11 @@ def _user_text(prompt: Any) -> Any:
 
 def _require_readable(found: RunPolicy, asked: Request, limit: int) -> None:
     tokenizer: Any = found.policy.tokenizer
-    forged = [token for token in tokenizer.all_special_tokens if token in asked.prompt[-1]["content"]]
+    text = asked.prompt[-1]["content"]
+    forged = [token for token in tokenizer.all_special_tokens if token in text]
     if forged:
-        raise UserError(f"{asked.id} holds {forged[0]}, which the chat template gives a meaning; take it out")
+        first = min(forged, key=text.index)
+        raise UserError(f"{asked.id} holds {first}, which the chat template gives a meaning; take it out")
     rendered = tokenizer.apply_chat_template(asked.prompt, tokenize=False, add_generation_prompt=True)
     tokens = len(tokenizer(rendered, add_special_tokens=False)["input_ids"])
     readable = found.recipe.max_seq_length - limit

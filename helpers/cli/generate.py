@@ -83,6 +83,8 @@ def _text(source: str) -> str:
         return Path(source[1:]).read_text(encoding="utf-8") if source.startswith("@") else source
     except UnicodeDecodeError as error:
         raise UserError(f"{source}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise UserError(f"{source}: {error.strerror}; a text that begins with @ goes through -") from error
 
 
 def _answered(args: argparse.Namespace, asked: "list[Request]", route: "Route | None") -> list[dict[str, Any]]:
