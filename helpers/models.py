@@ -6,10 +6,11 @@ model's says temperature 0.1 and repetition penalty 1.2, which would end explora
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from helpers import memory
 from helpers.errors import UserError
 from helpers.profiles import Profile
 from helpers.recipes import Recipe
@@ -124,6 +125,33 @@ def lora_config(recipe: Recipe) -> "LoraConfig":
     )
 
 
+def with_lora(policy: Policy, recipe: Recipe) -> Policy:
+    """`policy` with the recipe's LoRA on it, as it is where it carries LoRA already (Unsloth's does)."""
+    from peft import get_peft_model
+
+    if has_lora(policy.model):
+        return policy
+    return replace(policy, model=get_peft_model(policy.model, lora_config(recipe)))
+
+
+def has_lora(model: Any) -> bool:
+    """Whether a LoRA adapter sits on the model: the trainer must then not put another on top."""
+    return hasattr(model, "peft_config")
+
+
+def restore_adapter(policy: Policy, folder: Path) -> None:
+    """Put the adapter weights saved in `folder` into the LoRA that `policy` carries; `UserError` where they differ in
+    name or shape."""
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    try:
+        found: Any = set_peft_model_state_dict(policy.model, load_peft_weights(str(folder)))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{folder}: not an adapter of this policy ({str(error).strip().splitlines()[0]})") from error
+    if found.unexpected_keys:
+        raise UserError(f"{folder}: not an adapter of this policy (it has {found.unexpected_keys[0]})")
+
+
 @contextmanager
 def merged(model: Any) -> Iterator[None]:
     """Within the block, LoRA layers on 32-bit weights answer with one matrix instead of three; nothing else changes.
@@ -174,3 +202,20 @@ def load_base(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR) -> Poli
     if stand_in is not None:
         return embedded.base_policy(profile, pairs, settings=stand_in)
     return load(recipe.model_id, profile)
+
+
+def describe_base(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR) -> tuple[Any, int]:
+    """Tokenizer and number of parameters of the policy that a run starts from, without holding a hub model's weights.
+
+    Raises `UserError` where a hub model is not one whose shape we know, or its tokenizer cannot be loaded.
+    """
+    if profile.embedded is not None:
+        policy = load_base(recipe, profile, pairs)
+        return policy.tokenizer, policy.model.num_parameters()
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(recipe.model_id, padding_side="left")
+    except (OSError, ValueError) as error:
+        raise cannot_load(recipe.model_id, error) from error
+    return tokenizer, memory.shape_of(recipe).parameters()

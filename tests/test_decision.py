@@ -12,6 +12,7 @@ from helpers import analysis, decision
 from helpers.decision import tree
 from helpers.decision.facts import gather_facts
 from helpers.decision.tree import walk
+from helpers.files import PROJECT_ROOT
 from helpers.tasks import TASKS
 from tests.synthetic_runs import Spec, early_then_flat, end_rewards, means, write_run
 
@@ -125,13 +126,19 @@ def test_a_handful_of_prompts_decides_nothing_even_when_all_agree(tmp_path: Path
 
 def test_every_command_that_a_decision_names_is_one_the_command_line_knows(tmp_path: Path) -> None:
     commands = [command.format(run=tmp_path) for _, _, command in tree._TOLD.values()]
-    commands += [command for _, command in tree._FIXES.values()]
-    for command in commands:
-        verb, *options = shlex.split(command.split("   (")[0])[3:]
+    for command in [*commands, tree._command("04c")]:
+        verb, *options = shlex.split(command)[3:]
         module = importlib.import_module(f"helpers.cli.{verb}")
         parser = argparse.ArgumentParser()
         module.add_arguments(parser)
         assert parser.parse_args(options)
+
+
+@pytest.mark.parametrize("scenario", ["A", "B", "C", "undecided", "none"])
+def test_a_scenario_names_the_notebook_that_runs_it_and_what_is_no_scenario_names_none(scenario: str) -> None:
+    named = decision.Decision(scenario, "", [], "", "").notebook
+    assert (named is not None) == (scenario in ("A", "B", "C"))
+    assert named is None or list((PROJECT_ROOT / "notebooks").glob(f"{named}_*.ipynb"))
 
 
 def test_an_unfinished_run_is_undecided_and_resumed(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ HELP = "run notebooks in order; executed copies, HTML and run records go to runs
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--notebooks", nargs="+", metavar="NAME", help="numbers or names (default 01 02 03)")
+    which.add_argument(
+        "--notebooks", nargs="+", metavar="NAME", help="numbers or names (default 01 02 03, then the decided branch)"
+    )
     which.add_argument("--all", action="store_true", help="every notebook of the series")
     parser.add_argument("--in-place", action="store_true", help="also put the new outputs into notebooks/")
 
@@ -20,12 +22,15 @@ def run(args: argparse.Namespace) -> int:
     """Run them one after the other; 1 at the first that fails."""
     from helpers import notebooks
 
+    main_job = not args.all and not args.notebooks
     chosen = notebooks.find(() if args.all else args.notebooks or notebooks.MAIN_JOB, notebooks.FOLDER)
     folder = notebooks.new_folder(notebooks.RUNS)
     print(f"run records, executed copies and HTML: {folder}")
     try:
         for notebook in chosen:
             _run_one(notebook, folder, args.in_place)
+        if main_job:
+            _run_branch(folder, args.in_place)
     except notebooks.NotebookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -46,6 +51,19 @@ def _run_one(notebook: Path, folder: Path, in_place: bool) -> None:
     if in_place:
         notebooks.refresh(notebook, copy)
     print(f"==> {notebook.stem}: done in {clock(time.monotonic() - started)}", flush=True)
+
+
+def _run_branch(folder: Path, in_place: bool) -> None:
+    """The notebook that the decision on this folder's V4.1 run names, where it names one."""
+    from helpers import analysis, decision, notebooks, summary
+
+    found = decision.decide(analysis.latest_run(folder)[0])
+    if found.notebook is None:
+        print(f"==> no branch is run: {found.title.lower()}; next: {found.next_step}")
+        return
+    print(f"==> scenario {found.scenario}, {found.title.lower()}: the branch is {found.notebook}")
+    summary.add({"branch": f"scenario {found.scenario}, notebook {found.notebook}"}, folder)
+    _run_one(notebooks.find([found.notebook], notebooks.FOLDER)[0], folder, in_place)
 
 
 def _print_summary(folder: Path) -> None:

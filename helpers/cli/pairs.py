@@ -28,17 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the new records; no record of the three splits is repeated or, for eval and test, nearly repeated."""
-    from helpers.commerce.generate_pairs import add_pairs
+    from helpers.commerce.generate_pairs import write_extra_pairs
     from helpers.errors import UserError, require_known
-    from helpers.files import write_jsonl
-    from helpers.records import SPLITS, load_split
 
     require_known("task", args.task, TASKS)
     if args.add < 1:
         raise UserError(f"--add {args.add}: at least 1 record")
-    known = {name: load_split(name, args.pairs) for name in SPLITS}
-    rows = add_pairs(args.db, args.task, args.add, args.where, args.seed, known)
     path = args.out or args.pairs / f"extra-{args.task}.jsonl"
-    write_jsonl(path, rows)
+    rows = write_extra_pairs(path, args.db, args.task, args.add, args.where, args.seed, args.pairs)
     print(f"{path}: {len(rows)} new {args.task} records from orders where {args.where}")
     return 0

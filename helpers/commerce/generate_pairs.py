@@ -13,10 +13,11 @@ from helpers.commerce.extraction_pairs import extraction_drafts
 from helpers.commerce.insight_pairs import insight_drafts
 from helpers.commerce.leaks import NEAR, NEAR_TASKS, NearDuplicates, find_leaks, identity
 from helpers.commerce.push_pairs import push_drafts
+from helpers.commerce.schema import DEFAULT_SEED
 from helpers.commerce.sql_pairs import sql_drafts
 from helpers.errors import UserError
 from helpers.files import write_jsonl
-from helpers.records import PAIRS_DIR, SPLITS
+from helpers.records import PAIRS_DIR, SPLITS, load_split
 from helpers.tasks import TASKS, classify_task, user_text
 
 Rows = list[dict[str, Any]]
@@ -77,6 +78,21 @@ def add_pairs(db_path: Path, task: str, count: int, where: str, seed: int, known
             raise UserError(f"--where {where!r}: {error}; it is an SQL condition on orders_enriched") from error
         drafts = SOURCES[task](db, random.Random(f"{seed} {task} {where}"), where)
         return _take(task, "extra", count, drafts, used, held_out)
+
+
+def write_extra_pairs(
+    path: Path,
+    db_path: Path,
+    task: str,
+    count: int,
+    where: str = EVERYTHING,
+    seed: int = DEFAULT_SEED,
+    pairs: Path = PAIRS_DIR,
+) -> Rows:
+    """Write `add_pairs`' new records to `path`, none like a record of the three splits in `pairs`; returns them."""
+    rows = add_pairs(db_path, task, count, where, seed, {name: load_split(name, pairs) for name in SPLITS})
+    write_jsonl(path, rows)
+    return rows
 
 
 def _open_for_scans(db_path: Path) -> sqlite3.Connection:

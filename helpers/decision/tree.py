@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Literal
 
-from helpers import analysis, recipes, stats
+from helpers import analysis, stats
 from helpers.analysis import Rewards, Run
 from helpers.decision.facts import FLOORS, MIN_PROMPTS, Fact, Reference, fewest_prompts, gather_facts, reference_for
 from helpers.stats import Interval
@@ -28,6 +28,11 @@ class Decision:
     evidence: list[Fact] = field(default_factory=list)
     task: str | None = None
     reference: str = ""
+
+    @property
+    def notebook(self) -> str | None:
+        """The number of the notebook that runs the decided branch."""
+        return {"A": "04a", "B": "04b", "C": "04c"}.get(self.scenario)
 
     def __str__(self) -> str:
         name = f"Scenario {self.scenario}" if self.scenario in ("A", "B", "C") else self.scenario.capitalize()
@@ -134,8 +139,7 @@ def _lagging(
     lagging = [task for task in TASKS if facts[f"floor {task}"].holds is False and recent[task] < FLOORS[task]]
     task = min(lagging, key=lambda lagger: facts[f"floor {lagger}"].interval.mean)
     told = reasons + [str(facts[f"floor {lagger}"]) for lagger in lagging]
-    step, command = _FIXES[task]
-    return Decision("C", f"One task lags: {task}", told, step, command, evidence, task, name)
+    return Decision("C", f"One task lags: {task}", told, _FIXES[task], _command("04c"), evidence, task, name)
 
 
 def _not_a_v41_run(run: Run) -> Decision:
@@ -162,10 +166,8 @@ def _is_stop(event: Mapping[str, object]) -> bool:
     return event.get("kind") == "stop"
 
 
-def _train(recipe: str) -> str:
-    """The command that trains `recipe`, with a note where this version does not hold it yet."""
-    note = "" if recipe in recipes.RECIPES else f"   (once helpers/recipes.py holds {recipe}, with the values above)"
-    return f"python -m helpers train --recipe {recipe}{note}"
+def _command(notebook: str) -> str:
+    return f"python -m helpers notebooks --notebooks {notebook}"
 
 
 _A_STEP = (
@@ -181,27 +183,19 @@ _NONE_STEP = (
 )
 
 _TOLD: dict[str, tuple[str, str, str]] = {
-    "A": ("The target is reached: scale", _A_STEP, _train("v4.2a")),
-    "B": ("No better than V4, extraction stuck: switch", _B_STEP, _train("v4.2b")),
+    "A": ("The target is reached: scale", _A_STEP, _command("04a")),
+    "B": ("No better than V4, extraction stuck: switch", _B_STEP, _command("04b")),
     "none": ("No branch of the tree fits", _NONE_STEP, "python -m helpers report {run}"),
 }
-_FIXES: dict[str, tuple[str, str]] = {
-    "extraction": (
-        "reward ceiling: score the values of the fields against the reference, not their presence (reward v4.2)",
-        _train("v4.2c"),
-    ),
+_FIXES: dict[str, str] = {
+    "extraction": "reward ceiling: score the values of the fields against the reference, not their presence (v4.2c)",
     "sql_qa": (
-        "capacity limit: accept it at 0.5B; keep extraction and push here, plan 3.7B for sql_qa and insights",
-        _train("v4.2a"),
+        "capacity limit: accept it at 0.5B; keep extraction and push here, route sql_qa and insights to 3.7B"
     ),
     "insights": (
-        "data starvation: generate 200 more insights pairs, about 350 in all, from negative reviews in commerce.db",
-        "python -m helpers pairs --task insights --add 200 --where \"sentiment='negative'\"",
+        "data starvation: generate 200 more insights pairs, about 350 in all, from negative reviews (v4.2c-insights)"
     ),
-    "push": (
-        "the handoff names no fix for push: look at its reward parts first, then score its facts too (reward v4.2)",
-        _train("v4.2c"),
-    ),
+    "push": "the handoff names no fix for push: score its facts too, with reward v4.2 for push alone (v4.2c-push)",
 }
 _WEIGHED: dict[str, tuple[str, ...]] = {
     "A": ("reached",),

@@ -1,0 +1,166 @@
+"""What the branch notebooks 04a to 04c ask of run records: stages, verdicts, and comparisons under two rewards."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import analysis, decision, recipes, routing, stats
+from helpers.analysis import ALL, Rewards, Run
+from helpers.commerce.generate_pairs import write_extra_pairs
+from helpers.commerce.schema import DB_PATH
+from helpers.decision import FLOORS, Decision, Fact
+from helpers.profiles import Profile
+from helpers.recipes import parser_of
+from helpers.records import PAIRS_DIR
+from helpers.routing import Measured
+from helpers.stats import Interval
+from helpers.tasks import TASKS
+
+EXTRA_PAIRS = 200
+EXTRA_WHERE = "sentiment='negative'"
+"""The handoff's expansion of insights: 200 more pairs (148 -> about 350) from orders with negative reviews."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One task at one point of a run: the share of completions whose object was read, and the reward, over prompts."""
+
+    name: str
+    mode: str
+    parsed: Interval
+    reward: Interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs' ends on the same prompts under one reward version, one task or all."""
+
+    version: str
+    task: str
+    first: Interval
+    second: Interval
+    difference: Interval
+
+    @property
+    def verdict(self) -> str:
+        """What the paired interval says."""
+        if self.difference.low > 0:
+            return "better"
+        return "worse" if self.difference.high < 0 else "no difference shown"
+
+
+def stage(run: Run, name: str, step: int, mode: str = "sample", task: str = "extraction") -> Stage:
+    """How `task` stood in a run's evaluation of the whole eval split at `step`."""
+    rows = run.scored
+    chosen = rows[rows["step"].eq(step) & rows["split"].eq("eval") & rows["mode"].eq(mode) & rows["task"].eq(task)]
+    parsed = [float(parts.get("parsed", 0.0)) for parts in chosen["parts"]]
+    return Stage(name, mode, stats.bootstrap_mean(parsed), stats.bootstrap_mean(list(chosen["total"])))
+
+
+def stages(folder: Path, mode: str = "sample") -> list[Stage]:
+    """Extraction along a warmed-up run: the base model, after the warm-up, after GRPO."""
+    warm, run = analysis.load_run(folder / "warmup"), analysis.load_run(folder)
+    learned = analysis.evaluated_steps(warm, "eval", mode)[-1]
+    return [
+        stage(warm, "base model", 0, mode),
+        stage(warm, "after the warm-up", learned, mode),
+        stage(run, "after GRPO", run.max_steps, mode),
+    ]
+
+
+def stage_rows(found: Sequence[Stage]) -> list[dict[str, str]]:
+    """Stages as rows for a table."""
+    return [
+        {
+            "Stage": stage.name,
+            "Decoding": stage.mode,
+            "Objects read": str(stage.parsed),
+            "Extraction reward": str(stage.reward),
+        }
+        for stage in found
+    ]
+
+
+def after_warm_up(run: Run) -> tuple[str, Fact]:
+    """The handoff's conclusion of scenario B, by rule, and the fact it rests on.
+
+    "If extraction still fails after the SFT warm-up", 0.5B cannot write structured output and 3.7B is next. Fails: the
+    whole interval at the end lies under extraction's floor (0.25); stands: the whole interval lies at or above it.
+    """
+    end = analysis.prompt_rewards(run, run.max_steps, "eval")
+    floor = FLOORS["extraction"]
+    found = decision.fact("floor extraction", "extraction, against its floor", end, "extraction", floor, stats.DRAWS)
+    told = {
+        True: "extraction stands: a model of this size can write the object once it has seen it; stay at 0.5B",
+        False: "extraction still fails after the warm-up: skip 0.5B and go to 3.7B-Instruct (04a)",
+        None: "undecided: the interval holds the floor; evaluate with more prompts before leaving 0.5B",
+    }
+    return told[found.holds], found
+
+
+def weakest_task(run: Run, found: Decision) -> tuple[str, str]:
+    """The task that scenario C would fix, and why: the decision's own, else the one with the lowest mean at the end."""
+    if found.task:
+        return found.task, f"03's decision names {found.task}"
+    end = analysis.end_rewards(run)
+    means = {task: analysis.task_interval(end, task) for task in TASKS if task in end}
+    task = min(means, key=lambda name: means[name].mean)
+    overlapping = [name for name in means if name != task and means[name].low <= means[task].high]
+    sure = f"; {', '.join(overlapping)} cannot be told apart from it" if overlapping else ""
+    return task, f"03's decision is {found.scenario}, which names no task; {task} is lowest: {means[task]}{sure}"
+
+
+def apply_fix(
+    task: str, profile: Profile, runs: Path, seed: int = 0, on_eval: Callable[[Path], None] | None = None
+) -> Path | None:
+    """Train scenario C's recipe for `task` in `runs` (a finished one is used as it is); None where the fix is no
+    training: sql_qa is accepted and routed.
+
+    More insights pairs are written to `runs` first, from `data/commerce.db`.
+    """
+    from helpers import training
+
+    recipe = recipes.FIXES[task]
+    if recipe is None:
+        return None
+    extra = None
+    if recipe.extra_pairs:
+        extra = runs / f"extra-{recipe.extra_pairs}.jsonl"
+        write_extra_pairs(extra, DB_PATH, recipe.extra_pairs, EXTRA_PAIRS, EXTRA_WHERE)
+    return training.train_or_reuse(recipe, profile, runs / recipe.name, seed=seed, on_eval=on_eval, extra=extra)
+
+
+def compare_under(
+    first: Run, second: Run, versions: Sequence[str] = ("v4.1", "v4.2"), mode: str = "sample", pairs: Path = PAIRS_DIR
+) -> list[Comparison]:
+    """Both runs' last answers to the eval split, scored again under each version, paired by prompt: all, then a task.
+
+    One version for both sides: what a reward pays for is then never mistaken for what a policy learned.
+    """
+    found = []
+    for version in versions:
+        before, after = (_end_under(run, version, mode, pairs) for run in (first, second))
+        for task in (ALL, *TASKS):
+            gain = analysis.paired_gain(before, after, task)
+            found.append(Comparison(version, task, gain.before, gain.after, gain.difference))
+    return found
+
+
+def comparison_table(found: Sequence[Comparison], first: str, second: str) -> pd.DataFrame:
+    """Comparisons as a table: a row a task, its columns grouped by reward version."""
+    rows = {
+        (comparison.task, comparison.version): {
+            first: str(comparison.first),
+            second: str(comparison.second),
+            "paired difference": comparison.difference.signed(),
+            "verdict": comparison.verdict,
+        }
+        for comparison in found
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["task", "reward version"])
+
+
+def _end_under(run: Run, version: str, mode: str, pairs: Path) -> Rewards:
+    return routing.rewards_under(run, run.max_steps, Measured("eval", mode, version, parser_of(version)), pairs)

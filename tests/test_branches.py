@@ -1,0 +1,121 @@
+"""What the branch notebooks conclude follows from the records, by rule."""
+
+import json
+import math
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from helpers import analysis, branches, profiles, recipes, training
+from helpers.decision import Decision
+from helpers.records import PAIRS_DIR, load_split
+from helpers.rewards import score
+from helpers.tasks import TASKS
+from tests.synthetic_runs import Spec, means, write_run
+
+BASE = means(0.36, extraction=0.17)
+
+
+def made(folder: Path, end: dict[str, float], **settings) -> analysis.Run:
+    spec = Spec(BASE, end, **{"max_steps": 60, "eval_every": 10, "spread": math.inf} | settings)
+    return analysis.load_run(write_run(folder, spec))
+
+
+def undecided() -> Decision:
+    return Decision("undecided", "", [], "", "")
+
+
+@pytest.mark.parametrize(
+    ("extraction", "holds", "said"),
+    [(0.25, True, "stay at 0.5B"), (0.249, False, "go to 3.7B-Instruct"), (0.60, True, "stay at 0.5B")],
+)
+def test_the_conclusion_after_the_warm_up_turns_at_extractions_floor(tmp_path, extraction, holds, said):
+    told, fact = branches.after_warm_up(made(tmp_path / "run", means(0.5, extraction=extraction)))
+    assert fact.holds is holds and said in told
+
+
+def test_an_interval_across_the_floor_concludes_nothing(tmp_path):
+    told, fact = branches.after_warm_up(made(tmp_path / "run", means(0.5, extraction=0.25), spread=3.0))
+    assert fact.holds is None and told.startswith("undecided")
+
+
+def test_the_decisions_own_task_is_the_one_that_is_fixed(tmp_path):
+    run = made(tmp_path / "run", means(0.5, push=0.1))
+    task, why = branches.weakest_task(run, replace(undecided(), scenario="C", task="insights"))
+    assert task == "insights" and "03's decision" in why
+
+
+def test_without_a_lagging_task_the_lowest_is_taken_and_ties_are_said(tmp_path):
+    task, why = branches.weakest_task(made(tmp_path / "sure", means(0.5, push=0.1)), undecided())
+    assert task == "push" and "cannot be told apart" not in why
+    _, why = branches.weakest_task(made(tmp_path / "noisy", means(0.5, push=0.48), spread=3.0), undecided())
+    assert "cannot be told apart" in why
+
+
+def rows(run: Path, texts: dict[str, str], version: str) -> None:
+    """Replace the run's end answers by `texts`, a text a task, scored with `version`."""
+    kept = [line for line in (run / "eval.jsonl").read_text().splitlines() if json.loads(line)["step"] == 0]
+    where = {"step": 60, "split": "eval", "mode": "sample", "sample": 0, "version": version, "parser": "tolerant"}
+    lengths = {"prompt_tokens": 10, "completion_tokens": 10, "clipped": False, "flags": [], "repairs": []}
+    for record in load_split("eval"):
+        text = texts[record["task"]]
+        found = score(record["task"], text, record, version)
+        answer = {"record_id": record["id"], "task": record["task"], "completion": text}
+        kept.append(json.dumps(where | lengths | answer | {"total": found.total, "parts": dict(found.parts)}))
+    (run / "eval.jsonl").write_text("\n".join(kept) + "\n")
+    config = json.loads((run / "config.json").read_text())
+    config["data"] = {"eval.jsonl": sha256((PAIRS_DIR / "eval.jsonl").read_bytes()).hexdigest()}
+    (run / "config.json").write_text(json.dumps(config))
+
+
+def test_a_reward_change_alone_is_no_difference_under_either_version(tmp_path):
+    texts = {task: next(r["reference"]["text"] for r in load_split("eval") if r["task"] == task) for task in TASKS}
+    runs = [made(tmp_path / "a", means(0.5)), made(tmp_path / "b", means(0.5))]
+    for run, version in zip(runs, ("v4.1", "v4.2-extraction"), strict=True):
+        rows(run.path, texts, version)
+    found = branches.compare_under(*(analysis.load_run(run.path) for run in runs))
+    assert {comparison.difference.mean for comparison in found} == {0.0}
+    assert {comparison.verdict for comparison in found} == {"no difference shown"}
+    by_version = {c.version: c.first.mean for c in found if c.task == "extraction"}
+    assert by_version["v4.1"] > by_version["v4.2"]
+
+
+def test_a_better_answer_is_better_under_both_versions(tmp_path):
+    worse, better = dict.fromkeys(TASKS, ""), {}
+    for task in TASKS:
+        better[task] = next(r["reference"]["text"] for r in load_split("eval") if r["task"] == task)
+    runs = [made(tmp_path / "a", means(0.5)), made(tmp_path / "b", means(0.5))]
+    for run, texts in zip(runs, (worse, better), strict=True):
+        rows(run.path, texts, "v4.1")
+    found = branches.compare_under(*(analysis.load_run(run.path) for run in runs))
+    assert [c.verdict for c in found if c.task == analysis.ALL] == ["better", "better"]
+    table = branches.comparison_table(found, "before", "after")
+    assert table.loc[("push", "v4.1"), "verdict"] == "better"
+
+
+def test_each_fix_changes_one_thing_about_v41():
+    changed = {
+        task: [change.field for change in recipes.diff(recipes.V41, fix)]
+        for task, fix in recipes.FIXES.items()
+        if fix is not None
+    }
+    assert changed == {"extraction": ["version"], "insights": ["extra_pairs"], "push": ["version"]}
+    assert set(recipes.FIXES) == set(TASKS)
+
+
+def test_sql_qa_is_accepted_without_training(tmp_path):
+    assert branches.apply_fix("sql_qa", profiles.get("smallest"), tmp_path) is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_insights_fix_trains_on_two_hundred_more_pairs_from_the_same_base_policy(tmp_path, commerce_db):
+    profile = replace(profiles.get("smallest"), step_share=2 / 600)
+    folder = branches.apply_fix("insights", profile, tmp_path, seed=1)
+    assert folder is not None
+    config = analysis.load_run(folder).config
+    plain = analysis.load_run(training.train_or_reuse(recipes.V41, profile, tmp_path / "v4.1", seed=1)).config
+    more = {task: config["coverage"][task]["records"] - plain["coverage"][task]["records"] for task in TASKS}
+    assert more == {"extraction": 0, "sql_qa": 0, "insights": 200, "push": 0}
+    assert config["base_policy"] == plain["base_policy"]
