@@ -30,12 +30,12 @@ PROMPTS = 40
 SELECTION = "of each task's records in the eval split, in file order, the same number at even steps"
 
 REWARD_WITHIN = 0.05
-"""The merged model's mean reward lies within this of the run's, with the whole interval of the paired difference.
+"""How far the merged model's mean reward may lie from the run's, paired by prompt; the interval is told beside it.
 
-Measured on a CPU run of V4.1 (seed 1): +0.014 [+0.004, +0.024] over 200 prompts.
+Measured on a CPU run of V4.1 (seed 1): +0.016 [-0.009, +0.045] over 40 prompts, +0.014 [+0.004, +0.024] over 200.
 """
 IDENTICAL_AT_LEAST = 0.25
-"""The share of texts that the merged model repeats letter by letter. Measured on the same run: 91 of 200."""
+"""The share of texts that the merged model repeats letter by letter. Measured on the same run: 17 of 40, 91 of 200."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,7 @@ def compare(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], e
     """The agreement of two evaluations of the same prompts in the same order; `exact` asks for identical texts."""
     identical = sum(old["completion"] == new["completion"] for old, new in zip(before, after, strict=True))
     difference = stats.paired_difference([row["total"] for row in before], [row["total"] for row in after])
-    within = difference.low > -REWARD_WITHIN and difference.high < REWARD_WITHIN
-    close = identical >= IDENTICAL_AT_LEAST * len(before) and within
+    close = identical >= IDENTICAL_AT_LEAST * len(before) and abs(difference.mean) <= REWARD_WITHIN
     return Agreement(identical, len(before), difference, identical == len(before) if exact else close)
 
 
