@@ -308,6 +308,8 @@ def _unfit(name: str, profile: Profile) -> str | None:
         return f"profile {profile.name} computes on the {profile.device}"
     if profile.embedded is not None:
         return "the embedded policy is too small for it"
+    if name == "vllm" and not profile.vllm_memory_share:
+        return f"profile {profile.name} gives vLLM no memory"
     if name == "vllm" and profile.load_in_4bit:
         return "it would merge LoRA into 4-bit weights"
     return None

@@ -1,0 +1,242 @@
+"""Every argument that we pass to TRL, peft, transformers and Unsloth exists in the pinned versions.
+
+TRL and peft are checked as installed. Unsloth cannot be installed without a GPU: its pinned wheels are fetched once (31
+MB) into .venv and read as text.
+"""
+
+import ast
+import dataclasses
+import inspect
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import backends, models, profiles, recipes, sft, training
+from helpers.doctor import read_pins
+
+ROOT = Path(__file__).resolve().parent.parent
+WHEELS = ROOT / ".venv" / "wheels-read-by-tests"
+PINS = read_pins(ROOT / "requirements.txt")
+
+CASES = [(profile, backend) for profile in profiles.PROFILES.values() for backend in backends.BACKENDS]
+each_case = pytest.mark.parametrize(("profile", "backend"), CASES, ids=lambda value: getattr(value, "name", value))
+
+
+def parameters(function: Any) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+def calls(name: str) -> Iterator[tuple[str, str]]:
+    """Where helpers/ calls `name` (the last part of a dotted name counts), and each keyword it passes."""
+    for path in sorted((ROOT / "helpers").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(name):
+                yield from ((f"{path.name}:{node.lineno}", keyword.arg) for keyword in node.keywords if keyword.arg)
+
+
+def assert_accepted(name: str, accepted: set[str]) -> None:
+    passed = list(calls(name))
+    assert passed, f"helpers/ no longer calls {name}: this test checks nothing"
+    assert [where for where, keyword in passed if keyword not in accepted] == []
+
+
+@each_case
+def test_grpo_config_has_every_argument_of_every_profile_and_backend(profile, backend):
+    from trl import GRPOConfig
+
+    recipe, _ = profiles.fit(recipes.V41, profile)
+    passed = training.grpo_arguments(recipe, profile, Path("run"), seed=0, backend=backend)
+    assert set(passed) <= {field.name for field in dataclasses.fields(GRPOConfig)}
+
+
+def test_sft_config_has_every_argument():
+    from trl import SFTConfig
+
+    passed = sft.sft_arguments(Path("run"), 1.0, 8, 1e-4, 512, 0, on_gpu=True)
+    assert set(passed) <= {field.name for field in dataclasses.fields(SFTConfig)}
+
+
+def test_the_trainers_accept_every_keyword_of_our_calls():
+    from trl import GRPOTrainer, SFTTrainer
+
+    assert_accepted("GRPOTrainer", parameters(GRPOTrainer.__init__))
+    assert_accepted("SFTTrainer", parameters(SFTTrainer.__init__))
+
+
+def test_peft_accepts_every_keyword_of_our_calls():
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    assert_accepted("LoraConfig", parameters(LoraConfig))
+    assert {"model", "model_id"} <= parameters(PeftModel.from_pretrained)
+    assert {"model", "peft_config"} <= parameters(get_peft_model)
+    models.lora_config(recipes.V41)
+
+
+def test_transformers_has_the_4_bit_settings_that_we_pass():
+    from transformers import BitsAndBytesConfig
+
+    assert_accepted("BitsAndBytesConfig", parameters(BitsAndBytesConfig))
+
+
+def test_trls_vllm_generation_is_what_the_engine_sampler_drives():
+    from trl import GRPOTrainer
+    from trl.generation.vllm_generation import VLLMGeneration
+
+    made = parameters(VLLMGeneration.__init__)
+    assert {"max_completion_length", "temperature", "top_p", "top_k", "repetition_penalty"} <= made
+    assert {"prompts", "images", "num_generations"} <= parameters(VLLMGeneration.generate)
+    assert hasattr(VLLMGeneration, "sync_weights")
+    returned = [node for node in ast.walk(tree_of(VLLMGeneration.generate)) if isinstance(node, ast.Return)]
+    assert [len(node.value.elts) for node in returned] == [4]
+    trainer = inspect.getsource(GRPOTrainer)
+    assert "self._last_loaded_step = self.state.global_step" in trainer
+    assert "self.vllm_generation = VLLMGeneration(" in trainer
+
+
+def test_trl_names_no_dtype_for_its_engine_so_that_ours_is_the_only_one():
+    from trl.generation.vllm_generation import VLLMGeneration
+
+    tree = tree_of(VLLMGeneration._init_vllm)
+    made = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "LLM"]
+    assert len(made) == 1
+    assert "dtype" not in {keyword.arg for keyword in made[0].keywords}
+
+
+def tree_of(function: Any) -> ast.AST:
+    return ast.parse(inspect.cleandoc("\n" + inspect.getsource(function)))
+
+
+@pytest.fixture(scope="session")
+def unsloth() -> dict[str, str]:
+    """Every Python file of the pinned unsloth and unsloth_zoo wheels: its text by its path in the wheel."""
+    texts = {}
+    for package in ("unsloth", "unsloth_zoo"):
+        with zipfile.ZipFile(wheel(package)) as archive:
+            for name in archive.namelist():
+                if name.startswith(f"{package}/") and name.endswith(".py"):
+                    texts[name] = archive.read(name).decode("utf-8")
+    return texts
+
+
+def wheel(package: str) -> Path:
+    """The wheel of exactly the pinned version, fetched where it is not there; skips where the index does not answer."""
+    pattern = f"{package}-{PINS[package]}-*.whl"
+    if not any(WHEELS.glob(pattern)):
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--no-input"]
+        options = ["--only-binary=:all:", "--retries=1", "--timeout=15", f"--dest={WHEELS}"]
+        command = [*pip, *options, f"{package}=={PINS[package]}"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not any(WHEELS.glob(pattern)):
+            reason = (answer.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+            if "No matching distribution" in reason and "from versions: none" not in answer.stderr:
+                pytest.fail(f"the index has no {package}=={PINS[package]}: {reason}")
+            pytest.skip(f"the package index does not give {package}=={PINS[package]}: {reason}")
+    return next(WHEELS.glob(pattern))
+
+
+def method(source: str, owner: str, name: str) -> ast.FunctionDef:
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == owner]
+    (found,) = [node for node in classes[0].body if isinstance(node, ast.FunctionDef) and node.name == name]
+    return found
+
+
+def named_arguments(function: ast.FunctionDef) -> set[str]:
+    arguments = function.args
+    return {argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
+
+
+@pytest.mark.parametrize("profile", ["l4", "t4"])
+def test_unsloth_loads_with_every_argument_that_we_pass(unsloth, profile):
+    passed = backends.unsloth_model_arguments(recipes.V41, profiles.get(profile))
+    accepted = named_arguments(method(unsloth["unsloth/models/loader.py"], "FastLanguageModel", "from_pretrained"))
+    assert set(passed) <= accepted
+
+
+def test_unsloth_puts_lora_on_with_every_argument_that_we_pass(unsloth):
+    passed = backends.unsloth_lora_arguments(recipes.V41, profiles.get("l4"))
+    accepted = named_arguments(method(unsloth["unsloth/models/llama.py"], "FastLlamaModel", "get_peft_model"))
+    assert set(passed) <= accepted
+
+
+def test_unsloth_reads_every_environment_variable_that_we_set(unsloth):
+    ours = set(backends.environment(profiles.get("l4"), "unsloth"))
+    naming = [text for text in unsloth.values() if any(name in text for name in ours)]
+    assert ours <= set().union(*map(environment_reads, naming))
+
+
+def environment_reads(text: str) -> set[str]:
+    """The variables that a source asks for: `os.environ.get(X)`, `os.getenv(X)` or `X in os.environ`."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.environ.get", "os.getenv"):
+            found.add(getattr(node.args[0], "value", None))
+        if isinstance(node, ast.Compare) and ast.unparse(node.comparators[0]) == "os.environ":
+            found.add(getattr(node.left, "value", None))
+    return found
+
+
+def test_unsloth_warns_about_the_very_modules_that_we_refuse_before_it(unsloth):
+    lists = [
+        ast.literal_eval(node.value)
+        for node in ast.walk(ast.parse(unsloth["unsloth/_gpu_init.py"]))
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "critical_modules"
+    ]
+    assert {name for names in lists for name in names} == set(backends._PATCHED_BY_UNSLOTH)
+
+
+HARMLESS = {
+    "per_device_eval_batch_size": "the trainer evaluates nothing: our callback does",
+    "eval_accumulation_steps": "the trainer evaluates nothing: our callback does",
+    "generation_kwargs": "an empty dict instead of None",
+    "include_tokens_per_second": "off in both",
+    "include_num_input_tokens_seen": "off in both",
+    "router_aux_loss_coef": "for mixtures of experts only",
+}
+
+
+def test_we_state_every_grpo_argument_whose_default_unsloth_changes(unsloth):
+    from trl import GRPOConfig
+
+    changed = set()
+    for node in ast.walk(ast.parse(unsloth["unsloth/models/rl.py"])):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "replacements":
+            changed |= {key.value for key in node.value.keys}
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith("replacements["):
+            changed.add(node.targets[0].slice.value)
+    assert {"loss_type", "beta", "optim", "warmup_steps", "vllm_importance_sampling_correction"} <= changed
+    profile = profiles.get("l4")
+    stated = set(training.grpo_arguments(recipes.V41, replace(profile), Path("run"), seed=0, backend="unsloth"))
+    if not backends.with_vllm(profile, "unsloth"):
+        stated |= set(backends.trainer_arguments(recipes.V41, profile, "vllm"))
+    relevant = changed & {field.name for field in dataclasses.fields(GRPOConfig)}
+    assert relevant - stated - set(HARMLESS) == set()
+
+
+def test_unsloth_gives_a_lora_model_the_engine_and_the_loader_that_the_sampler_uses(unsloth):
+    given = unsloth["unsloth/models/_utils.py"]
+    assert "model.vllm_engine = model.model.vllm_engine" in given
+    assert "model.load_lora = functools.partial(load_lora, model)" in given
+    (loader,) = [
+        node
+        for node in ast.parse(unsloth["unsloth_zoo/vllm_utils.py"]).body
+        if isinstance(node, ast.FunctionDef) and node.name == "load_lora"
+    ]
+    assert named_arguments(loader) >= {"model", "save_directory", "load_tensors"}
+
+
+def test_unsloth_has_kernels_for_the_architecture_of_the_hub_models(unsloth):
+    patched = ast.unparse(method(unsloth["unsloth/models/llama.py"], "FastLlamaModel", "patch_peft_model"))
+    assert "model_type == 'qwen3'" in patched
+
+
+def test_the_installed_packages_are_the_pinned_ones():
+    assert {name: metadata.version(name) for name in ("trl", "peft", "transformers")} == {
+        name: PINS[name] for name in ("trl", "peft", "transformers")
+    }
