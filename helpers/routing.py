@@ -15,13 +15,15 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from helpers import analysis, models, stats
+from helpers import analysis, embedded, memory, models, stats
 from helpers.analysis import Rewards, Run
 from helpers.errors import UserError, require_known
 from helpers.evaluation import score_row
 from helpers.files import PROJECT_ROOT, write_json
+from helpers.profiles import EmbeddedSettings
 from helpers.recipes import parser_of
 from helpers.records import PAIRS_DIR, load_split
+from helpers.run_policy import read_origin
 from helpers.stats import Interval
 from helpers.tasks import TASKS
 
@@ -169,6 +171,17 @@ def seconds_a_completion(run: Run, step: int, split: str, mode: str) -> float:
     if not taken or not answered:
         raise UserError(f"{run.where}: its evaluation of {split} at step {step} was not timed; give the cost yourself")
     return taken[-1] / int(answered)
+
+
+def parameters(folder: Path) -> tuple[float, CostUnit]:
+    """The cost of a run's policy as its base model's parameters: the same on a busy machine as on an idle one.
+
+    For `candidate(..., cost=parameters(folder))`. Raises `UserError` for a hub model whose sizes are not known.
+    """
+    origin = read_origin(folder)
+    small = embedded.stand_in(origin.recipe.model_id, origin.profile)
+    shape = memory.shape_of(origin.recipe) if small is None else _shape(small)
+    return shape.parameters(), PARAMETERS
 
 
 def choose(candidates: Sequence[Candidate], margin: float = MARGIN, pin: Mapping[str, str] | None = None) -> Route:
@@ -350,6 +363,18 @@ def _rescored(run: Run, rows: pd.DataFrame, measured: Measured, pairs: Path) -> 
         score_row(records[record], completion, measured.version, measured.parser)
         for record, completion in zip(first["record_id"], first["completion"], strict=True)
     ]
+
+
+def _shape(small: EmbeddedSettings) -> memory.Shape:
+    return memory.Shape(
+        layers=small.layers,
+        hidden=small.hidden_size,
+        heads=small.heads,
+        kv_heads=small.kv_heads,
+        head_size=small.head_size,
+        ffn=small.ffn_size,
+        vocabulary=small.vocabulary,
+    )
 
 
 def _relative(run: Path, beside: Path) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers import analysis, routing
+from helpers import analysis, recipes, routing
 from helpers.errors import UserError
 from helpers.files import PROJECT_ROOT
 from helpers.routing import PARAMETERS, SECONDS, Candidate, Measured
+from helpers.run_policy import load_run_policy
 from helpers.tasks import TASKS
 
 SHIPPED = PROJECT_ROOT / "data" / "runs"
@@ -184,6 +185,16 @@ def test_a_runs_candidate_has_the_rewards_of_its_record_and_its_measured_seconds
     timed = [row for row in run.history if "full/eval_sample/mean_reward" in row and row["step"] == run.max_steps]
     assert found.cost * sum(map(len, found.rewards.values())) == pytest.approx(timed[-1]["time/eval_s"])
     assert found.cost_unit == SECONDS
+
+
+def test_a_policy_is_priced_by_its_parameters_as_they_are_counted_on_the_model(tiny_run, tmp_path):
+    counted = load_run_policy(tiny_run, adapter=None).policy.model.num_parameters()
+    assert routing.parameters(tiny_run) == (counted, PARAMETERS)
+    shutil.copytree(tiny_run, tmp_path / "large", ignore=shutil.ignore_patterns("checkpoints", "wandb"))
+    config = json.loads((tmp_path / "large" / "config.json").read_text())
+    config["recipe"]["model_id"], config["profile"]["embedded"] = recipes.HUB_37B, None
+    (tmp_path / "large" / "config.json").write_text(json.dumps(config))
+    assert routing.parameters(tmp_path / "large") == (3_759_341_056, PARAMETERS)
 
 
 def test_the_base_policy_of_a_run_is_a_candidate_too():
