@@ -8,6 +8,7 @@ from the trainer, because defaults differ between TRL versions and Unsloth chang
 
 import functools
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -84,8 +85,8 @@ def train_grpo(
     recorder.log_event(kind, _step_of(checkpoint), where)
 
     trainer, policy = _build_trainer(fitted, policy, splits, requested, track, profile, on_eval, stop)
-    effective = effective_arguments(trainer, requested)
-    recorder.write_config(config | {"effective_args": effective | {"output_dir": "checkpoints"}})
+    effective = effective_arguments(trainer, requested) | {"output_dir": "checkpoints"}
+    recorder.write_config(config | {"effective_args": effective})
     if processes.is_first():
         print(f"{told}\n{effective_table(effective)}" if profile.device == "cuda" else effective_line(effective))
     with errors.recording(track.reward_error):
@@ -126,6 +127,20 @@ def train_or_reuse(
     if in_notebook() and backends.choose(profile)[0] != "transformers":
         return apart.train_apart(train, folder, fitted.max_steps, on_eval)
     return train(on_eval=on_eval)
+
+
+def train_beside(
+    recipe: Recipe, profile: Profile, folder: Path, seed: int = 0, pairs: Path = PAIRS_DIR
+) -> apart.Pending:
+    """`train_or_reuse`, for a caller with something else to do meanwhile; its `result` waits for the run.
+
+    On a CPU with a core to spare it is begun at once; a GPU trains one policy at a time, so there it waits to be asked.
+    """
+    fitted, _ = profiles.fit(recipe, profile)
+    models.describe_base(fitted, profile, pairs)  # made before, or two trainings would both make it
+    spare = profile.device == "cpu" and (os.cpu_count() or 1) > profile.threads
+    train = functools.partial(train_or_reuse, recipe, profile, folder, seed, pairs=pairs)
+    return apart.Pending(train, folder, fitted.max_steps, now=spare)
 
 
 def grpo_arguments(
@@ -264,7 +279,7 @@ def _build_trainer(
 ) -> tuple[Any, Policy]:
     """The trainer with its callbacks, and the policy as the trainer holds it (with LoRA on top)."""
     from datasets import Dataset
-    from transformers import PrinterCallback
+    from transformers import PrinterCallback, set_seed
     from trl import GRPOConfig, GRPOTrainer
 
     from helpers import callbacks, rollouts, step_report
@@ -280,6 +295,8 @@ def _build_trainer(
             peft_config=None if models.has_lora(policy.model) else models.lora_config(recipe),
         )
     check_effective(trainer, requested, recipe)
+    if requested["use_vllm"]:
+        set_seed(requested["seed"], device_specific=True)  # vLLM seeds the whole process with its own as it starts
     trainer.remove_callback(PrinterCallback)
     if policy.backend == "transformers":
         rollouts.merge_lora(trainer)
