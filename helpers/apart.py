@@ -1,7 +1,7 @@
 """A training in a process of its own, watched through the run record that it writes.
 
-For notebooks on a GPU: their kernel has imported transformers before it trains, which is too late for Unsloth, and a
-vLLM engine gives its memory back only when its process ends.
+For notebooks. On a GPU their kernel has imported transformers before it trains, which is too late for Unsloth, and a
+vLLM engine gives its memory back only when its process ends. On a CPU a second training takes the second core.
 """
 
 import json
@@ -17,22 +17,39 @@ from helpers.run_record import EVENTS, METRICS
 LOOK_EVERY_S = 2.0
 
 
+class Pending:
+    """A training that somebody will want the result of: begun in a fresh interpreter, or left until it is asked for.
+
+    `train` is picklable and returns the run's folder; where it is left for later it is called with `on_eval`.
+    """
+
+    def __init__(self, train: Callable[..., Path], folder: Path, steps: int, now: bool = True) -> None:
+        self._train, self._folder, self._steps = train, folder, steps
+        self._pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) if now else None
+        self._future = self._pool.submit(train) if self._pool else None
+
+    def result(self, on_eval: Callable[[Path], None] | None = None) -> Path:
+        """Wait for the run and return its folder; exceptions of the training are raised here.
+
+        Meanwhile one line shows how many steps the run record has, and `on_eval` is called with the folder after each
+        new evaluation.
+        """
+        if self._future is None or self._pool is None:
+            return self._train(on_eval=on_eval)
+        watcher = Watcher(self._folder, self._steps, on_eval)
+        with self._pool:
+            while not wait([self._future], timeout=LOOK_EVERY_S).done:
+                watcher.look()
+            watcher.look()
+            watcher.line.close("done" if self._future.exception() is None else "failed")
+            return self._future.result()
+
+
 def train_apart(
     train: Callable[[], Path], folder: Path, steps: int, on_eval: Callable[[Path], None] | None = None
 ) -> Path:
-    """Call `train` (picklable) in a fresh interpreter and return what it returns; its exceptions are raised here.
-
-    Meanwhile one line shows how many of the `steps` the run record in `folder` has, and `on_eval` is called with
-    `folder` after each new evaluation.
-    """
-    watcher = Watcher(folder, steps, on_eval)
-    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-        future = pool.submit(train)
-        while not wait([future], timeout=LOOK_EVERY_S).done:
-            watcher.look()
-        watcher.look()
-        watcher.line.close("done" if future.exception() is None else "failed")
-        return future.result()
+    """Call `train` in a fresh interpreter, watch it, and return what it returns."""
+    return Pending(train, folder, steps).result(on_eval)
 
 
 class Watcher:

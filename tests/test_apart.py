@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers import apart
+from helpers import analysis, apart, profiles, recipes, training
 from helpers.errors import UserError
 from helpers.run_record import RunRecorder
+
+
+PROFILE = profiles.get("smallest")
 
 
 def train(folder: Path) -> Path:
@@ -52,3 +55,23 @@ def test_a_half_written_row_is_left_for_the_next_look(tmp_path):
 def test_what_a_training_apart_raises_is_raised_here(tmp_path):
     with pytest.raises(UserError, match="already holds a run"):
         apart.train_apart(functools.partial(fail, tmp_path), tmp_path, 2)
+
+
+def test_a_training_left_for_later_is_not_begun_before_its_result_is_asked_for(tmp_path):
+    begun = []
+
+    def train(on_eval=None):
+        begun.append(on_eval)
+        return tmp_path
+
+    pending = apart.Pending(train, tmp_path, 2, now=False)
+    assert not begun
+    assert pending.result(print) == tmp_path
+    assert begun == [print]
+
+
+def test_a_run_trained_beside_another_is_the_run_it_would_have_been_alone(tmp_path):
+    beside = training.train_beside(recipes.V41, PROFILE, tmp_path / "beside", seed=3)
+    alone = training.train_grpo(recipes.V41, PROFILE, tmp_path / "alone", seed=3)
+    answers = [analysis.load_run(folder).evals["completion"].tolist() for folder in (beside.result(), alone)]
+    assert answers[0] == answers[1]
