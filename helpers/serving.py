@@ -81,13 +81,13 @@ def answer_by_route(
 ) -> list[dict[str, Any]]:
     """`answer` with each task's policy of a route, in the requests' order; every policy is loaded once."""
     names = [policy_of(route, asked.task)[0] for asked in requests]
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[int, dict[str, Any]] = {}
     for name in dict.fromkeys(names):
-        policy = route.policies[name]
-        own = [asked for asked, chosen in zip(requests, names, strict=True) if chosen == name]
-        found = load_run_policy(policy.run, policy.adapter)
-        rows |= {row["id"]: row for row in answer(own, found, name, mode, seed)}
-    return [rows[asked.id] for asked in requests]
+        places = [place for place, chosen in enumerate(names) if chosen == name]
+        found = load_run_policy(route.policies[name].run, route.policies[name].adapter)
+        given = answer([requests[place] for place in places], found, name, mode, seed)
+        rows |= dict(zip(places, given, strict=True))
+    return [rows[place] for place in range(len(requests))]
 
 
 def answer(

@@ -36,9 +36,9 @@ def home(tmp_path_factory, tiny_run):
     return home
 
 
-def greedy(folder, prompt, mode="greedy", seed=evaluation.SEED):
-    found = load_run_policy(folder)
-    settings = evaluation.settings_for(found.recipe, found.profile, mode, seed=seed)
+def greedy(folder, prompt, adapter="adapter"):
+    found = load_run_policy(folder, adapter)
+    settings = evaluation.settings_for(found.recipe, found.profile, "greedy")
     return evaluation.generate(found.policy, [prompt], settings)[0].text
 
 
@@ -54,6 +54,13 @@ def test_a_route_answers_each_task_with_its_policy_and_says_which(home, capsys):
         assert told.out == greedy(home / name, build_prompt(task, TEXT)) + "\n"
         assert f"{task}: answered by {name}, greedy" in told.err
     assert greedy(home / "plain", build_prompt("push", TEXT)) != greedy(home / "moved", build_prompt("push", TEXT))
+
+
+def test_a_route_may_name_the_base_policy_of_a_run(home, capsys):
+    base = routing.candidate(home / "moved", "base", trained=False)
+    routing.write(routing.choose([base]), home / "base.json")
+    told = answers(capsys, "--route", home / "base.json", "--task", "push", "--input", TEXT)
+    assert told.out == greedy(home / "moved", build_prompt("push", TEXT), adapter=None) + "\n"
 
 
 def test_a_run_answers_without_a_route(home, capsys):

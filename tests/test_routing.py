@@ -280,6 +280,7 @@ def set_in(content, value, *keys):
         (("policies", "tiny", "run"), "run/../../run", "leads outside"),
         (("policies", "tiny", "run"), "nowhere", "no run folder nowhere"),
         (("policies", "tiny", "run"), 7, "policies.tiny.run"),
+        (("policies", "tiny", "run"), "run\0", "no run folder"),
         (("policies", "tiny", "adapter"), "../run/adapter", "leads outside"),
         (("policies", "tiny", "adapter"), "missing", "no adapter_config"),
         (("policies", "tiny", "cost"), "free", "policies.tiny.cost"),
