@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Every target that runs Python first makes sure of .venv (target `venv`).
 .DEFAULT_GOAL := help
-.PHONY: help run series test test-slow lint bench notebooks venv
+.PHONY: help run series test test-slow lint bench gpu-check notebooks venv
 .NOTPARALLEL:
 
 VENV := .venv
@@ -49,6 +49,12 @@ test-slow: venv data/commerce.db ## the tests that train for minutes
 
 bench: venv ## every script of benchmarks/, one after the other
 	@for script in benchmarks/*.py; do printf '==> %s\n' "$$script"; $(PY) "$$script" || exit 1; done
+
+# Installs nothing: it takes .venv where there is one, else the machine's own Python.
+gpu-check: ## check and measure the GPU path on this NVIDIA GPU; SECTIONS="trl learn" LARGE=1 WHEELS=dir OUT=dir TINY=1
+	$(call timed,gpu-check,$(or $(wildcard $(PY)),python3) tests/gpu/gpu_check.py \
+		$(strip $(if $(SECTIONS),--sections $(SECTIONS)) $(if $(LARGE),--large) $(if $(TINY),--tiny) \
+		$(if $(WHEELS),--wheels $(WHEELS)) $(if $(OUT),--out $(OUT))))
 
 data/commerce.db: $(shell find helpers/commerce -type f -not -name '*.pyc' 2>/dev/null) | venv
 	$(call timed,building data/commerce.db,$(PY) -m helpers data && touch $@)

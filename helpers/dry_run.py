@@ -17,6 +17,7 @@ from helpers.profiles import Profile
 from helpers.recipes import Recipe
 from helpers.records import PAIRS_DIR, load_split
 from helpers.rewards import errors
+from helpers.run_identity import identity
 from helpers.run_record import RunRecorder
 
 ROWS = 8
@@ -74,11 +75,24 @@ def dry_run(
 ) -> DryRun:
     """Train the fitted `recipe` for its `max_steps`, or until `seconds` are over; its run record goes to `folder`.
 
+    What judges a run is left out: checkpoints, evaluations, stop rules.
+
     Raises `RuntimeError` where the trainer is not what the recipe says (`training.check_effective`).
     """
     set_seed(seed)
-    track = callbacks.Track(RunRecorder(folder), tracking.NoRun())
-    trainer = build(recipe, profile, policy, folder, track, pairs, seed)
+    recorder = RunRecorder(folder)
+    track = callbacks.Track(recorder, tracking.NoRun())
+    requested = training.grpo_arguments(recipe, profile, folder, seed, policy.backend) | {"save_strategy": "no"}
+    train = load_split("train", pairs)
+    known = identity(recipe, profile, seed, pairs) | {"backend": policy.backend}
+    recorder.write_config(
+        known | training.describe_run(recipe, [], requested, policy, train) | {"command": "a dry run"}
+    )
+    trainer, _ = training._build_trainer(
+        recipe, policy, {"train": train, "eval": []}, requested, track, profile, None, ()
+    )
+    for judging in (callbacks.EvalRewardCallback, callbacks.StopRuleCallback):
+        trainer.remove_callback(judging)
     watch = Watch(trainer, seconds)
     trainer.add_callback(watch)
     with errors.recording(track.reward_error):
@@ -92,18 +106,6 @@ def dry_run(
     )
 
 
-def build(
-    recipe: Recipe, profile: Profile, policy: Policy, folder: Path, track: callbacks.Track, pairs: Path, seed: int
-) -> Any:
-    """The trainer that a run would have, but for what judges a run: checkpoints, evaluations and stop rules."""
-    requested = training.grpo_arguments(recipe, profile, folder, seed) | {"save_strategy": "no"}
-    splits: dict[str, list[dict[str, Any]]] = {"train": load_split("train", pairs), "eval": []}
-    trainer, _ = training._build_trainer(recipe, policy, splits, requested, track, profile, None, ())
-    for judging in (callbacks.EvalRewardCallback, callbacks.StopRuleCallback):
-        trainer.remove_callback(judging)
-    return trainer
-
-
 def moved_lora(model: Any) -> dict[str, bool]:
     """For each LoRA B matrix whether it left zero, where it starts."""
     found = {name: p for name, p in model.named_parameters() if "lora_B" in name}
@@ -111,9 +113,10 @@ def moved_lora(model: Any) -> dict[str, bool]:
 
 
 def sampling_of(trainer: Any) -> dict[str, Any]:
-    """How `trainer` samples its rollouts: the settings that a recipe states."""
+    """How `trainer` samples its rollouts: the settings that a recipe states, in its words (vLLM's "all" is -1)."""
     source = trainer.args if trainer.use_vllm else trainer.generation_config
-    return {name: getattr(source, name) for name in ("temperature", "top_p", "top_k", "repetition_penalty")}
+    found = {name: getattr(source, name) for name in ("temperature", "top_p", "top_k", "repetition_penalty")}
+    return found | {"top_k": max(0, found["top_k"])}
 
 
 def compare_log_probs(trainer: Any, rows: int = ROWS) -> LogProbs:

@@ -50,13 +50,15 @@ def examine(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR, seed: int
 
     fitted, _ = profiles.fit(recipe, profile)
     splits = {split: load_split(split, pairs) for split in SPLITS}
+    backend, why = backends.choose(profile)
+    yield Check("Backend", why, "ok" if backend == profile.backend else "note")
+    backends.begin(profile, backend)
     device = check_device(profile)
     yield device
     if device.state == "off":
         return
-    backend, why = backends.choose(profile)
-    yield Check("Backend", why, "ok" if backend == profile.backend else "note")
-    used = replace(profile, backend=backend)
+    share = profile.vllm_memory_share if backends.with_vllm(profile, backend) else 0.0
+    used = replace(profile, backend=backend, vllm_memory_share=share)
     policy = backends.load_policy(fitted, used, backend, pairs, seed)
     yield from check_policy(policy, splits["eval"])
     yield from check_lengths(policy, splits, fitted, recipe)

@@ -55,7 +55,7 @@ def test_every_subject_has_its_line(checks):
 
 def test_a_gpu_profile_without_a_gpu_is_off_before_anything_is_loaded():
     found = preflight.run(recipes.V41, replace(PROFILE, name="gpu", device="cuda"))
-    assert [(check.name, check.state) for check in found] == [("Device", "off")]
+    assert [(check.name, check.state) for check in found] == [("Backend", "ok"), ("Device", "off")]
 
 
 @pytest.mark.parametrize(
