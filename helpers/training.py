@@ -278,8 +278,9 @@ def _build_trainer(
     stop: Sequence[str],
 ) -> tuple[Any, Policy]:
     """The trainer with its callbacks, and the policy as the trainer holds it (with LoRA on top)."""
+    from accelerate.utils import set_seed
     from datasets import Dataset
-    from transformers import PrinterCallback, set_seed
+    from transformers import PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
 
     from helpers import callbacks, rollouts, step_report
