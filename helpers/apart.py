@@ -9,12 +9,14 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from helpers.progress import Progress
 from helpers.run_record import EVENTS, METRICS
 
 LOOK_EVERY_S = 2.0
+
+T = TypeVar("T")
 
 
 class Pending:
@@ -43,6 +45,12 @@ class Pending:
             watcher.look()
             watcher.line.close("done" if self._future.exception() is None else "failed")
             return self._future.result()
+
+
+def call_apart(function: Callable[[], T]) -> T:
+    """Call `function` (picklable) in a fresh interpreter and return what it returns; its exceptions are raised here."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function).result()
 
 
 def train_apart(

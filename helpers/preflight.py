@@ -3,6 +3,7 @@
 The last ones train two steps through the training code as it is, in a temporary folder.
 """
 
+import functools
 import resource
 import statistics
 import tempfile
@@ -16,6 +17,7 @@ import pandas as pd
 from helpers import memory, profiles, recipes
 from helpers.doctor import GIB, Check
 from helpers.profiles import Profile
+from helpers.progress import in_notebook
 from helpers.recipes import Recipe
 from helpers.records import PAIRS_DIR, SPLITS, Rows, count_by_task, load_split
 from helpers.tasks import TASKS
@@ -40,7 +42,18 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 def run(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR, seed: int = 0) -> list[Check]:
-    """Every check of `recipe` on `profile`, in the order in which a run would meet them."""
+    """Every check of `recipe` on `profile`, in the order in which a run would meet them.
+
+    In a notebook on a GPU backend they run in a process of their own, as its trainings do.
+    """
+    from helpers import apart, backends
+
+    if in_notebook() and backends.choose(profile)[0] != "transformers":
+        return apart.call_apart(functools.partial(_run, recipe, profile, pairs, seed))
+    return _run(recipe, profile, pairs, seed)
+
+
+def _run(recipe: Recipe, profile: Profile, pairs: Path, seed: int) -> list[Check]:
     return list(examine(recipe, profile, pairs, seed))
 
 

@@ -75,3 +75,7 @@ def test_a_run_trained_beside_another_is_the_run_it_would_have_been_alone(tmp_pa
     alone = training.train_grpo(recipes.V41, PROFILE, tmp_path / "alone", seed=3)
     answers = [analysis.load_run(folder).evals["completion"].tolist() for folder in (beside.result(), alone)]
     assert answers[0] == answers[1]
+
+
+def test_a_call_apart_returns_the_answer_of_another_process():
+    assert apart.call_apart(os.getpid) != os.getpid()
