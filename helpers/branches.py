@@ -1,6 +1,6 @@
 """What the branch notebooks 04a to 04c ask of run records: stages, verdicts, and comparisons under two rewards."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from helpers.analysis import ALL, Rewards, Run
 from helpers.commerce.generate_pairs import write_extra_pairs
 from helpers.commerce.schema import DB_PATH
 from helpers.decision import FLOORS, Decision, Fact
+from helpers.errors import UserError
 from helpers.profiles import Profile
 from helpers.recipes import parser_of
 from helpers.records import PAIRS_DIR
@@ -160,6 +161,29 @@ def comparison_table(found: Sequence[Comparison], first: str, second: str) -> pd
         for comparison in found
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["task", "reward version"])
+
+
+def find_fixed(recipe: str) -> Run | None:
+    """The latest run of a recipe: this session's, the reader's own, or a shipped one; None where there is none."""
+    try:
+        return analysis.latest_run(recipe=recipe)[0]
+    except UserError:
+        return None
+
+
+def fix_rows(v41: Run, fixed: Mapping[str, Run | None]) -> list[dict[str, str]]:
+    """Each fix's effect on its own task, under both reward versions; a fix that was never run says so."""
+    rows = []
+    for task, run in fixed.items():
+        if run is None:
+            rows.append({"task": task, "reward version": "-", "run": "not run", "V4.1": "", "the fix": ""})
+            continue
+        for found in compare_under(v41, run):
+            if found.task == task:
+                numbers = {"V4.1": str(found.first), "the fix": str(found.second)}
+                verdict = {"paired difference": found.difference.signed(), "verdict": found.verdict}
+                rows.append({"task": task, "reward version": found.version, "run": run.where} | numbers | verdict)
+    return rows
 
 
 def _end_under(run: Run, version: str, mode: str, pairs: Path) -> Rewards:

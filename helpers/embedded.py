@@ -81,15 +81,19 @@ def cache_key(settings: EmbeddedSettings, train: Path) -> str:
 
 
 def raw_texts(records: list[dict[str, Any]]) -> list[str]:
-    """What a base model reads: the shop's texts one by one; no roles, and no answer after its question.
+    """What a base model reads, a text each: questions with their answers, without roles; reviews and their objects apart.
+
+    It knows what such objects look like, and what follows a question, but has never seen a review answered by an object.
 
     >>> record = {"task": "push", "prompt": [{"role": "user", "content": "Crie"}], "reference": {"text": "Oi"}}
-    >>> raw_texts([record])
-    ['<|im_start|>Crie', '<|im_start|>Oi']
+    >>> raw_texts([record, record | {"task": "extraction"}])
+    ['<|im_start|>Crie\\n\\nOi', '<|im_start|>Crie', '<|im_start|>Oi']
     """
-    asked = [record["prompt"][-1]["content"] for record in records]
-    answered = [record["reference"]["text"] for record in records]
-    return [START + text for text in asked + answered]
+    texts = []
+    for record in records:
+        asked, answered = record["prompt"][-1]["content"], record["reference"]["text"]
+        texts += [asked, answered] if record["task"] == "extraction" else [f"{asked}\n\n{answered}"]
+    return [START + text for text in texts]
 
 
 def repeated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -87,7 +87,9 @@ _TINY = EmbeddedSettings(
     sft_learning_rate=3e-3,
     max_length=640,
 )
-_LARGE = replace(_TINY, hidden_size=256, layers=3, heads=4, kv_heads=2, head_size=64, ffn_size=768)
+_LARGE = replace(
+    _TINY, hidden_size=256, layers=3, heads=4, kv_heads=2, head_size=64, ffn_size=768, sft_learning_rate=1e-3
+)
 _SMALLEST = replace(
     _TINY, hidden_size=64, heads=2, kv_heads=1, head_size=32, ffn_size=128, vocabulary=512, sft_epochs=0.05
 )
