@@ -44,7 +44,6 @@ class DryRun:
     metrics: list[dict[str, Any]]
     lora_b: dict[str, bool]
     sampling: dict[str, Any]
-    stop_tokens: list[int]
     log_probs: LogProbs | None
 
 
@@ -101,7 +100,6 @@ def dry_run(
         metrics=track.history,
         lora_b=moved_lora(trainer.model),
         sampling=sampling_of(trainer),
-        stop_tokens=sorted(trainer.eos_token_ids),
         log_probs=watch.log_probs,
     )
 
@@ -124,7 +122,7 @@ def compare_log_probs(trainer: Any, rows: int = ROWS) -> LogProbs:
     batch = {key: value[:rows] for key, value in trainer._buffered_inputs[0].items() if _has_rows(value)}
     mask = batch["completion_mask"].bool()
     prompt, completion = batch["prompt_ids"], batch["completion_ids"]
-    with torch.no_grad():
+    with torch.no_grad(), trainer.accelerator.autocast():
         scored, *_ = trainer._get_per_token_logps_and_entropies(
             trainer.model,
             torch.cat([prompt, completion], dim=1),
