@@ -81,9 +81,9 @@ def cache_key(settings: EmbeddedSettings, train: Path) -> str:
 
 
 def raw_texts(records: list[dict[str, Any]]) -> list[str]:
-    """What a base model reads, a text each: questions with their answers, without roles; reviews and their objects apart.
+    """What a base model reads, a text each: questions with their answers, no roles; reviews and their objects apart.
 
-    It knows what such objects look like, and what follows a question, but has never seen a review answered by an object.
+    It knows what such objects look like and that questions are answered, but saw no review answered by an object.
 
     >>> record = {"task": "push", "prompt": [{"role": "user", "content": "Crie"}], "reference": {"text": "Oi"}}
     >>> raw_texts([record, record | {"task": "extraction"}])

@@ -4,11 +4,8 @@ The last ones train two steps through the training code as it is, in a temporary
 """
 
 import functools
-import json
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,8 +16,6 @@ import pandas as pd
 
 from helpers import memory, profiles, recipes
 from helpers.doctor import GIB, Check
-from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT
 from helpers.profiles import Profile
 from helpers.progress import in_notebook
 from helpers.recipes import Recipe
@@ -60,21 +55,6 @@ def run(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR, seed: int = 0
 
 def _run(recipe: Recipe, profile: Profile, pairs: Path, seed: int) -> list[Check]:
     return list(examine(recipe, profile, pairs, seed))
-
-
-def run_apart(recipe: Recipe, profile: Profile, seed: int = 0) -> list[Check]:
-    """`run` by the command line, in a process of its own: nothing of it stays on the GPU for the training that follows.
-
-    What a notebook calls. `UserError` with the command's own line where it could not check.
-    """
-    with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
-        path = Path(folder) / "checks.json"
-        options = ["--recipe", recipe.name, "--profile", profile.name, "--seed", str(seed), "--json", str(path)]
-        command = [sys.executable, "-m", "helpers", "preflight", *options]
-        done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
-        if not path.is_file():
-            raise UserError((done.stderr or done.stdout).strip().splitlines()[-1].removeprefix("error: "))
-        return [Check(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def examine(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR, seed: int = 0) -> Iterator[Check]:

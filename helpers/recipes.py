@@ -30,7 +30,7 @@ class Recipe:
 
     `version` is the reward version; it brings its parser with it (`v4`: the old regex, `v4.1`: the tolerant one).
     A recipe with an `sft_task` begins with supervised training on that task's pairs; `extra_pairs` names the task of
-    which it needs more training records than the train split holds.
+    which it needs more training records than the train split holds; GRPO sees prompts of `only_task`, or of all four.
     `sources` tells for each field where its value comes from.
     """
 
@@ -64,6 +64,7 @@ class Recipe:
     sft_learning_rate: float = 0.0
     sft_batch: int = 0
     extra_pairs: str = ""
+    only_task: str = ""
     sources: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -122,6 +123,7 @@ _V4_SOURCES = {
     "weight_decay": "TRL default, written out (Unsloth would change it)",
     "max_grad_norm": "TRL default, written out",
     "extra_pairs": "the train split as it is",
+    "only_task": "all four tasks, as they come",
 } | dict.fromkeys(_SFT_FIELDS, "the instruct model is trained with GRPO at once")
 
 V4 = Recipe(

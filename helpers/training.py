@@ -59,7 +59,7 @@ def train_grpo(
     for name in stop:
         require_known("stop rule", name, tuple(rule.name for rule in stop_rules.RULES))
     fitted, changes = profiles.fit(recipe, profile)
-    splits = _load_splits(pairs, profile, _extra_records(fitted, extra))
+    splits = _load_splits(pairs, profile, _extra_records(fitted, extra), fitted.only_task)
     known = identity(fitted, profile, seed, pairs, extra)
     checkpoint = _checkpoint_to_resume(folder, resume, known)
     processes.wait()
@@ -332,10 +332,12 @@ def _extra_records(recipe: Recipe, extra: Path | None) -> list[dict[str, Any]]:
 
 
 def _load_splits(
-    pairs: Path, profile: Profile, extra: Sequence[dict[str, Any]] = ()
+    pairs: Path, profile: Profile, extra: Sequence[dict[str, Any]] = (), only_task: str = ""
 ) -> dict[str, list[dict[str, Any]]]:
-    """The train split whole, with the extra records; of eval and test, the profile's number of records a task."""
+    """The train split with the extra records, whole or of one task; of eval and test, the profile's number of records a
+    task."""
     train = [*load_records(pairs / "train.jsonl"), *extra]
+    train = [record for record in train if only_task in ("", record["task"])]
     return {"train": train} | {
         split: _limited(load_records(pairs / f"{split}.jsonl"), profile.eval_records) for split in ("eval", "test")
     }

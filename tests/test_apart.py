@@ -11,7 +11,6 @@ from helpers import analysis, apart, profiles, recipes, training
 from helpers.errors import UserError
 from helpers.run_record import RunRecorder
 
-
 PROFILE = profiles.get("smallest")
 
 

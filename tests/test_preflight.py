@@ -10,7 +10,6 @@ from transformers import GenerationConfig
 
 from helpers import cli, dry_run, memory, models, preflight, profiles, recipes
 from helpers.doctor import Check
-from helpers.errors import UserError
 from helpers.records import SPLITS, load_split
 from helpers.tasks import TASKS
 
@@ -40,7 +39,7 @@ def seen(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def checks():
-    return {check.name: check for check in preflight.run_apart(recipes.V41, PROFILE)}
+    return {check.name: check for check in preflight.run(recipes.V41, PROFILE)}
 
 
 def test_nothing_is_off_on_the_smallest_profile(checks):
@@ -231,11 +230,6 @@ def test_a_loaded_models_shape_is_the_one_that_was_planned_for():
     sizes |= {"head_dim": 128, "intermediate_size": 3072, "vocab_size": 49152}
     config = SimpleNamespace(tie_word_embeddings=True, **sizes)
     assert memory.shape_of_config(config) == memory.SHAPES[recipes.HUB_05B]
-
-
-def test_a_preflight_that_cannot_run_says_why_in_the_commands_own_line():
-    with pytest.raises(UserError, match=r"^unknown recipe 'v9'; the valid ones are: v4, v4\.1"):
-        preflight.run_apart(replace(recipes.V41, name="v9"), PROFILE)
 
 
 def test_the_table_has_a_row_a_check_with_its_remedy():
