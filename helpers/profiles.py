@@ -122,7 +122,7 @@ CPU = Profile(
     completion_cap=176,
     embedded_large=_LARGE,
     sft_learning_rate_factor=25.0,
-    base_model=BaseModelSettings(only_task="extraction", step_share=0.1, learning_rate_factor=80.0),
+    base_model=BaseModelSettings(only_task="extraction", step_share=0.15, learning_rate_factor=120.0),
     reasons="a 1M-parameter policy on two cores: it learns from fewer steps and larger updates",
 )
 
