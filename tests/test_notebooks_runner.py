@@ -14,6 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from helpers import notebooks, summary
 from helpers.cli import main
 from helpers.errors import UserError
+from tests.synthetic_runs import Spec, means, write_run
 
 PROGRESS = """
 import time
@@ -201,3 +202,26 @@ def test_a_summary_holds_accents_as_they_are(tmp_path: Path) -> None:
 
     assert json.loads((tmp_path / summary.FILE).read_text(encoding="utf-8")) == {"ganho médio": 0.17}
     assert "médio" in (tmp_path / summary.FILE).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("mean", "branch"), [(0.60, "04a_scale"), (0.545, None)])
+def test_the_main_job_goes_on_with_the_branch_that_the_decision_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mean: float, branch: str | None
+) -> None:
+    for name in ("01_audit", "02_train", "03_read", "04a_scale", "04b_base", "04c_fix"):
+        write_notebook(tmp_path / f"{name}.ipynb", "print('ran')")
+    spec = Spec(means(0.36), means(mean), spread=5.0, max_steps=60, eval_every=10)
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    monkeypatch.setattr(notebooks, "RUNS", tmp_path / "runs")
+    execute = notebooks.execute
+
+    def trained(notebook: Path, folder: Path) -> Path:
+        if notebook.stem == "02_train":
+            write_run(folder / "v4.1", spec)
+        return execute(notebook, folder)
+
+    monkeypatch.setattr(notebooks, "execute", trained)
+    assert main(["notebooks"]) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    ran = {path.stem for path in folder.glob("*.ipynb")}
+    assert ran == {"01_audit", "02_train", "03_read"} | ({branch} if branch else set())

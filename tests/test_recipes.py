@@ -89,3 +89,36 @@ def test_an_unknown_name_is_answered_with_the_valid_ones(call, valid):
 def test_auto_is_the_environments_profile_where_one_is_named(monkeypatch):
     monkeypatch.setenv("HELPERS_PROFILE", "smallest")
     assert profiles.get("auto").name == "smallest"
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("v4.2a", ["model_id", "max_steps", "learning_rate", "num_generations", "max_completion_length"]),
+        ("v4.2b", ["model_id", "sft_task", "sft_epochs", "sft_learning_rate", "sft_batch"]),
+        ("v4.2b-cold", ["model_id"]),
+        ("v4.2c", ["version"]),
+    ],
+)
+def test_a_branchs_recipe_differs_from_v41_where_its_scenario_says_so_and_nowhere_else(name, fields):
+    assert [change.field for change in recipes.diff(recipes.V41, recipes.get(name))] == fields
+
+
+def test_v42a_holds_the_handoffs_numbers_and_a_gpu_profile_leaves_them_alone():
+    fitted, changes = profiles.fit(recipes.get("v4.2a"), profiles.get("l4"))
+    assert (fitted.num_generations, fitted.max_completion_length, fitted.max_steps) == (8, 1024, 400)
+    assert (fitted.learning_rate, fitted.max_seq_length, changes) == (2e-6, 2048, [])
+
+
+def test_on_a_gpu_profile_grpo_after_the_warm_up_sees_all_four_tasks():
+    assert profiles.fit(recipes.get("v4.2b"), profiles.get("l4"))[0].only_task == ""
+    assert profiles.fit(recipes.get("v4.2b"), profiles.get("cpu"))[0].only_task == "extraction"
+    assert profiles.fit(recipes.get("v4.1"), profiles.get("cpu"))[0].only_task == ""
+
+
+def test_a_step_of_fewer_completions_than_a_micro_batch_is_one_pass():
+    fitted, _ = profiles.fit(recipes.get("v4.2a"), profiles.get("cpu"))
+    assert (profiles.micro_batch(fitted, profiles.get("cpu")), profiles.accumulation(fitted, profiles.get("cpu"))) == (
+        16,
+        1,
+    )

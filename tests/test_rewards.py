@@ -361,3 +361,19 @@ def test_ten_thousand_texts_a_task(task: str, first_of: dict[str, Any], commerce
         check_any_text(task, text, first_of[task])
 
     check()
+
+
+@pytest.mark.parametrize("fixed", TASKS)
+def test_a_one_task_version_is_v42_for_that_task_and_v41_for_the_others(fixed):
+    records = {record["task"]: record for record in load_split("eval")}
+    for task in TASKS:
+        expected = "v4.2" if task == fixed else "v4.1"
+        for text in (records[task]["reference"]["text"], "nada", ""):
+            assert score(task, text, records[task], f"v4.2-{fixed}") == score(task, text, records[task], expected)
+        assert WEIGHTS[f"v4.2-{fixed}"][task] == WEIGHTS[expected][task]
+
+
+def test_the_functions_of_a_one_task_version_keep_their_names_and_pickle():
+    functions = reward_functions("v4.2-push")
+    assert [function.__name__ for function in functions] == list(TASKS)
+    assert pickle.loads(pickle.dumps(functions)) == functions
