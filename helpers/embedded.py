@@ -76,7 +76,9 @@ def base_policy(
 
 def cache_key(settings: EmbeddedSettings, train: Path) -> str:
     """A short name for everything that decides the embedded policy: the train split's bytes, the settings, the seed."""
-    identity = json.dumps([asdict(settings), SEED, CHAT_TEMPLATE, REPEATS])
+    # What reads chat is named as before plain text could be read, so that older records still find their policy.
+    decisive = {key: value for key, value in asdict(settings).items() if (key, value) != ("chat", True)}
+    identity = json.dumps([decisive, SEED, CHAT_TEMPLATE, REPEATS])
     return hashlib.sha256(train.read_bytes() + identity.encode()).hexdigest()[:12]
 
 

@@ -72,7 +72,7 @@ def sft_arguments(
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,
         "weight_decay": 0.01,
-        "optim": "adamw_torch",
+        "optim": "adamw_torch_fused",
         "max_length": max_length,
         "packing": False,
         "train_sampling_strategy": "group_by_length",
