@@ -68,9 +68,8 @@ def block(kind: str, recipe: Recipe, profile: Profile, folder: Path, track: call
     set_seed(SEED)
     requested = training.grpo_arguments(recipe, profile, folder, SEED) | {"max_steps": STEPS, "save_strategy": "no"}
     if kind == "ours":
-        splits = {split: load_split(split) for split in ("train", "eval")}
-        trainer, _ = training._build_trainer(recipe, policy, splits, requested, track, profile, None, ())
-        trainer.remove_callback(callbacks.EvalRewardCallback)
+        trainer, _, _ = training.build_trainer(recipe, policy, load_split("train"), requested, track)
+        trainer.add_callback(callbacks.StopRuleCallback(track, recipe.max_completion_length, recipe.beta, {}))
     else:
         trainer = GRPOTrainer(
             model=policy.model,

@@ -87,11 +87,7 @@ def dry_run(
     recorder.write_config(
         known | training.describe_run(recipe, [], requested, policy, train) | {"command": "a dry run"}
     )
-    trainer, _ = training._build_trainer(
-        recipe, policy, {"train": train, "eval": []}, requested, track, profile, None, ()
-    )
-    for judging in (callbacks.EvalRewardCallback, callbacks.StopRuleCallback):
-        trainer.remove_callback(judging)
+    trainer, _, _ = training.build_trainer(recipe, policy, train, requested, track)
     watch = Watch(trainer, seconds)
     trainer.add_callback(watch)
     with errors.recording(track.reward_error):

@@ -64,40 +64,19 @@ def train_grpo(
     checkpoint = _checkpoint_to_resume(folder, resume, known)
     processes.wait()
     backend, told = backends.choose(profile)
-    policy = backends.load_policy(fitted, profile, backend, pairs, seed)
-
-    from transformers import set_seed  # not earlier: the backend says what is imported first
-
-    from helpers import callbacks, warmup
-
-    if fitted.sft_task:
-        policy = warmup.warm_up(policy, splits, fitted, profile, folder / warmup.FOLDER, known)
-    set_seed(seed)
-    recorder = RunRecorder(folder)
-    recorder.truncate_after(_step_of(checkpoint) if checkpoint else -1)
-    processes.wait()
+    policy = _start_policy(fitted, profile, folder, splits, known, backend, pairs)
     requested = grpo_arguments(fitted, profile, folder, seed, backend)
     config = known | describe_run(fitted, changes, requested, policy, splits["train"]) | {"backend": told}
-    recorder.write_config(config)
-    wandb_run = tracking.start(folder.name, folder / "wandb", config)
-    track = callbacks.Track(recorder, wandb_run, recorder.read_metrics())
-    kind, where = "resume" if checkpoint else "start", f"{fitted.name} on {profile.name}, {told}"
-    recorder.log_event(kind, _step_of(checkpoint), where)
-
-    trainer, policy = _build_trainer(fitted, policy, splits, requested, track, profile, on_eval, stop)
+    track = _open_record(folder, config, checkpoint)
+    trainer, policy, clock = build_trainer(fitted, policy, splits["train"], requested, track)
+    _add_judges(trainer, policy, clock, splits["eval"], fitted, profile, track, on_eval, stop)
     effective = effective_arguments(trainer, requested) | {"output_dir": "checkpoints"}
-    recorder.write_config(config | {"effective_args": effective})
+    track.recorder.write_config(config | {"effective_args": effective})
     if processes.is_first():
         print(f"{told}\n{effective_table(effective)}" if profile.device == "cuda" else effective_line(effective))
-    with errors.recording(track.reward_error):
-        if not checkpoint:
-            callbacks.evaluate_split(policy, splits["eval"], "eval", 0, fitted, profile, track)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        step = trainer.state.global_step
-        callbacks.evaluate_split(policy, splits["eval"], "eval", step, fitted, profile, track)
-        callbacks.evaluate_split(policy, splits["test"], "test", step, fitted, profile, track)
+    _train_and_evaluate(trainer, policy, splits, fitted, profile, track, checkpoint)
     trainer.save_model(str(folder / "adapter"))
-    recorder.log_event("end", step, f"{step} steps")
+    track.recorder.log_event("end", trainer.state.global_step, f"{trainer.state.global_step} steps")
     track.wandb_run.finish()
     return folder
 
@@ -267,17 +246,10 @@ def check_effective(trainer: Any, requested: dict[str, Any], recipe: Recipe) -> 
         )
 
 
-def _build_trainer(
-    recipe: Recipe,
-    policy: Policy,
-    splits: dict[str, list[dict[str, Any]]],
-    requested: dict[str, Any],
-    track: Any,
-    profile: Profile,
-    on_eval: Callable[[Path], None] | None,
-    stop: Sequence[str],
-) -> tuple[Any, Policy]:
-    """The trainer with its callbacks, and the policy as the trainer holds it (with LoRA on top)."""
+def build_trainer(
+    recipe: Recipe, policy: Policy, train: list[dict[str, Any]], requested: dict[str, Any], track: Any
+) -> tuple[Any, Policy, Any]:
+    """The trainer with its run record, the policy as the trainer holds it (with LoRA on top), and the step's clock."""
     from accelerate.utils import set_seed
     from datasets import Dataset
     from transformers import PrinterCallback
@@ -291,7 +263,7 @@ def _build_trainer(
             model=policy.model,
             reward_funcs=[meter.wrap(function) for function in rewards.reward_functions(recipe.version)],
             args=GRPOConfig(**requested),
-            train_dataset=Dataset.from_list(training_rows(splits["train"])),
+            train_dataset=Dataset.from_list(training_rows(train)),
             processing_class=policy.tokenizer,
             peft_config=None if models.has_lora(policy.model) else models.lora_config(recipe),
         )
@@ -302,15 +274,87 @@ def _build_trainer(
     if policy.backend == "transformers":
         rollouts.merge_lora(trainer)
     clock = step_report.PhaseClock.attach(trainer)
-    trained = replace(policy, model=trainer.model, sampler=backends.sampler(trainer, policy))
     trainer.add_callback(callbacks.RunRecordCallback(recipe.name, track, meter, clock))
-    subset = eval_subset(splits["eval"])
-    every = profiles.eval_every(recipe, profile)
+    return trainer, replace(policy, model=trainer.model, sampler=backends.sampler(trainer, policy)), clock
+
+
+def _start_policy(
+    recipe: Recipe,
+    profile: Profile,
+    folder: Path,
+    splits: dict[str, list[dict[str, Any]]],
+    known: dict[str, Any],
+    backend: str,
+    pairs: Path,
+) -> Policy:
+    """The policy that GRPO starts from, warmed up where the recipe says so; the run's seed is set."""
+    policy = backends.load_policy(recipe, profile, backend, pairs, known["seed"])
+
+    from transformers import set_seed  # not earlier: the backend says what is imported first
+
+    from helpers import warmup
+
+    if recipe.sft_task:
+        policy = warmup.warm_up(policy, splits, recipe, profile, folder / warmup.FOLDER, known)
+    set_seed(known["seed"])
+    return policy
+
+
+def _open_record(folder: Path, config: dict[str, Any], checkpoint: Path | None) -> Any:
+    """The run record, cut back to the checkpoint that is gone on with, and W&B beside it."""
+    from helpers import callbacks
+
+    recorder = RunRecorder(folder)
+    recorder.truncate_after(_step_of(checkpoint) if checkpoint else -1)
+    processes.wait()
+    recorder.write_config(config)
+    wandb_run = tracking.start(folder.name, folder / "wandb", config)
+    told = f"{config['name']} on {config['profile']['name']}, {config['backend']}"
+    recorder.log_event("resume" if checkpoint else "start", _step_of(checkpoint), told)
+    return callbacks.Track(recorder, wandb_run, recorder.read_metrics())
+
+
+def _add_judges(
+    trainer: Any,
+    policy: Policy,
+    clock: Any,
+    records: list[dict[str, Any]],
+    recipe: Recipe,
+    profile: Profile,
+    track: Any,
+    on_eval: Callable[[Path], None] | None,
+    stop: Sequence[str],
+) -> None:
+    """What judges a run while it trains: evaluations of the subset, and the stop table."""
+    from helpers import callbacks
+
     settings = evaluation.settings_for(recipe, profile)
-    trainer.add_callback(callbacks.EvalRewardCallback(trained, subset, settings, every, track, clock, on_eval))
+    every = profiles.eval_every(recipe, profile)
+    subset = eval_subset(records)
+    trainer.add_callback(callbacks.EvalRewardCallback(policy, subset, settings, every, track, clock, on_eval))
     actions: dict[str, stop_rules.Action] = dict.fromkeys(stop, "stop")
     trainer.add_callback(callbacks.StopRuleCallback(track, recipe.max_completion_length, recipe.beta, actions))
-    return trainer, trained
+
+
+def _train_and_evaluate(
+    trainer: Any,
+    policy: Policy,
+    splits: dict[str, list[dict[str, Any]]],
+    recipe: Recipe,
+    profile: Profile,
+    track: Any,
+    checkpoint: Path | None,
+) -> None:
+    """Whole splits before and after; what the reward functions raise meanwhile goes to the record."""
+    from helpers import callbacks
+
+    with errors.recording(track.reward_error):
+        if not checkpoint:
+            callbacks.evaluate_split(policy, splits["eval"], "eval", 0, recipe, profile, track)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        for split in ("eval", "test"):
+            step = trainer.state.global_step
+            callbacks.evaluate_split(policy, splits[split], split, step, recipe, profile, track)
 
 
 def _extra_records(recipe: Recipe, extra: Path | None) -> list[dict[str, Any]]:
