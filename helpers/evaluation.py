@@ -214,9 +214,12 @@ def _generate_batch(policy: Policy, token_ids: list[list[int]], settings: Settin
 
 
 def _generate_in_rounds(policy: Policy, token_ids: list[list[int]], settings: Settings) -> list[list[int]]:
-    """Answer in rounds of `_ROUND` tokens; after each the ended completions leave the batch, which waits for nobody."""
+    """Answer in rounds of `_ROUND` tokens; after each the ended completions leave the batch, which waits for nobody.
+
+    The answers are those of one plain `generate`, sampled ones too: chance is drawn for the whole batch at every token.
+    """
     import torch
-    from transformers import DynamicCache
+    from transformers import DynamicCache, LogitsProcessorList
 
     inputs = _padded(policy, token_ids)
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
@@ -228,7 +231,13 @@ def _generate_in_rounds(policy: Policy, token_ids: list[list[int]], settings: Se
         while len(open_rows):
             new = min(_ROUND, width + settings.limit - ids.shape[1])
             ids = policy.model.generate(
-                ids, attention_mask=mask, past_key_values=cache, max_new_tokens=new, **_decoding(settings)
+                ids,
+                attention_mask=mask,
+                past_key_values=cache,
+                max_new_tokens=new,
+                logits_processor=LogitsProcessorList([_Draw(settings, len(token_ids), open_rows)]),
+                do_sample=False,
+                repetition_penalty=1.0,
             )
             mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
             answers |= dict(zip(open_rows.tolist(), ids[:, width:].tolist(), strict=True))
@@ -236,6 +245,25 @@ def _generate_in_rounds(policy: Policy, token_ids: list[list[int]], settings: Se
             open_rows, ids, mask = open_rows[going], ids[going], mask[going]
             cache.batch_select_indices(going.nonzero().flatten())
     return [answers[row] for row in range(len(token_ids))]
+
+
+class _Draw:
+    """Makes the token that `torch.multinomial` would draw the likeliest, whichever rows of the batch are still open.
+
+    multinomial takes the largest of probability over exponential noise (ATen, Distributions.cpp); the noise here is
+    drawn for all rows the batch began with, so that a row's answer does not depend on when the others end.
+    """
+
+    def __init__(self, settings: Settings, batch: int, open_rows: Any) -> None:
+        self.settings, self.batch, self.open_rows = settings, batch, open_rows
+
+    def __call__(self, ids: Any, scores: Any) -> Any:
+        import torch
+
+        if self.settings.mode == "greedy":
+            return scores
+        noise = torch.empty(self.batch, scores.shape[1], dtype=scores.dtype, device=scores.device).exponential_(1)
+        return (scores / self.settings.temperature).softmax(dim=-1) / noise[self.open_rows]
 
 
 def _padded(policy: Policy, token_ids: list[list[int]]) -> Any:
