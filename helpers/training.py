@@ -8,6 +8,7 @@ from the trainer, because defaults differ between TRL versions and Unsloth chang
 
 import functools
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -193,7 +194,7 @@ def describe_run(
         "versions": {name: version(name) for name in _VERSIONED if find_spec(name)},
         "git_commit": _git_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "a notebook" if in_notebook() else " ".join(["python", "-m", "helpers", *sys.argv[1:]]),
+        "command": "a notebook" if _of_notebook() else " ".join(["python", "-m", "helpers", *sys.argv[1:]]),
     }
 
 
@@ -413,6 +414,11 @@ def _is_whole(checkpoint: Path) -> bool:
 
 def _step_of(checkpoint: Path | None) -> int:
     return int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+
+
+def _of_notebook() -> bool:
+    """Whether a notebook trains: in its kernel, or in a process begun by it, which inherits the kernel's arguments."""
+    return in_notebook() or multiprocessing.parent_process() is not None
 
 
 def _git_commit() -> str:
