@@ -11,7 +11,6 @@ from helpers.analysis import ALL, Rewards, Run
 from helpers.commerce.generate_pairs import write_extra_pairs
 from helpers.commerce.schema import DB_PATH
 from helpers.decision import FLOORS, Decision, Fact
-from helpers.errors import UserError
 from helpers.profiles import Profile
 from helpers.recipes import parser_of
 from helpers.records import PAIRS_DIR
@@ -164,11 +163,11 @@ def comparison_table(found: Sequence[Comparison], first: str, second: str) -> pd
 
 
 def find_fixed(recipe: str) -> Run | None:
-    """The latest run of a recipe: this session's, the reader's own, or a shipped one; None where there is none."""
-    try:
-        return analysis.latest_run(recipe=recipe)[0]
-    except UserError:
-        return None
+    """The latest finished run of a recipe: this session's, the reader's own, or a shipped one; None where there is
+    none."""
+    folders = (folder for root in analysis.run_roots() for folder in analysis.find_runs(root))
+    named = (folder for folder in folders if analysis.read_config(folder).get("recipe", {}).get("name") == recipe)
+    return next((run for run in map(analysis.load_run, named) if analysis.end_split(run) == "eval"), None)
 
 
 def fix_rows(v41: Run, fixed: Mapping[str, Run | None]) -> list[dict[str, str]]:
