@@ -16,7 +16,8 @@ from helpers.step_report import PhaseClock, peak_memory_gib
 from tests.synthetic_runs import Spec, means, write_run
 
 PROFILE = replace(profiles.get("smallest"), eval_share=0.5)
-SHIPPED = ("cpu-v4-seed0", "cpu-v4.1-seed0", "cpu-v4.1-seed1", "cpu-v4.1-seed2")
+# The runs of seed 0 shared their cores with a number of other trainings that changed on the way.
+SHIPPED = ("cpu-v4.1-seed1", "cpu-v4.1-seed2")
 
 
 @pytest.fixture(scope="module")
