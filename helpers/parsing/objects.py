@@ -343,7 +343,11 @@ class _Reader:
             self.budget.spend(4)
             at, character = stop.start(), stop[0]
             if character in "{｛":
-                raise UnreadableError(at)
+                braced = syntax.BRACED_WORDS.match(self.text, at)
+                if braced is None:
+                    raise UnreadableError(at)
+                position = braced.end()
+                continue
             if character in syntax.SEPARATORS:
                 if in_array or self._separator_ends(start, at):
                     return at, 0

@@ -190,7 +190,7 @@ class _Scan:
     def _without_its_quote(self, closers: re.Match[str]) -> StringEnd | None:
         """The end before the object's own closers, if they are not the text's: `compro {nessa}` cut there is no end."""
         body = self.text[self.start + 1 : closers.start()]
-        if body.count("{") >= closers[0].count("}"):
+        if body.count("{") - body.count("}") >= closers[0].count("}"):
             return None
         end = self.start + 1 + len(body.rstrip(_BEFORE_CLOSER))
         return StringEnd(end, end, True, "missing_quote")

@@ -107,6 +107,8 @@ SIMPLE_VALUE = re.compile(
 BARE_STOP = re.compile(
     rf"[{SEPARATORS}{OBJECT_CLOSERS}{QUOTES}{{｛\n\]］]|\\(?=[}}\],])|(?<=\s)(?://|/\*|\# )|/\*|{_STOP}"
 )
+# `compro {nessa} loja`: braces that hold no object belong to the words around them.
+BRACED_WORDS = re.compile(rf"[{{｛][^{{}}｛｝:：={QUOTES}\n]{{0,80}}+[{OBJECT_CLOSERS}]")
 SEPARATOR_ENDS_VALUE = re.compile(
     rf"{_SEP}{_G}(?:{_SEP}{_G}){{0,4}}+(?:{_CLOSE}|{_KEY}|{_HALF_QUOTED_KEY}|{_BARE_KEY}|{_CUT_KEY}|{_KEY_WITHOUT_COLON}"
     rf"|{_NEXT_OBJECT}|{_ELLIPSIS}|{_STOP})"
