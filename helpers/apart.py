@@ -5,16 +5,19 @@ vLLM engine gives its memory back only when its process ends. On a CPU a second 
 """
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from helpers.progress import Progress
+from helpers.progress import Progress, say
 from helpers.run_record import EVENTS, METRICS
 
 LOOK_EVERY_S = 2.0
+LOG = "output.log"
 
 T = TypeVar("T")
 
@@ -22,19 +25,20 @@ T = TypeVar("T")
 class Pending:
     """A training that somebody will want the result of: begun in a fresh interpreter, or left until it is asked for.
 
-    `train` is picklable and returns the run's folder; where it is left for later it is called with `on_eval`.
+    `train` is picklable and returns the run's folder; where it is left for later it is called with `on_eval`. What the
+    interpreter prints goes to `LOG` in the run's folder: a notebook would mix it into whichever cell runs meanwhile.
     """
 
     def __init__(self, train: Callable[..., Path], folder: Path, steps: int, now: bool = True) -> None:
         self._train, self._folder, self._steps = train, folder, steps
         self._pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) if now else None
-        self._future = self._pool.submit(train) if self._pool else None
+        self._future = self._pool.submit(_with_log, train, folder / LOG) if self._pool else None
 
     def result(self, on_eval: Callable[[Path], None] | None = None) -> Path:
         """Wait for the run and return its folder; exceptions of the training are raised here.
 
-        Meanwhile one line shows how many steps the run record has, and `on_eval` is called with the folder after each
-        new evaluation.
+        Meanwhile one line shows how many steps the run record has, warnings of the stop table are told, and `on_eval`
+        is called with the folder after each new evaluation.
         """
         if self._future is None or self._pool is None:
             return self._train(on_eval=on_eval)
@@ -45,6 +49,15 @@ class Pending:
             watcher.look()
             watcher.line.close("done" if self._future.exception() is None else "failed")
             return self._future.result()
+
+
+def _with_log(function: Callable[[], T], log: Path) -> T:
+    """Call `function` with everything that this process prints going to the end of `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    return function()
 
 
 def call_apart(function: Callable[[], T]) -> T:
@@ -66,17 +79,20 @@ class Watcher:
     def __init__(self, folder: Path, steps: int, on_eval: Callable[[Path], None] | None = None) -> None:
         self.folder, self.on_eval = folder, on_eval
         self.line = Progress(f"{folder.name}, in a process of its own", steps)
-        self.evaluations = 0
+        self.told = 0
 
     def look(self) -> None:
-        """Show the newest step; call `on_eval` where there are more evaluations than at the last look."""
+        """Show the newest step, tell new warnings, and call `on_eval` where there are new evaluations."""
         rewards = [row for row in _rows(self.folder / METRICS) if "train/reward" in row]
         if rewards:
             self.line.update(rewards[-1]["step"], f"reward {rewards[-1]['train/reward']:.3f}")
-        evaluations = sum(row["kind"] == "eval" for row in _rows(self.folder / EVENTS))
-        if evaluations > self.evaluations and self.on_eval:
+        events = _rows(self.folder / EVENTS)
+        new, self.told = events[self.told :], len(events)
+        for event in new:
+            if event["kind"] in ("warning", "stop"):
+                say(f"{self.folder.name}, step {event['step']}, {event['kind']}: {event['message']}")
+        if self.on_eval and any(event["kind"] == "eval" for event in new):
             self.on_eval(self.folder)
-        self.evaluations = evaluations
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

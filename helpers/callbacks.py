@@ -34,6 +34,7 @@ _RENAMED = {
 
 
 _SEEN = "train/prompts_seen/"
+_SUBSET = "eval_subset"
 
 
 @dataclass
@@ -121,8 +122,9 @@ class RunRecordCallback(TrainerCallback):
 
 
 class EvalRewardCallback(TrainerCallback):
-    """Answers the fixed subset at step 0 and every `every` steps: a mean a task with its interval.
+    """Answers the fixed subset every `every` steps: a mean a task with its interval.
 
+    At a run's start and end the whole split is answered; `note` takes the subset's part of those answers.
     `on_eval` is called with the run folder after each evaluation; a notebook passes its live plot.
     """
 
@@ -139,17 +141,19 @@ class EvalRewardCallback(TrainerCallback):
         self.policy, self.records, self.settings = policy, records, settings
         self.every, self.track, self.clock, self.on_eval = every, track, clock, on_eval
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.global_step == 0:
-            self._evaluate(0)
-
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+        if state.global_step % self.every == 0 and state.global_step < state.max_steps:
             with self.clock.phase("eval"):
-                self._evaluate(state.global_step)
+                step = state.global_step
+                self._tell(step, *evaluation.timed_evaluate(self.policy, self.records, self.settings, step, _SUBSET))
 
-    def _evaluate(self, step: int) -> None:
-        rows, metrics = evaluation.timed_evaluate(self.policy, self.records, self.settings, step, "eval_subset")
+    def note(self, step: int, rows: list[dict[str, Any]]) -> None:
+        """Take `rows`, answers to the whole split, as the subset's evaluation at `step`, which costs no time."""
+        chosen = {record["id"] for record in self.records}
+        own = [row | {"split": _SUBSET} for row in rows if row["record_id"] in chosen]
+        self._tell(step, own, evaluation.summarize(own))
+
+    def _tell(self, step: int, rows: list[dict[str, Any]], metrics: dict[str, float]) -> None:
         if step == 0:
             metrics[stop_rules.BASELINE_METRIC] = self._extraction_under_v4(rows)
         self.track.recorder.log_eval(rows)
@@ -224,10 +228,15 @@ def evaluate_split(
     recipe: Recipe,
     profile: Profile,
     track: Track,
-) -> None:
-    """Answer a whole split: sampled, and for `eval` greedy beside it; GRPO sharpens, so the two gains differ."""
+) -> list[dict[str, Any]]:
+    """Answer a whole split: sampled, and for `eval` greedy beside it; GRPO sharpens, so the two gains differ.
+
+    Returns the rows of the sampled answers.
+    """
+    answers: dict[str, list[dict[str, Any]]] = {}
     for mode in ("sample", "greedy") if split == "eval" else ("sample",):
         settings = evaluation.settings_for(recipe, profile, mode)
-        rows, metrics = evaluation.timed_evaluate(policy, records, settings, step, split)
-        track.recorder.log_eval(rows)
+        answers[mode], metrics = evaluation.timed_evaluate(policy, records, settings, step, split)
+        track.recorder.log_eval(answers[mode])
         track.metrics(step, {key.replace("eval/", f"full/{split}_{mode}/"): value for key, value in metrics.items()})
+    return answers["sample"]

@@ -73,10 +73,12 @@ def generate(
     token_ids = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
     order = sorted(range(len(prompts)), key=lambda i: len(token_ids[i]))
     found: dict[int, Generation] = {}
-    with torch.random.fork_rng(devices=_cuda_devices()), _answering(policy):
+    with torch.random.fork_rng(devices=_cuda_devices()), answering(policy):
         torch.manual_seed(settings.seed)
         for batch in _batches(order, settings.batch):
-            found |= dict(zip(batch, _generate_batch(policy, [token_ids[i] for i in batch], settings), strict=True))
+            asked = [token_ids[i] for i in batch]
+            answers = zip(asked, answer(policy, asked, settings), strict=True)
+            found |= zip(batch, (_read(policy, ids, len(prompt)) for prompt, ids in answers), strict=True)
             if on_batch:
                 on_batch(len(found))
     return [found[i] for i in range(len(prompts))]
@@ -206,11 +208,12 @@ def generate_at_once(policy: Policy, token_ids: list[list[int]], settings: Setti
     return ids[:, inputs["input_ids"].shape[1] :].tolist()
 
 
-def _generate_batch(policy: Policy, token_ids: list[list[int]], settings: Settings) -> list[Generation]:
-    ends = set(policy.model.generation_config.eos_token_id)
+def answer(policy: Policy, token_ids: list[list[int]], settings: Settings) -> list[list[int]]:
+    """Answer one batch of tokenised prompts: the new tokens of each, up to and with its end token."""
     answers = (policy.sampler or functools.partial(_generate_in_rounds, policy))(token_ids, settings)
-    pairs = zip(token_ids, answers, strict=True)
-    return [_read(policy, answer, len(prompt), ends) for prompt, answer in pairs]
+    ends = set(policy.model.generation_config.eos_token_id)
+    stops = (next((i for i, token in enumerate(ids) if token in ends), len(ids)) for ids in answers)
+    return [ids[: stop + 1] for ids, stop in zip(answers, stops, strict=True)]
 
 
 def _generate_in_rounds(policy: Policy, token_ids: list[list[int]], settings: Settings) -> list[list[int]]:
@@ -283,11 +286,10 @@ def _decoding(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _read(policy: Policy, new_ids: list[int], prompt_tokens: int, ends: set[int]) -> Generation:
-    end = next((i for i, token in enumerate(new_ids) if token in ends), None)
-    answer = new_ids if end is None else new_ids[:end]
-    text = str(policy.tokenizer.decode(answer, skip_special_tokens=True))
-    return Generation(text, prompt_tokens, len(answer) + (end is not None), clipped=end is None)
+def _read(policy: Policy, new_ids: list[int], prompt_tokens: int) -> Generation:
+    clipped = new_ids[-1] not in policy.model.generation_config.eos_token_id
+    text = str(policy.tokenizer.decode(new_ids if clipped else new_ids[:-1], skip_special_tokens=True))
+    return Generation(text, prompt_tokens, len(new_ids), clipped)
 
 
 def _cuda_devices() -> list[int]:
@@ -297,7 +299,7 @@ def _cuda_devices() -> list[int]:
 
 
 @contextmanager
-def _answering(policy: Policy) -> Iterator[None]:
+def answering(policy: Policy) -> Iterator[None]:
     """Inference mode for a block; a model that was training goes on training after it.
 
     LoRA is merged for as long, but for a backend with a sampler of its own, which does what it needs.

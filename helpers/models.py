@@ -4,6 +4,8 @@ Every loader here sets generation up the same way: nothing of a model card's own
 model's says temperature 0.1 and repetition penalty 1.2, which would end exploration).
 """
 
+import ctypes
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +26,8 @@ Sampler = Callable[[list[list[int]], Any], list[list[int]]]
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Every linear layer of a block: attention and feed-forward."""
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 
 
 @dataclass
@@ -48,9 +52,23 @@ def prepare(profile: Profile) -> None:
     import transformers
 
     torch.set_num_threads(profile.threads)
+    if profile.device == "cpu":
+        keep_freed_memory()
     datasets.disable_progress_bars()
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory that a step frees for the next one, instead of giving it back to the system.
+
+    Otherwise every large tensor is new memory whose pages must be made first. Elsewhere than on glibc nothing happens.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    allocator = ctypes.CDLL(None)
+    for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 * 2**20)):
+        allocator.mallopt(option, value)
 
 
 def load(source: str, profile: Profile, name: str = "") -> Policy:
@@ -60,12 +78,16 @@ def load(source: str, profile: Profile, name: str = "") -> Policy:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from helpers import attention
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
         model: Any = AutoModelForCausalLM.from_pretrained(source, **model_arguments(profile))
     except (OSError, ValueError) as error:
         raise cannot_load(source, error) from error
     plain_generation(model, tokenizer)
+    if profile.device == "cpu":
+        attention.use(model)
     if not profile.load_in_4bit:  # 4-bit weights are on their device already, and cannot be moved
         model = model.to(profile.device)
     return Policy(model, tokenizer, name or Path(source).name, source)

@@ -24,6 +24,8 @@ FOLDER = PROJECT_ROOT / "notebooks"
 RUNS = PROJECT_ROOT / "runs"
 KERNEL_LOG = "kernels.log"
 MAIN_JOB = ("01", "02", "03")
+SIDE_BY_SIDE = ("04a", "04c")
+"""Branches that train one policy each and need nothing of one another; 04b trains two at once by itself."""
 SECONDS_BETWEEN_NOTES = 10.0
 
 
@@ -42,6 +44,18 @@ def find(names: Sequence[str], folder: Path) -> list[Path]:
     if unknown:
         raise UserError(f"no notebook {unknown[0]!r} in {folder}; there are: {', '.join(there) or 'none'}")
     return [there.get(name) or by_number[name] for name in names] if names else list(there.values())
+
+
+def groups(notebooks: Sequence[Path]) -> list[list[Path]]:
+    """The notebooks in the order in which they run; those of one group run at the same time.
+
+    Only on a CPU with a core for each of `SIDE_BY_SIDE`: a GPU trains one policy at a time.
+    """
+    profile = profiles.get("auto")
+    spare = profile.device == "cpu" and (os.cpu_count() or 1) >= profile.threads * len(SIDE_BY_SIDE)
+    together = [path for path in notebooks if spare and path.stem.split("_")[0] in SIDE_BY_SIDE]
+    rest = [[path] for path in notebooks if path not in together[1:]]
+    return [together if group == together[:1] else group for group in rest]
 
 
 def new_folder(runs: Path) -> Path:
@@ -81,6 +95,7 @@ def execute(notebook: Path, run_folder: Path) -> Path:
             cwd=notebook.parent,
             progress_bar=False,
             run_folder=run_folder,
+            name=notebook.stem.split("_")[0],
         )
     except PapermillExecutionError as error:
         place = f"{notebook.stem} failed in code cell {error.exec_count}"
@@ -106,6 +121,7 @@ def refresh(notebook: Path, executed: Path) -> None:
 class _Teller:
     """Tells on the terminal which cell runs, and what a long cell's own progress line says."""
 
+    name: str
     cells: int
     started: float = field(default_factory=time.monotonic)
     told: float = 0.0
@@ -122,7 +138,8 @@ class _Teller:
 
     def _say(self, text: str) -> None:
         self.told = time.monotonic()
-        print(f"  {clock(self.told - self.started):>6}  cell {self.cell}/{self.cells}  {text[:90]}", flush=True)
+        gone = clock(self.told - self.started)
+        print(f"  {gone:>6}  {self.name}  cell {self.cell}/{self.cells}  {text[:90]}", flush=True)
 
 
 class _Client(PapermillNotebookClient):
@@ -145,8 +162,10 @@ class _Engine(NBClientEngine):
     NAME = "helpers"
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, run_folder: Path, **_: Any) -> None:  # type: ignore[override]
-        teller = _Teller(sum(cell.cell_type == "code" for cell in nb_man.nb.cells))
+    def execute_managed_notebook(  # type: ignore[override]
+        cls, nb_man: Any, kernel_name: str, run_folder: Path, name: str, **_: Any
+    ) -> None:
+        teller = _Teller(name, sum(cell.cell_type == "code" for cell in nb_man.nb.cells))
         client = _Client(nb_man, kernel_name=kernel_name, timeout=None, startup_timeout=120)
         client.teller, client.on_cell_execute = teller, teller.begin
         with (run_folder / KERNEL_LOG).open("a", encoding="utf-8") as log:

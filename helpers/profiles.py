@@ -54,8 +54,8 @@ class BaseModelSettings:
 class Profile:
     """One kind of machine. `*_cap` bound a recipe's value; `step_share` and `learning_rate_factor` multiply it.
 
-    `micro_batch` counts completions in one forward and backward pass; `eval_share` is the distance between two
-    evaluations as a share of the run; `eval_records` bounds the records a task in an evaluation.
+    `micro_batch` counts completions in one forward and backward pass; `eval_every` is the number of steps between two
+    evaluations, the handoff's 10 where nothing else is said; `eval_records` bounds the records a task in an evaluation.
 
     The last six are for GPUs. `memory_gib` is what torch sees of the card. vLLM may take `vllm_memory_share` of it for
     weights, KV cache and work space; `sleep_mode` gives the KV cache back while the policy trains. `usd_per_hour` is
@@ -69,7 +69,7 @@ class Profile:
     threads: int
     micro_batch: int
     eval_batch: int
-    eval_share: float
+    eval_every: int = 10
     step_share: float = 1.0
     learning_rate_factor: float = 1.0
     completion_cap: int = 4096
@@ -114,9 +114,9 @@ CPU = Profile(
     dtype="float32",
     embedded=_TINY,
     threads=1,
-    micro_batch=32,
+    micro_batch=16,
     eval_batch=65,
-    eval_share=1 / 8,
+    eval_every=15,
     step_share=0.2,
     learning_rate_factor=200.0,
     completion_cap=176,
@@ -135,7 +135,6 @@ L4 = Profile(
     threads=4,
     micro_batch=8,
     eval_batch=65,
-    eval_share=1 / 60,
     gradient_checkpointing=True,
     reasons="one 24 GB NVIDIA L4 (22.1 GiB visible to torch): the handoff's numbers, unchanged",
     memory_gib=22.1,
@@ -166,7 +165,7 @@ PROFILES: dict[str, Profile] = {
         threads=1,
         micro_batch=8,
         eval_batch=16,
-        eval_share=0.5,
+        eval_every=2,
         step_share=1 / 150,
         completion_cap=24,
         group_cap=4,
@@ -275,11 +274,6 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
     sources = recipe.sources | dict.fromkeys(changed, f"profile {profile.name}: {profile.reasons}")
     fitted = replace(recipe, **changed, sources=sources)
     return fitted, recipes.diff(recipe, fitted)
-
-
-def eval_every(recipe: Recipe, profile: Profile) -> int:
-    """Steps between two evaluations of a fitted recipe: 10 on `l4`, as in the handoff."""
-    return max(1, round(recipe.max_steps * profile.eval_share))
 
 
 def accumulation(recipe: Recipe, profile: Profile) -> int:

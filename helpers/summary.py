@@ -1,7 +1,10 @@
 """Where a notebook leaves what it made, and the few numbers that whoever ran it should see first."""
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,20 @@ def add(numbers: dict[str, Any], folder: Path | None = None) -> None:
     The runner prints every title and value when the notebooks are done: keep titles short and values readable.
     """
     folder = folder or run_folder()
-    write_json(folder / FILE, read(folder) | numbers)
+    with _alone_in(folder):
+        write_json(folder / FILE, read(folder) | numbers)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other notebook that runs at the same time is writing to `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def read(folder: Path) -> dict[str, Any]:

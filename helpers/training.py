@@ -70,12 +70,12 @@ def train_grpo(
     config = known | describe_run(fitted, changes, requested, policy, splits["train"]) | {"backend": told}
     track = _open_record(folder, config, checkpoint)
     trainer, policy, clock = build_trainer(fitted, policy, splits["train"], requested, track)
-    _add_judges(trainer, policy, clock, splits["eval"], fitted, profile, track, on_eval, stop)
+    judge = _add_judges(trainer, policy, clock, splits["eval"], fitted, profile, track, on_eval, stop)
     effective = effective_arguments(trainer, requested) | {"output_dir": "checkpoints"}
     track.recorder.write_config(config | {"effective_args": effective})
     if processes.is_first():
         print(f"{told}\n{effective_table(effective)}" if profile.device == "cuda" else effective_line(effective))
-    _train_and_evaluate(trainer, policy, splits, fitted, profile, track, checkpoint)
+    _train_and_evaluate(trainer, policy, splits, fitted, profile, track, judge, checkpoint)
     trainer.save_model(str(folder / "adapter"))
     track.recorder.log_event("end", trainer.state.global_step, f"{trainer.state.global_step} steps")
     track.wandb_run.finish()
@@ -128,7 +128,6 @@ def grpo_arguments(
 ) -> dict[str, Any]:
     """Every argument we give TRL's `GRPOConfig`: the recipe's values, the profile's and backend's, and defaults worth
     writing out. Where several processes train together they share a step's completions."""
-    every = profiles.eval_every(recipe, profile)
     micro_batch = min(profiles.micro_batch(recipe, profile), recipe.completions_per_step // processes.count())
     together = replace(profile, micro_batch=micro_batch * processes.count())
     return backends.trainer_arguments(recipe, profile, backend) | {
@@ -156,7 +155,7 @@ def grpo_arguments(
         "adam_beta2": 0.999,
         "logging_steps": 1,
         "save_strategy": "steps",
-        "save_steps": every,
+        "save_steps": profile.eval_every,
         "save_total_limit": 2,
         "report_to": [],
         "disable_tqdm": True,
@@ -273,7 +272,7 @@ def build_trainer(
         set_seed(requested["seed"], device_specific=True)  # vLLM seeds the whole process with its own as it starts
     trainer.remove_callback(PrinterCallback)
     if policy.backend == "transformers":
-        rollouts.merge_lora(trainer)
+        rollouts.answer_in_rounds(trainer)
     clock = step_report.PhaseClock.attach(trainer)
     trainer.add_callback(callbacks.RunRecordCallback(recipe.name, track, meter, clock))
     return trainer, replace(policy, model=trainer.model, sampler=backends.sampler(trainer, policy)), clock
@@ -325,16 +324,17 @@ def _add_judges(
     track: Any,
     on_eval: Callable[[Path], None] | None,
     stop: Sequence[str],
-) -> None:
-    """What judges a run while it trains: evaluations of the subset, and the stop table."""
+) -> Any:
+    """What judges a run while it trains: evaluations of the subset (returned), and the stop table."""
     from helpers import callbacks
 
     settings = evaluation.settings_for(recipe, profile)
-    every = profiles.eval_every(recipe, profile)
     subset = eval_subset(records)
-    trainer.add_callback(callbacks.EvalRewardCallback(policy, subset, settings, every, track, clock, on_eval))
+    judge = callbacks.EvalRewardCallback(policy, subset, settings, profile.eval_every, track, clock, on_eval)
+    trainer.add_callback(judge)
     actions: dict[str, stop_rules.Action] = dict.fromkeys(stop, "stop")
     trainer.add_callback(callbacks.StopRuleCallback(track, recipe.max_completion_length, recipe.beta, actions))
+    return judge
 
 
 def _train_and_evaluate(
@@ -344,18 +344,20 @@ def _train_and_evaluate(
     recipe: Recipe,
     profile: Profile,
     track: Any,
+    judge: Any,
     checkpoint: Path | None,
 ) -> None:
-    """Whole splits before and after; what the reward functions raise meanwhile goes to the record."""
+    """Whole splits before and after, their sampled answers to the subset are the curve's ends; what the reward
+    functions raise meanwhile goes to the record."""
     from helpers import callbacks
 
     with errors.recording(track.reward_error):
         if not checkpoint:
-            callbacks.evaluate_split(policy, splits["eval"], "eval", 0, recipe, profile, track)
+            judge.note(0, callbacks.evaluate_split(policy, splits["eval"], "eval", 0, recipe, profile, track))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        for split in ("eval", "test"):
-            step = trainer.state.global_step
-            callbacks.evaluate_split(policy, splits[split], split, step, recipe, profile, track)
+        step = trainer.state.global_step
+        judge.note(step, callbacks.evaluate_split(policy, splits["eval"], "eval", step, recipe, profile, track))
+        callbacks.evaluate_split(policy, splits["test"], "test", step, recipe, profile, track)
 
 
 def _extra_records(recipe: Recipe, extra: Path | None) -> list[dict[str, Any]]:

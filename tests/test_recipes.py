@@ -58,7 +58,7 @@ def test_the_l4_profile_changes_nothing_of_v41():
 
 
 def test_the_l4_profile_evaluates_every_ten_steps_as_the_handoff_reads_its_curves():
-    assert profiles.eval_every(recipes.V41, profiles.get("l4")) == 10
+    assert profiles.get("l4").eval_every == 10
 
 
 @pytest.mark.parametrize("name", profiles.PROFILES)

@@ -11,7 +11,7 @@ from helpers.errors import UserError
 from helpers.files import read_jsonl
 from helpers.tasks import TASKS
 
-PROFILE = replace(profiles.get("smallest"), eval_share=0.25)
+PROFILE = replace(profiles.get("smallest"), eval_every=1)
 """The tests' profile, saving and evaluating at every one of its four steps."""
 
 

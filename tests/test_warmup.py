@@ -11,7 +11,7 @@ from helpers import analysis, models, profiles, recipes, sft, training
 from helpers.errors import UserError
 from helpers.records import load_split
 
-PROFILE = replace(profiles.get("smallest"), eval_share=0.5, sft_learning_rate_factor=50.0, base_model=None)
+PROFILE = replace(profiles.get("smallest"), eval_every=2, sft_learning_rate_factor=50.0, base_model=None)
 RECIPE, _ = profiles.fit(recipes.V42B, PROFILE)
 ADAPTER = "adapter_model.safetensors"
 

@@ -3,6 +3,8 @@
 import argparse
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 HELP = "run notebooks in order; executed copies, HTML and run records go to runs/<time>/"
@@ -19,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run them one after the other; 1 at the first that fails."""
+    """Run them in order; 1 at the first that fails."""
     from helpers import notebooks
 
     main_job = not args.all and not args.notebooks
@@ -27,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
     folder = notebooks.new_folder(notebooks.RUNS)
     print(f"run records, executed copies and HTML: {folder}")
     try:
-        for notebook in chosen:
-            _run_one(notebook, folder, args.in_place)
+        for group in notebooks.groups(chosen):
+            _run_group(group, folder, args.in_place)
         if main_job:
             _run_branch(folder, args.in_place)
     except notebooks.NotebookError as error:
@@ -39,6 +41,16 @@ def run(args: argparse.Namespace) -> int:
         raise
     _print_summary(folder)
     return 0
+
+
+def _run_group(group: list[Path], folder: Path, in_place: bool) -> None:
+    """Run one notebook here, or several at the same time in a process each."""
+    if len(group) == 1:
+        return _run_one(group[0], folder, in_place)
+    with ProcessPoolExecutor(len(group), get_context("spawn")) as pool:
+        for done in [pool.submit(_run_one, notebook, folder, in_place) for notebook in group]:
+            done.result()
+    return None
 
 
 def _run_one(notebook: Path, folder: Path, in_place: bool) -> None:
