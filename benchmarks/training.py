@@ -1,4 +1,4 @@
-"""Whether our training step (record, step report, stop rules, merged rollouts) is slower than a bare `GRPOTrainer`'s.
+"""Whether our training step (record, step report, stop rules, rollouts in rounds) is slower than a bare `GRPOTrainer`'s.
 
     python benchmarks/training.py [run folder]
 

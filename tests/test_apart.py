@@ -76,5 +76,24 @@ def test_a_run_trained_beside_another_is_the_run_it_would_have_been_alone(tmp_pa
     assert answers[0] == answers[1]
 
 
+def chatter(folder: Path) -> Path:
+    """A training that talks, and is warned by the stop table."""
+    print("to standard output", flush=True)
+    os.system("echo from a program of its own >&2")
+    recorder = RunRecorder(folder)
+    recorder.log_metrics(3, {"train/reward": 0.5})
+    recorder.log_event("warning", 3, "completions cut at the limit")
+    return folder
+
+
+def test_what_a_training_apart_prints_goes_to_its_log_and_its_warnings_are_told_here(tmp_path, capfd):
+    apart.train_apart(functools.partial(chatter, tmp_path / "v4.1"), tmp_path / "v4.1", 4)
+    log = (tmp_path / "v4.1" / apart.LOG).read_text()
+    assert "to standard output" in log and "from a program of its own" in log
+    said = capfd.readouterr()
+    assert "to standard output" not in said.out and "from a program" not in said.err
+    assert said.out.count("v4.1, step 3, warning: completions cut at the limit") == 1
+
+
 def test_a_call_apart_returns_the_answer_of_another_process():
     assert apart.call_apart(os.getpid) != os.getpid()

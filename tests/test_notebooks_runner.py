@@ -103,6 +103,59 @@ def test_a_dead_kernel_is_told_in_two_lines(series: Path, capsys: pytest.Capture
     assert "01_first: its kernel died" in capsys.readouterr().err
 
 
+def test_branches_that_need_nothing_of_one_another_run_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each waits for the file that the other writes: one after the other, neither would end."""
+    wait = (
+        "import time; from pathlib import Path; from helpers import summary\n"
+        "here = summary.run_folder()\n(here / {own!r}).touch()\n"
+        "while not (here / {other!r}).exists(): time.sleep(0.1)\n"
+        "summary.add({{{own!r}: 'done'}})"
+    )
+    for name, own, other in (("04a_scale", "a", "c"), ("04c_fix", "c", "a")):
+        write_notebook(tmp_path / f"{name}.ipynb", wait.format(own=own, other=other))
+    write_notebook(tmp_path / "04b_base.ipynb", "print('alone')")
+    monkeypatch.setenv("HELPERS_PROFILE", "cpu")
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    monkeypatch.setattr(notebooks, "RUNS", tmp_path / "runs")
+
+    assert main(["notebooks", "--all", "--in-place"]) == 0
+
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert {path.stem for path in folder.glob("*.html")} == {"04a_scale", "04b_base", "04c_fix"}
+    assert summary.read(folder) == {"a": "done", "c": "done"}
+    assert streamed(tmp_path / "04b_base.ipynb") == ["alone"]
+
+
+@pytest.mark.parametrize(("profile", "cores"), [("l4", 8), ("cpu", 1)])
+def test_on_one_gpu_or_one_core_notebooks_run_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, profile: str, cores: int
+) -> None:
+    monkeypatch.setenv("HELPERS_PROFILE", profile)
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    found = notebooks.find((), notebooks.FOLDER)
+    assert notebooks.groups(found) == [[path] for path in found]
+
+
+def test_a_failure_beside_another_notebook_is_told_when_both_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_notebook(tmp_path / "04a_scale.ipynb", "1 / 0")
+    write_notebook(tmp_path / "04c_fix.ipynb", "print('whole')")
+    monkeypatch.setenv("HELPERS_PROFILE", "cpu")
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    monkeypatch.setattr(notebooks, "RUNS", tmp_path / "runs")
+
+    assert main(["notebooks", "--all"]) == 1
+
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert streamed(folder / "04c_fix.ipynb") == ["whole"]
+    assert "04a_scale failed in code cell 1: ZeroDivisionError" in capsys.readouterr().err
+
+
 def test_an_unknown_notebook_is_answered_with_the_ones_there_are(series: Path) -> None:
     with pytest.raises(UserError, match=r"no notebook '07' in .*; there are: 01_first, 02_second"):
         notebooks.find(["07"], series)
@@ -123,9 +176,7 @@ def test_a_progress_line_inside_a_cell_shows_on_the_terminal(
     assert "cell 1/1  step 1 of 2" in capsys.readouterr().out
 
 
-def test_a_kernel_asks_neither_for_a_login_nor_for_the_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kernel_asks_neither_for_a_login_nor_for_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WANDB_MODE", "WANDB_API_KEY", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))

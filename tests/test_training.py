@@ -51,6 +51,16 @@ def test_evaluations_carry_the_handoffs_keys_with_intervals(run_folder):
         assert row[f"eval/{name}_low"] <= row[f"eval/{name}"] <= row[f"eval/{name}_high"]
 
 
+def test_a_curves_ends_are_the_whole_splits_answers_to_the_subset(run_folder):
+    run = analysis.load_run(run_folder)
+    for step in (0, 4):
+        whole, subset = (analysis.prompt_rewards(run, step, split) for split in ("eval", "eval_subset"))
+        for task in TASKS:
+            assert subset[task].items() <= whole[task].items()
+    timed = [row["step"] for row in run.history if {"eval/mean_reward", "time/eval_s"} <= row.keys()]
+    assert timed == [1, 2, 3]
+
+
 def test_two_runs_with_one_seed_give_the_same_metrics(run_folder, tmp_path):
     again = training.train_grpo(recipes.V41, PROFILE, tmp_path / "again", seed=3)
     assert metrics(again) == metrics(run_folder)
