@@ -56,7 +56,8 @@ def stage(run: Run, name: str, step: int, mode: str = "sample", task: str = "ext
     rows = run.scored
     chosen = rows[rows["step"].eq(step) & rows["split"].eq("eval") & rows["mode"].eq(mode) & rows["task"].eq(task)]
     parsed = [float(parts.get("parsed", 0.0)) for parts in chosen["parts"]]
-    return Stage(name, mode, stats.bootstrap_mean(parsed), stats.bootstrap_mean(list(chosen["total"])))
+    shares = (stats.by_prompt(chosen["record_id"], values) for values in (parsed, chosen["total"]))
+    return Stage(name, mode, *(stats.bootstrap_mean(list(share.values())) for share in shares))
 
 
 def stages(folder: Path, mode: str = "sample") -> list[Stage]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +148,9 @@ class EvalRewardCallback(TrainerCallback):
                 self._tell(step, *evaluation.timed_evaluate(self.policy, self.records, self.settings, step, _SUBSET))
 
     def note(self, step: int, rows: list[dict[str, Any]]) -> None:
-        """Take `rows`, answers to the whole split, as the subset's evaluation at `step`, which costs no time."""
+        """Take the subset's first answers of `rows`, those to the whole split, as its evaluation: it costs no time."""
         chosen = {record["id"] for record in self.records}
-        own = [row | {"split": _SUBSET} for row in rows if row["record_id"] in chosen]
+        own = [row | {"split": _SUBSET} for row in rows if row["record_id"] in chosen and row["sample"] == 0]
         self._tell(step, own, evaluation.summarize(own))
 
     def _tell(self, step: int, rows: list[dict[str, Any]], metrics: dict[str, float]) -> None:
@@ -231,11 +231,12 @@ def evaluate_split(
 ) -> list[dict[str, Any]]:
     """Answer a whole split: sampled, and for `eval` greedy beside it; GRPO sharpens, so the two gains differ.
 
-    Returns the rows of the sampled answers.
+    Where one task alone is trained, its prompts are sampled several times. Returns the rows of the sampled answers.
     """
     answers: dict[str, list[dict[str, Any]]] = {}
     for mode in ("sample", "greedy") if split == "eval" else ("sample",):
-        settings = evaluation.settings_for(recipe, profile, mode)
+        samples = evaluation.ONE_TASKS_SAMPLES if recipe.only_task and mode == "sample" else 1
+        settings = replace(evaluation.settings_for(recipe, profile, mode, samples), repeated=recipe.only_task)
         answers[mode], metrics = evaluation.timed_evaluate(policy, records, settings, step, split)
         track.recorder.log_eval(answers[mode])
         track.metrics(step, {key.replace("eval/", f"full/{split}_{mode}/"): value for key, value in metrics.items()})

@@ -51,7 +51,10 @@ def stand_in(model_id: str, profile: Profile) -> EmbeddedSettings | None:
         return None
     if model_id == HUB_37B:
         return profile.embedded_large
-    return replace(profile.embedded, chat=model_id != HUB_05B_BASE)
+    if model_id != HUB_05B_BASE:
+        return profile.embedded
+    epochs = profile.base_model.text_epochs if profile.base_model else profile.embedded.sft_epochs
+    return replace(profile.embedded, chat=False, sft_epochs=epochs)
 
 
 def base_policy(

@@ -24,6 +24,9 @@ SEED = 1_000
 """Evaluations sample with this seed at every step of every run: curves then differ by policy alone."""
 
 
+ONE_TASKS_SAMPLES = 4
+"""Sampled answers a prompt of the only task that a run trains, on whole splits: 65 prompts alone are few."""
+
 _ROUND = 16
 """Tokens generated between two looks at which completions have ended."""
 
@@ -42,6 +45,7 @@ class Generation:
 class Settings:
     """How an evaluation decodes and scores. `limit` is the completion's length in tokens.
 
+    Each prompt is answered `samples` times; those of other tasks than `repeated` once, where that names one.
     `parser` names one of `parsing_baselines.PARSERS` to score with; None is the reward version's own.
     """
 
@@ -49,6 +53,7 @@ class Settings:
     batch: int
     mode: str = "sample"
     samples: int = 1
+    repeated: str = ""
     temperature: float = 1.0
     seed: int = SEED
     version: str = "v4.1"
@@ -96,8 +101,9 @@ def evaluate(
     rows = []
     for sample in range(settings.samples):
         seeded = replace(settings, seed=settings.seed + sample)
-        answers = generate(policy, [record["prompt"] for record in records], seeded, on_batch)
-        for record, answer in zip(records, answers, strict=True):
+        asked = [record for record in records if not sample or settings.repeated in ("", record["task"])]
+        answers = generate(policy, [record["prompt"] for record in asked], seeded, on_batch)
+        for record, answer in zip(asked, answers, strict=True):
             where = {"step": step, "split": split, "mode": settings.mode, "sample": sample}
             rows.append(where | score_row(record, answer.text, settings.version, settings.parser) | _lengths(answer))
     return rows

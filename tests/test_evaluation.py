@@ -41,6 +41,16 @@ def test_one_seed_gives_the_same_samples_and_another_gives_others(policy, record
     assert texts(policy, records) != texts(policy, records, seed=SETTINGS.seed + 1)
 
 
+def test_the_prompts_of_one_task_alone_can_be_answered_several_times(policy, records):
+    settings = replace(SETTINGS, samples=3, repeated="push")
+    rows = evaluation.evaluate(policy, records, settings)
+    for record in records:
+        own = [row for row in rows if row["record_id"] == record["id"]]
+        assert [row["sample"] for row in own] == ([0, 1, 2] if record["task"] == "push" else [0])
+    first = evaluation.evaluate(policy, records, SETTINGS)
+    assert [row for row in rows if row["sample"] == 0] == first
+
+
 def test_sampling_leaves_the_callers_random_state_alone(policy, records):
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
