@@ -82,6 +82,20 @@ def test_a_reward_change_alone_is_no_difference_under_either_version(tmp_path):
     assert by_version["v4.1"] > by_version["v4.2"]
 
 
+def test_a_stage_counts_prompts_however_often_each_was_answered(tmp_path):
+    run = made(tmp_path / "a", means(0.5))
+    rows(run.path, dict.fromkeys(TASKS, "") | {"extraction": '{"sentiment": "positive"}'}, "v4.1")
+    once = branches.stage(analysis.load_run(run.path), "once", 60)
+    lines = (run.path / "eval.jsonl").read_text().splitlines()
+    failed = {"sample": 1, "total": 0.0, "parts": {"parsed": 0.0}}
+    again = [json.dumps(json.loads(line) | failed) for line in lines]
+    (run.path / "eval.jsonl").write_text("\n".join([*lines, *again]) + "\n")
+    twice = branches.stage(analysis.load_run(run.path), "twice", 60)
+    assert twice.reward.n == once.reward.n == sum(r["task"] == "extraction" for r in load_split("eval"))
+    assert twice.parsed.mean == once.parsed.mean / 2 == 0.5
+    assert twice.reward.mean == pytest.approx(once.reward.mean / 2)
+
+
 def test_a_better_answer_is_better_under_both_versions(tmp_path):
     worse, better = dict.fromkeys(TASKS, ""), {}
     for task in TASKS:
