@@ -1,6 +1,6 @@
 """What parsing costs: clean text against `json.loads`, other text against json_repair, hostile text against its length.
 
-`python benchmarks/parser.py`. Ratios are taken within this one run, each time the best of several repetitions.
+`python -m benchmarks.parser`. Ratios are taken within this one run, each time the best of several repetitions.
 """
 
 import json

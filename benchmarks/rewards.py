@@ -1,6 +1,6 @@
 """How long scoring takes: a batch of 32 mixed completions under each version, and the sandbox stopping attacks.
 
-Run with `make bench` or `python benchmarks/rewards.py`. Budgets: 10 ms a batch under v4.1, 50 ms under v4.2, at the
+Run with `make bench` or `python -m benchmarks.rewards`. Budgets: 10 ms a batch under v4.1, 50 ms under v4.2, at the
 median on one core; 2 s and 256 MiB an attack.
 """
 

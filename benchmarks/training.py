@@ -1,11 +1,12 @@
-"""Whether our training step (record, step report, stop rules, rollouts in rounds) is slower than a bare `GRPOTrainer`'s.
+"""Whether our training step (record, step report, stop rules, own rollouts) is slower than a bare `GRPOTrainer`'s.
 
-    python benchmarks/training.py [run folder]
+    python -m benchmarks.training [run folder]
 
 Both train one recipe with the same seed and arguments, in short blocks of one process by turns (ours, stock, stock,
 ours, ...), so that a busy machine slows both alike; a step is compared with the other's step on the same prompts, by
-the clock and by the CPU seconds that it took, which other processes disturb less. The first step of a block warms up
-and does not count. Evaluation is left out: its share of a run is read from a record.
+the clock and by the CPU seconds that it took, which other processes disturb less. The stock trainer has the attention
+of transformers; memory that glibc keeps serves both, as it is the process's. The first step of a block warms up and
+does not count. Evaluation is left out: its share of a run is read from a record.
 """
 
 import sys
@@ -71,6 +72,7 @@ def block(kind: str, recipe: Recipe, profile: Profile, folder: Path, track: call
         trainer, _, _ = training.build_trainer(recipe, policy, load_split("train"), requested, track)
         trainer.add_callback(callbacks.StopRuleCallback(track, recipe.max_completion_length, recipe.beta, {}))
     else:
+        policy.model.set_attn_implementation("sdpa")
         trainer = GRPOTrainer(
             model=policy.model,
             reward_funcs=rewards.reward_functions(recipe.version),

@@ -48,8 +48,8 @@ class BaseModelSettings:
     """
 
     only_task: str
-    text_epochs: float
     learning_rate_factor: float
+    text_epochs: float = 1.25
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ CPU = Profile(
     completion_cap=176,
     embedded_large=_LARGE,
     sft_learning_rate_factor=25.0,
-    base_model=BaseModelSettings(only_task="extraction", text_epochs=1.25, learning_rate_factor=60.0),
+    base_model=BaseModelSettings(only_task="extraction", learning_rate_factor=60.0),
     reasons="a 1M-parameter policy on two cores: it learns from fewer steps and larger updates",
 )
 
@@ -163,7 +163,7 @@ PROFILES: dict[str, Profile] = {
         name="smallest",
         embedded=_SMALLEST,
         embedded_large=replace(_SMALLEST, layers=3),
-        base_model=BaseModelSettings(only_task="extraction", text_epochs=0.05, learning_rate_factor=60.0),
+        base_model=BaseModelSettings(only_task="extraction", learning_rate_factor=60.0, text_epochs=0.05),
         threads=1,
         micro_batch=8,
         eval_batch=16,

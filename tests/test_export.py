@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from helpers import cli, evaluation, export, models, profiles
+from helpers import analysis, cli, evaluation, export, models, profiles, recipes
 from helpers.errors import UserError
 from helpers.files import PROJECT_ROOT
 from helpers.run_policy import load_run_policy, read_origin
@@ -201,3 +201,10 @@ def test_the_card_and_the_check_tell_the_records_facts(run, exported):
     assert facts["record_ids"] == [record["id"] for record in export.selection(PROMPTS)]
     assert facts["checks"]["merged"]["difference"] == vars(exported.checks["merged"].difference)
     assert Interval(**facts["checks"]["adapter"]["difference"]).n == PROMPTS
+
+
+@pytest.mark.parametrize("run", analysis.find_runs(analysis.SHIPPED_RUNS), ids=lambda run: run.name)
+def test_a_record_tells_where_its_policy_comes_from_whatever_version_wrote_it(run):
+    origin = read_origin(run)
+    assert origin.base.startswith("runs/embedded/")
+    assert origin.profile.name == "cpu" and origin.recipe.name in recipes.RECIPES
