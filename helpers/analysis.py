@@ -130,8 +130,13 @@ def run_roots() -> list[Path]:
 
 
 def find_runs(root: Path) -> list[Path]:
-    """Every run folder under `root` (config.json and metrics.jsonl side by side), latest written first."""
+    """Every run folder under `root` (config.json and metrics.jsonl side by side), latest written first.
+
+    A checkout gives all shipped files one date: those come by name.
+    """
     folders = [path.parent for path in root.rglob(METRICS) if (path.parent / CONFIG).is_file()]
+    if root == SHIPPED_RUNS:
+        return sorted(folders)
     return sorted(folders, key=lambda folder: ((folder / METRICS).stat().st_mtime, folder.name), reverse=True)
 
 
@@ -142,9 +147,7 @@ def latest_run(*roots: Path, recipe: str | None = "v4.1") -> tuple[Run, str]:
     """
     searched = list(roots) or run_roots()
     for root in searched:
-        # A checkout gives all shipped files one date: among those the name decides.
-        folders = sorted(find_runs(root)) if root == SHIPPED_RUNS else find_runs(root)
-        for folder in folders:
+        for folder in find_runs(root):
             if recipe in (None, read_config(folder).get("recipe", {}).get("name")):
                 run = load_run(folder)
                 own = not folder.is_relative_to(SHIPPED_RUNS)

@@ -15,6 +15,7 @@ from helpers.profiles import Profile
 from helpers.recipes import parser_of
 from helpers.records import PAIRS_DIR
 from helpers.routing import Measured
+from helpers.run_record import CONFIG
 from helpers.stats import Interval
 from helpers.tasks import TASKS
 
@@ -172,18 +173,30 @@ def find_fixed(recipe: str) -> Run | None:
 
 
 def fix_rows(v41: Run, fixed: Mapping[str, Run | None]) -> list[dict[str, str]]:
-    """Each fix's effect on its own task, under both reward versions; a fix that was never run says so."""
+    """Each fix's effect on its own task, under both reward versions; a fix that was never run says so.
+
+    A fix is compared with the V4.1 run that lies beside it, from the same base policy, else with `v41`.
+    """
     rows = []
     for task, run in fixed.items():
         if run is None:
             rows.append({"task": task, "reward version": "-", "run": "not run", "V4.1": "", "the fix": ""})
             continue
-        for found in compare_under(v41, run):
+        for found in compare_under(_v41_beside(run) or v41, run):
             if found.task == task:
                 numbers = {"V4.1": str(found.first), "the fix": str(found.second)}
                 verdict = {"paired difference": found.difference.signed(), "verdict": found.verdict}
                 rows.append({"task": task, "reward version": found.version, "run": run.where} | numbers | verdict)
     return rows
+
+
+def _v41_beside(run: Run) -> Run | None:
+    """The V4.1 run of the same seed in the folder next to `run`: base policies differ between machines by rounding."""
+    for folder in sorted(path for path in run.path.parent.iterdir() if (path / CONFIG).is_file()):
+        config = analysis.read_config(folder)
+        if (config.get("recipe", {}).get("name"), config.get("seed")) == ("v4.1", run.config.get("seed")):
+            return analysis.load_run(folder)
+    return None
 
 
 def _end_under(run: Run, version: str, mode: str, pairs: Path) -> Rewards:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -94,6 +95,22 @@ def test_a_stage_counts_prompts_however_often_each_was_answered(tmp_path):
     assert twice.reward.n == once.reward.n == sum(r["task"] == "extraction" for r in load_split("eval"))
     assert twice.parsed.mean == once.parsed.mean / 2 == 0.5
     assert twice.reward.mean == pytest.approx(once.reward.mean / 2)
+
+
+def test_a_fix_is_compared_with_the_v41_run_beside_it(tmp_path):
+    texts = {task: next(r["reference"]["text"] for r in load_split("eval") if r["task"] == task) for task in TASKS}
+    elsewhere = made(tmp_path / "mine" / "v4.1", means(0.5))
+    beside, fix = (made(tmp_path / "theirs" / name, means(0.5)) for name in ("v4.1", "v4.2c-push"))
+    recipe = json.loads((fix.path / "config.json").read_text())
+    (fix.path / "config.json").write_text(json.dumps(recipe | {"recipe": recipe["recipe"] | {"name": "v4.2c-push"}}))
+    for run, answers in ((elsewhere, dict.fromkeys(TASKS, "")), (beside, texts), (fix, texts)):
+        rows(run.path, answers, "v4.1")
+    found = branches.fix_rows(elsewhere, {"push": analysis.load_run(fix.path), "insights": None})
+    assert [row["verdict"] for row in found[:2]] == ["no difference shown"] * 2
+    assert found[2]["run"] == "not run"
+    shutil.rmtree(beside.path)
+    found = branches.fix_rows(analysis.load_run(elsewhere.path), {"push": analysis.load_run(fix.path)})
+    assert [row["verdict"] for row in found] == ["better"] * 2
 
 
 def test_a_better_answer_is_better_under_both_versions(tmp_path):
