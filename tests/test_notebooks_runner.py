@@ -139,11 +139,12 @@ def test_on_one_gpu_or_one_core_notebooks_run_one_after_the_other(
     assert notebooks.groups(found) == [[path] for path in found]
 
 
-def test_a_failure_beside_another_notebook_is_told_when_both_are_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("second", "told"), [("print('whole')", ["04a_scale"]), ("2 / 0", ["04a_scale", "04c_fix"])])
+def test_every_failure_side_by_side_is_told_when_all_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], second: str, told: list[str]
 ) -> None:
     write_notebook(tmp_path / "04a_scale.ipynb", "1 / 0")
-    write_notebook(tmp_path / "04c_fix.ipynb", "print('whole')")
+    write_notebook(tmp_path / "04c_fix.ipynb", f"import time; time.sleep(1)\n{second}", "print('last')")
     monkeypatch.setenv("HELPERS_PROFILE", "cpu")
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
@@ -152,8 +153,11 @@ def test_a_failure_beside_another_notebook_is_told_when_both_are_done(
     assert main(["notebooks", "--all"]) == 1
 
     (folder,) = (tmp_path / "runs").iterdir()
-    assert streamed(folder / "04c_fix.ipynb") == ["whole"]
-    assert "04a_scale failed in code cell 1: ZeroDivisionError" in capsys.readouterr().err
+    assert streamed(folder / "04c_fix.ipynb") == (["whole", "last"] if len(told) == 1 else [])
+    errors = capsys.readouterr().err
+    assert [
+        line.split(" failed in")[0].removeprefix("error: ") for line in errors.splitlines() if "failed" in line
+    ] == told
 
 
 def test_an_unknown_notebook_is_answered_with_the_ones_there_are(series: Path) -> None:
