@@ -10,9 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from helpers import evaluation, processes, stop_rules
 from helpers.models import Policy
-from helpers.profiles import Profile
 from helpers.progress import Progress, in_notebook, say
-from helpers.recipes import Recipe
 from helpers.run_record import RunRecorder
 from helpers.step_report import PhaseClock
 from helpers.tasks import TASKS
@@ -142,6 +140,7 @@ class EvalRewardCallback(TrainerCallback):
         self.every, self.track, self.clock, self.on_eval = every, track, clock, on_eval
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Answer the subset where an evaluation is due; the run's end is left to `note`."""
         if state.global_step % self.every == 0 and state.global_step < state.max_steps:
             with self.clock.phase("eval"):
                 step = state.global_step
@@ -221,23 +220,29 @@ class StopRuleCallback(TrainerCallback):
 
 
 def evaluate_split(
-    policy: Policy,
-    records: list[dict[str, Any]],
-    split: str,
-    step: int,
-    recipe: Recipe,
-    profile: Profile,
-    track: Track,
+    policy: Policy, records: list[dict[str, Any]], split: str, step: int, settings: evaluation.Settings, track: Track
 ) -> list[dict[str, Any]]:
     """Answer a whole split: sampled, and for `eval` greedy beside it; GRPO sharpens, so the two gains differ.
 
-    Where one task alone is trained, its prompts are sampled several times. Returns the rows of the sampled answers.
+    The task whose reward is noisiest is sampled several times there. Returns the rows of the sampled answers.
     """
-    answers: dict[str, list[dict[str, Any]]] = {}
-    for mode in ("sample", "greedy") if split == "eval" else ("sample",):
-        samples = evaluation.ONE_TASKS_SAMPLES if recipe.only_task and mode == "sample" else 1
-        settings = replace(evaluation.settings_for(recipe, profile, mode, samples), repeated=recipe.only_task)
-        answers[mode], metrics = evaluation.timed_evaluate(policy, records, settings, step, split)
-        track.recorder.log_eval(answers[mode])
-        track.metrics(step, {key.replace("eval/", f"full/{split}_{mode}/"): value for key, value in metrics.items()})
-    return answers["sample"]
+    several = replace(settings, samples=evaluation.NOISY_TASKS_SAMPLES, repeated=evaluation.NOISY_TASK)
+    wanted = [several, replace(settings, mode="greedy")] if split == "eval" else [settings]
+    answers = [evaluation.timed_evaluate(policy, records, each, step, split) for each in wanted]
+    for rows, metrics in answers:
+        _record_split(rows, metrics, step, track)
+    return answers[0][0]
+
+
+def take_answers(rows: list[dict[str, Any]], step: int, track: Track) -> list[dict[str, Any]]:
+    """Record answers to a whole split that the very same policy gave before; returns those that were sampled."""
+    by_mode = {mode: [row | {"step": step} for row in rows if row["mode"] == mode] for mode in evaluation.MODES}
+    for answers in by_mode.values():
+        _record_split(answers, evaluation.summarize(answers), step, track)
+    return by_mode["sample"]
+
+
+def _record_split(rows: list[dict[str, Any]], metrics: dict[str, float], step: int, track: Track) -> None:
+    track.recorder.log_eval(rows)
+    where = f"full/{rows[0]['split']}_{rows[0]['mode']}/"
+    track.metrics(step, {key.replace("eval/", where): value for key, value in metrics.items()})

@@ -23,12 +23,8 @@ MODES = ("sample", "greedy")
 SEED = 1_000
 """Evaluations sample with this seed at every step of every run: curves then differ by policy alone."""
 
-
-ONE_TASKS_SAMPLES = 4
-"""Sampled answers a prompt of the only task that a run trains, on whole splits: 65 prompts alone are few."""
-
-_ROUND = 16
-"""Tokens generated between two looks at which completions have ended."""
+NOISY_TASK, NOISY_TASKS_SAMPLES = "extraction", 3
+"""A whole eval split samples this task's prompts so often: its reward is nearly all or nothing, 65 prompts are few."""
 
 
 @dataclass(frozen=True)
@@ -216,63 +212,17 @@ def generate_at_once(policy: Policy, token_ids: list[list[int]], settings: Setti
 
 def answer(policy: Policy, token_ids: list[list[int]], settings: Settings) -> list[list[int]]:
     """Answer one batch of tokenised prompts: the new tokens of each, up to and with its end token."""
-    answers = (policy.sampler or functools.partial(_generate_in_rounds, policy))(token_ids, settings)
+    answers = (policy.sampler or functools.partial(_in_rounds, policy))(token_ids, settings)
     ends = set(policy.model.generation_config.eos_token_id)
     stops = (next((i for i, token in enumerate(ids) if token in ends), len(ids)) for ids in answers)
     return [ids[: stop + 1] for ids, stop in zip(answers, stops, strict=True)]
 
 
-def _generate_in_rounds(policy: Policy, token_ids: list[list[int]], settings: Settings) -> list[list[int]]:
-    """Answer in rounds of `_ROUND` tokens; after each the ended completions leave the batch, which waits for nobody.
+def _in_rounds(policy: Policy, token_ids: list[list[int]], settings: Settings) -> list[list[int]]:
+    from helpers import decoding
 
-    The answers are those of one plain `generate`, sampled ones too: chance is drawn for the whole batch at every token.
-    """
-    import torch
-    from transformers import DynamicCache, LogitsProcessorList
-
-    inputs = _padded(policy, token_ids)
-    ids, mask = inputs["input_ids"], inputs["attention_mask"]
-    width, open_rows = ids.shape[1], torch.arange(len(token_ids), device=ids.device)
-    ends = torch.tensor(policy.model.generation_config.eos_token_id, device=ids.device)
-    cache = DynamicCache(config=policy.model.config)
-    answers: dict[int, list[int]] = {}
-    with torch.inference_mode():
-        while len(open_rows):
-            new = min(_ROUND, width + settings.limit - ids.shape[1])
-            ids = policy.model.generate(
-                ids,
-                attention_mask=mask,
-                past_key_values=cache,
-                max_new_tokens=new,
-                logits_processor=LogitsProcessorList([_Draw(settings, len(token_ids), open_rows)]),
-                do_sample=False,
-                repetition_penalty=1.0,
-            )
-            mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
-            answers |= dict(zip(open_rows.tolist(), ids[:, width:].tolist(), strict=True))
-            going = ~torch.isin(ids[:, -new:], ends).any(dim=1) & (ids.shape[1] < width + settings.limit)
-            open_rows, ids, mask = open_rows[going], ids[going], mask[going]
-            cache.batch_select_indices(going.nonzero().flatten())
-    return [answers[row] for row in range(len(token_ids))]
-
-
-class _Draw:
-    """Makes the token that `torch.multinomial` would draw the likeliest, whichever rows of the batch are still open.
-
-    multinomial takes the largest of probability over exponential noise (ATen, Distributions.cpp); the noise here is
-    drawn for all rows the batch began with, so that a row's answer does not depend on when the others end.
-    """
-
-    def __init__(self, settings: Settings, batch: int, open_rows: Any) -> None:
-        self.settings, self.batch, self.open_rows = settings, batch, open_rows
-
-    def __call__(self, ids: Any, scores: Any) -> Any:
-        import torch
-
-        if self.settings.mode == "greedy":
-            return scores
-        noise = torch.empty(self.batch, scores.shape[1], dtype=scores.dtype, device=scores.device).exponential_(1)
-        return (scores / self.settings.temperature).softmax(dim=-1) / noise[self.open_rows]
+    temperature = None if settings.mode == "greedy" else settings.temperature
+    return decoding.answer_in_rounds(policy.model, _padded(policy, token_ids), settings.limit, temperature)
 
 
 def _padded(policy: Policy, token_ids: list[list[int]]) -> Any:

@@ -7,10 +7,11 @@ from helpers.models import Policy
 
 
 def answer_in_rounds(trainer: Any) -> None:
-    """Make `trainer` generate with `evaluation.answer`: LoRA merged, ended completions out of the batch.
+    """Make `trainer` generate with `evaluation.answer`: LoRA merged, each prompt read once, ended completions out of
+    the batch.
 
     For generation by transformers from the whole distribution; a trainer whose sampling is cut (`top_p`, `top_k`) or
-    penalised keeps TRL's own. The completions are TRL's word for word; logits differ by rounding alone.
+    penalised keeps TRL's own. With the same numbers to draw by, the completions are TRL's word for word.
     """
     config = trainer.generation_config
     if config.top_p != 1.0 or config.top_k or config.repetition_penalty != 1.0:

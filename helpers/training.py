@@ -57,6 +57,8 @@ def train_grpo(
     newest whole checkpoint in `folder`, or starts where there is none.
     Raises `UserError` where `folder` already holds a run and `resume` is off, or the pairs are missing or malformed.
     """
+    from helpers import warmup
+
     for name in stop:
         require_known("stop rule", name, tuple(rule.name for rule in stop_rules.RULES))
     fitted, changes = profiles.fit(recipe, profile)
@@ -75,7 +77,7 @@ def train_grpo(
     track.recorder.write_config(config | {"effective_args": effective})
     if processes.is_first():
         print(f"{told}\n{effective_table(effective)}" if profile.device == "cuda" else effective_line(effective))
-    _train_and_evaluate(trainer, policy, splits, fitted, profile, track, judge, checkpoint)
+    _train_and_evaluate(trainer, judge, splits, folder / warmup.FOLDER, checkpoint)
     trainer.save_model(str(folder / "adapter"))
     track.recorder.log_event("end", trainer.state.global_step, f"{trainer.state.global_step} steps")
     track.wandb_run.finish()
@@ -338,26 +340,25 @@ def _add_judges(
 
 
 def _train_and_evaluate(
-    trainer: Any,
-    policy: Policy,
-    splits: dict[str, list[dict[str, Any]]],
-    recipe: Recipe,
-    profile: Profile,
-    track: Any,
-    judge: Any,
-    checkpoint: Path | None,
+    trainer: Any, judge: Any, splits: dict[str, list[dict[str, Any]]], warm: Path, checkpoint: Path | None
 ) -> None:
     """Whole splits before and after, their sampled answers to the subset are the curve's ends; what the reward
-    functions raise meanwhile goes to the record."""
-    from helpers import callbacks
+    functions raise meanwhile goes to the record.
 
-    with errors.recording(track.reward_error):
+    A policy that was just warmed up answered the split there, in `warm`.
+    """
+    from helpers import callbacks, warmup
+
+    def answer(split: str, step: int) -> list[dict[str, Any]]:
+        return callbacks.evaluate_split(judge.policy, splits[split], split, step, judge.settings, judge.track)
+
+    with errors.recording(judge.track.reward_error):
         if not checkpoint:
-            judge.note(0, callbacks.evaluate_split(policy, splits["eval"], "eval", 0, recipe, profile, track))
+            known = warmup.last_answers(warm)
+            judge.note(0, callbacks.take_answers(known, 0, judge.track) if known else answer("eval", 0))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        step = trainer.state.global_step
-        judge.note(step, callbacks.evaluate_split(policy, splits["eval"], "eval", step, recipe, profile, track))
-        callbacks.evaluate_split(policy, splits["test"], "test", step, recipe, profile, track)
+        judge.note(trainer.state.global_step, answer("eval", trainer.state.global_step))
+        answer("test", trainer.state.global_step)
 
 
 def _extra_records(recipe: Recipe, extra: Path | None) -> list[dict[str, Any]]:

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from helpers import callbacks, models, processes, run_identity, sft
+from helpers import callbacks, evaluation, models, processes, run_identity, sft
+from helpers.files import read_jsonl
 from helpers.models import Policy
 from helpers.profiles import Profile
 from helpers.recipes import Recipe
-from helpers.run_record import RunRecorder
+from helpers.run_record import EVAL, RunRecorder
 from helpers.tracking import NoRun
 
 FOLDER = "warmup"
@@ -36,6 +37,12 @@ def warm_up(
     return policy
 
 
+def last_answers(folder: Path) -> list[dict[str, Any]]:
+    """What the policy answered after the warm-up in `folder`, as rows of eval.jsonl; none where there was none."""
+    rows = [row for _, row in read_jsonl(folder / EVAL)] if (folder / EVAL).is_file() else []
+    return [row for row in rows if row["step"] == rows[-1]["step"]]
+
+
 def _train(
     policy: Policy, splits: dict[str, Records], recipe: Recipe, profile: Profile, folder: Path, known: dict[str, Any]
 ) -> None:
@@ -45,12 +52,13 @@ def _train(
     recorder.write_config(known | _described(policy, recipe))
     recorder.log_event("start", 0, f"SFT on {len(chosen)} {recipe.sft_task} pairs")
     track = callbacks.Track(recorder, NoRun())
-    callbacks.evaluate_split(policy, splits["eval"], "eval", 0, recipe, profile, track)
+    settings = evaluation.settings_for(recipe, profile)
+    callbacks.evaluate_split(policy, splits["eval"], "eval", 0, settings, track)
     losses = _fine_tune(policy, chosen, recipe, profile, folder, known["seed"])
     for row in losses:
         recorder.log_metrics(int(row["step"]), {"train/loss": row["loss"]})
     step = int(losses[-1]["step"])
-    callbacks.evaluate_split(policy, splits["eval"], "eval", step, recipe, profile, track)
+    callbacks.evaluate_split(policy, splits["eval"], "eval", step, settings, track)
     if processes.is_first():
         policy.model.save_pretrained(folder / "adapter")
     recorder.log_event("end", step, f"{step} steps")

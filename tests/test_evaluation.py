@@ -159,11 +159,3 @@ def test_a_lora_policy_answers_the_same_with_its_adapter_merged_and_gets_its_wei
     assert torch.equal(apart, after)
     assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
     assert any(parameter.requires_grad for parameter in model.parameters())
-
-
-def test_sampled_answers_in_rounds_are_those_of_one_plain_generate(policy, records, monkeypatch):
-    in_rounds = texts(policy, records, limit=40)
-    plain = replace(policy, sampler=lambda ids, settings: evaluation.generate_at_once(policy, ids, settings))
-    assert texts(plain, records, limit=40) == in_rounds
-    monkeypatch.setattr(evaluation, "_ROUND", 3)
-    assert texts(policy, records, limit=40) == in_rounds

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from transformers import LogitsProcessorList
 
-from helpers import analysis, models, profiles, recipes, report, rollouts, speed, stats, training
+from helpers import analysis, decoding, models, profiles, recipes, report, rollouts, speed, stats, training
 from helpers.errors import UserError
 from helpers.files import PROJECT_ROOT, read_jsonl
 from helpers.plots import steps
@@ -174,11 +175,16 @@ def small_trainer(folder, in_rounds=False):
 
 
 def train(trainer):
-    """The completions that a trainer generated as it trained, its rewards, and its weights afterwards."""
+    """The completions that a trainer generated as it trained, its rewards, and its weights afterwards.
+
+    Chance begins anew before and after every generation, so that what one consumes of it reaches nothing else.
+    """
     found, inner = [], trainer._generate_single_turn
 
     def generate(*args, **kwargs):
+        torch.manual_seed(len(found))
         found.append(inner(*args, **kwargs)[0])
+        torch.manual_seed(len(found))
         return found[-1], None
 
     trainer._generate_single_turn = generate
@@ -187,8 +193,21 @@ def train(trainer):
     return found, rewarded, dict(trainer.model.named_parameters())
 
 
+def drawing_as_ours(trainer):
+    """Make a stock trainer's `generate` draw its tokens with the numbers that ours uses."""
+    plain = trainer.model.generate
+
+    def generate(input_ids, **kwargs):
+        rows, width = input_ids.shape
+        draw = decoding.Draw(1.0, 1 - torch.rand(rows, kwargs["generation_config"].max_new_tokens), width)
+        return plain(input_ids=input_ids, logits_processor=LogitsProcessorList([draw]), **kwargs)
+
+    trainer.model.generate = generate
+    return trainer
+
+
 def test_rollouts_in_rounds_give_the_completions_rewards_and_weights_of_stock_ones(tmp_path):
-    stock, rewarded, weights = train(small_trainer(tmp_path / "stock"))
+    stock, rewarded, weights = train(drawing_as_ours(small_trainer(tmp_path / "stock")))
     merged, merged_rewarded, merged_weights = train(small_trainer(tmp_path / "merged", in_rounds=True))
     assert len(stock) == 3 and merged == stock
     assert merged_rewarded == rewarded

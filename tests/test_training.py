@@ -35,10 +35,13 @@ def test_a_run_leaves_a_record_that_loads_without_a_warning(run_folder):
     )
 
 
-def test_every_evaluation_scores_each_record_of_its_set_once(run_folder):
+def test_every_evaluation_scores_each_record_of_its_set_once_and_samples_extraction_three_times(run_folder):
     evals = analysis.load_run(run_folder).evals
-    counted = evals.groupby(["step", "split", "mode"])["record_id"].agg(["count", "nunique"])
-    assert (counted["count"] == counted["nunique"]).all()
+    for (_, split, mode, task, _), times in (
+        evals.groupby(["step", "split", "mode", "task", "record_id"]).size().items()
+    ):
+        assert times == (3 if (split, mode, task) == ("eval", "sample", "extraction") else 1)
+    counted = evals.groupby(["step", "split", "mode"]).size()
     assert {(0, "eval", "greedy"), (0, "eval_subset", "sample"), (4, "eval", "sample"), (4, "test", "sample")} <= set(
         counted.index
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers import analysis, models, profiles, recipes, sft, training
+from helpers import analysis, evaluation, models, profiles, recipes, sft, training
 from helpers.errors import UserError
 from helpers.records import load_split
 
@@ -97,6 +97,20 @@ def test_grpo_starts_from_the_warm_ups_answers(run_folder):
     for mode in ("sample", "greedy"):
         after_sft = analysis.prompt_rewards(warm, 4, "eval", mode)
         assert analysis.prompt_rewards(run, 0, "eval", mode) == after_sft
+
+
+def test_the_answers_taken_over_are_those_of_the_policy_that_grpo_starts_from(run_folder, pairs):
+    policy = models.with_lora(models.load_base(RECIPE, PROFILE, pairs), RECIPE)
+    models.restore_adapter(policy, run_folder / "warmup" / "adapter")
+    scored = analysis.load_run(run_folder).scored
+    for mode in evaluation.MODES:
+        taken = scored[scored["step"].eq(0) & scored["split"].eq("eval") & scored["mode"].eq(mode)]
+        taken = taken[taken["sample"].eq(0)].set_index("record_id")["completion"]
+        asked = [record for record in load_split("eval") if record["id"] in taken.index]
+        given = evaluation.generate(
+            policy, [record["prompt"] for record in asked], evaluation.settings_for(RECIPE, PROFILE, mode)
+        )
+        assert [answer.text for answer in given] == [taken[record["id"]] for record in asked]
 
 
 def test_the_weights_of_the_warm_up_continue_into_grpo(run_folder):

@@ -1,0 +1,115 @@
+"""Decoding a batch with transformers' `generate`, without what a small policy waits for most.
+
+Prompts that stand several times in a batch are read once, ended answers leave it, keys and values are not copied at
+every token, and chance costs one number a token instead of one for each word of the vocabulary.
+"""
+
+from typing import Any
+
+import torch
+from transformers import DynamicCache, LogitsProcessorList
+from transformers.cache_utils import DynamicLayer
+
+ROUND = 16
+"""Tokens generated between two looks at which answers have ended."""
+
+
+def answer_in_rounds(model: Any, inputs: Any, limit: int, temperature: float | None) -> list[list[int]]:
+    """At most `limit` new tokens for each row of `inputs` (token ids and mask, padded on the left), end token included.
+
+    Greedy where `temperature` is None: the answers of one plain `generate`. Else sampled from the whole distribution;
+    chance is drawn at the beginning, so that a row's answer does not depend on when the others end.
+    """
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    rows, width = ids.shape
+    open_rows = torch.arange(rows, device=ids.device)
+    ends = torch.tensor(model.generation_config.eos_token_id, device=ids.device)
+    chance = 1 - torch.rand(rows, limit, device=ids.device)
+    answers: dict[int, list[int]] = {}
+    with torch.inference_mode():
+        cache = _read_prompts(model, ids, mask)
+        while len(open_rows):
+            done = ids.shape[1] - width
+            ids = model.generate(
+                ids,
+                attention_mask=mask,
+                past_key_values=cache,
+                max_new_tokens=min(ROUND, limit - done),
+                logits_processor=LogitsProcessorList([Draw(temperature, chance[open_rows], width)]),
+                do_sample=False,
+                repetition_penalty=1.0,
+            )
+            mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
+            answers |= dict(zip(open_rows.tolist(), ids[:, width:].tolist(), strict=True))
+            ended = torch.isin(ids[:, width + done :], ends).any(dim=1) | (ids.shape[1] == width + limit)
+            going = (~ended).nonzero().flatten()
+            open_rows, ids, mask = open_rows[going], ids[going], mask[going]
+            cache.batch_select_indices(going)
+    return [answers[row] for row in range(rows)]
+
+
+class Draw:
+    """Leaves the drawn token alone possible: the first whose cumulated probability reaches that step's `chance`.
+
+    `chance` holds numbers above 0 and at most 1, so that no impossible token is drawn: a row an answer, a column a
+    token. Answers begin at column `width` of the ids.
+    """
+
+    def __init__(self, temperature: float | None, chance: torch.Tensor, width: int) -> None:
+        self.temperature, self.chance, self.width = temperature, chance, width
+
+    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if self.temperature is None:
+            return scores
+        cumulated = (scores / self.temperature).softmax(dim=-1).cumsum(dim=-1)
+        step = ids.shape[1] - self.width
+        drawn = torch.searchsorted(cumulated, self.chance[:, step : step + 1] * cumulated[:, -1:])
+        return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
+
+
+def _read_prompts(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> DynamicCache:
+    """Keys and values of all but each prompt's last token; rows that are alike are computed once."""
+    distinct, places = torch.unique(torch.cat([ids, mask], dim=1), dim=0, return_inverse=True)
+    cache = DynamicCache(config=model.config)
+    cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    model.generate(
+        distinct[:, : ids.shape[1]],
+        attention_mask=distinct[:, ids.shape[1] :],
+        past_key_values=cache,
+        max_new_tokens=1,
+        do_sample=False,
+        repetition_penalty=1.0,
+    )
+    cache.crop(-1)
+    cache.batch_select_indices(places)
+    return cache
+
+
+class _RoomyLayer(DynamicLayer):
+    """A cache layer with room for the tokens of a round: a new one is written into it, the rest stays where it is."""
+
+    _room = 0
+
+    def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        begin = self.get_seq_length()
+        end = begin + key_states.shape[-2]
+        if end > self._room:
+            self._make_room(key_states.shape, begin, end + ROUND)
+        self._all_keys[..., begin:end, :], self._all_values[..., begin:end, :] = key_states, value_states
+        self.keys, self.values = self._all_keys[..., :end, :], self._all_values[..., :end, :]
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self._room = 0
+
+    def _make_room(self, shape: torch.Size, held: int, room: int) -> None:
+        batch, heads, _, size = shape
+        self._all_keys, self._all_values = (
+            torch.empty(batch, heads, room, size, dtype=self.dtype, device=self.device) for _ in range(2)
+        )
+        if held and self.keys is not None and self.values is not None:
+            self._all_keys[..., :held, :], self._all_values[..., :held, :] = self.keys, self.values
+        self._room = room

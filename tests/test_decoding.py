@@ -1,0 +1,104 @@
+"""Decoding in rounds answers as one plain `generate` does, draws by probability, and reads a prompt once."""
+
+import pytest
+import torch
+from transformers import DynamicCache, LogitsProcessorList
+
+from helpers import decoding, models, profiles, recipes
+from helpers.records import load_split
+
+PROFILE = profiles.get("smallest")
+LIMIT = 40
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return models.load_base(profiles.fit(recipes.V41, PROFILE)[0], PROFILE)
+
+
+@pytest.fixture(scope="module")
+def inputs(policy):
+    """Five prompts of different lengths, the second of them three times."""
+    prompts = [record["prompt"] for record in load_split("eval")[::60]]
+    texts = [policy.tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
+    rows = [texts[0], texts[1], texts[1], *texts[2:], texts[1]]
+    return policy.tokenizer(rows, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
+
+
+def plain(policy, inputs, temperature):
+    """What one call of `generate` answers, up to and with each row's end token, drawing with the same numbers."""
+    rows, width = inputs["input_ids"].shape
+    draw = decoding.Draw(temperature, 1 - torch.rand(rows, LIMIT), width)
+    ids = policy.model.generate(
+        **inputs, max_new_tokens=LIMIT, do_sample=False, logits_processor=LogitsProcessorList([draw])
+    )
+    return [up_to_end(policy, row) for row in ids[:, width:].tolist()]
+
+
+def up_to_end(policy, ids):
+    ends = policy.model.generation_config.eos_token_id
+    return ids[: next((place for place, token in enumerate(ids) if token in ends), len(ids)) + 1]
+
+
+@pytest.mark.parametrize("temperature", [None, 1.0, 1.3])
+@pytest.mark.parametrize("size", [1, 7, 16, 1_000])
+def test_answers_in_rounds_of_any_size_are_those_of_one_plain_generate(policy, inputs, monkeypatch, temperature, size):
+    torch.manual_seed(3)
+    expected = plain(policy, inputs, temperature)
+    monkeypatch.setattr(decoding, "ROUND", size)
+    torch.manual_seed(3)
+    found = decoding.answer_in_rounds(policy.model, inputs, LIMIT, temperature)
+    assert [up_to_end(policy, row) for row in found] == expected
+    assert len({len(row) for row in expected}) > 1 or temperature is None
+
+
+def test_a_round_ends_with_the_limit(policy, inputs):
+    found = decoding.answer_in_rounds(policy.model, inputs, decoding.ROUND + 1, 1.0)
+    assert max(map(len, found)) == decoding.ROUND + 1
+
+
+def test_prompts_that_stand_several_times_in_a_batch_are_read_once(policy, inputs):
+    read = []
+    hook = policy.model.model.register_forward_pre_hook(
+        lambda _, args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    try:
+        decoding.answer_in_rounds(policy.model, inputs, 3, None)
+    finally:
+        hook.remove()
+    rows, width = inputs["input_ids"].shape
+    assert read[0] == (rows - 2, width)
+    assert read[1] == (rows, 1)
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely():
+    scores = torch.randn(1, 50, generator=torch.Generator().manual_seed(0)) * 2
+    draws = 10_000
+    chance = ((torch.arange(draws) + 0.5) / draws).unsqueeze(1)
+    for temperature in (0.5, 1.0, 2.0):
+        drawn = decoding.Draw(temperature, chance, 0)(torch.zeros(draws, 0), scores.expand(draws, -1)).argmax(dim=-1)
+        shares = torch.bincount(drawn, minlength=50) / draws
+        assert torch.allclose(shares, (scores[0] / temperature).softmax(dim=-1), atol=1.5 / draws)
+
+
+@pytest.mark.parametrize("chance", [2**-24, 1.0])
+def test_an_impossible_token_is_never_drawn_whatever_the_number(chance):
+    scores = torch.tensor([[-torch.inf, 0.3, 0.1, -torch.inf]])
+    drawn = decoding.Draw(1.0, torch.tensor([[chance]]), 0)(torch.zeros(1, 0), scores)
+    assert int(drawn.argmax()) in (1, 2)
+
+
+def test_keys_and_values_in_a_layer_with_room_are_those_of_transformers_own_layer(policy):
+    ours, theirs = DynamicCache(config=policy.model.config), DynamicCache(config=policy.model.config)
+    ours.layers = [decoding._RoomyLayer() for _ in ours.layers]
+    torch.manual_seed(0)
+    for tokens in (5, 1, 1, 20, 1):
+        new = torch.randn(3, 2, tokens, 4), torch.randn(3, 2, tokens, 4)
+        assert all(torch.equal(*pair) for pair in zip(ours.update(*new, 0), theirs.update(*new, 0), strict=True))
+    for change in (
+        lambda cache: cache.layers[0].batch_select_indices(torch.tensor([2, 0, 0])),
+        lambda cache: cache.layers[0].crop(-3),
+    ):
+        change(ours), change(theirs)
+        new = torch.randn(3, 2, 1, 4), torch.randn(3, 2, 1, 4)
+        assert all(torch.equal(*pair) for pair in zip(ours.update(*new, 0), theirs.update(*new, 0), strict=True))
