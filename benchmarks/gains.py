@@ -11,14 +11,13 @@ have no adapters.
 import argparse
 from pathlib import Path
 
-from helpers import analysis, evaluation, stats
+from helpers import analysis, evaluation
 from helpers.analysis import Rewards
 from helpers.errors import UserError
 from helpers.progress import Progress
 from helpers.records import load_split
 from helpers.run_policy import load_run_policy
 from helpers.run_record import CONFIG
-from helpers.tasks import TASKS
 
 
 def main(runs: list[Path], samples: int) -> None:
@@ -51,10 +50,7 @@ def rewards(run: Path, adapter: str | None, samples: int) -> Rewards:
     settings = evaluation.settings_for(found.recipe, found.profile, samples=samples)
     rows = evaluation.evaluate(found.policy, records, settings)
     line.close(f"{len(rows)} answers")
-    own = {task: [row for row in rows if row["task"] == task] for task in TASKS}
-    return {
-        t: stats.by_prompt([r["record_id"] for r in chosen], [r["total"] for r in chosen]) for t, chosen in own.items()
-    }
+    return analysis.rewards_by_prompt(rows)
 
 
 if __name__ == "__main__":

@@ -228,6 +228,8 @@ def evaluate_split(
     """
     several = replace(settings, samples=evaluation.NOISY_TASKS_SAMPLES, repeated=evaluation.NOISY_TASK)
     wanted = [several, replace(settings, mode="greedy")] if split == "eval" else [settings]
+    if not in_notebook():
+        say(f"step {step}: answering the {len(records)} prompts of the {split} split")
     answers = [evaluation.timed_evaluate(policy, records, each, step, split) for each in wanted]
     for rows, metrics in answers:
         _record_split(rows, metrics, step, track)

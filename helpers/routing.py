@@ -153,13 +153,9 @@ def rewards_under(run: Run, step: int, measured: Measured, pairs: Path = PAIRS_D
     scored = rows[(rows["version"] == measured.version) & (rows["parser"] == measured.parser)]
     if rows.empty:
         raise UserError(f"{run.where}: no evaluation of {measured.split} in mode {measured.mode} at step {step}")
-    found = scored.to_dict("records") if len(scored) else _rescored(run, rows, measured, pairs)
-    by_task: dict[str, list[dict[Any, Any]]] = {task: [row for row in found if row["task"] == task] for task in TASKS}
-    return {
-        task: stats.by_prompt([row["record_id"] for row in chosen], [row["total"] for row in chosen])
-        for task, chosen in by_task.items()
-        if chosen
-    }
+    return analysis.rewards_by_prompt(
+        scored.to_dict("records") if len(scored) else _rescored(run, rows, measured, pairs)
+    )
 
 
 def seconds_a_completion(run: Run, step: int, split: str, mode: str) -> float:
