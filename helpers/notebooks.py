@@ -24,8 +24,10 @@ FOLDER = PROJECT_ROOT / "notebooks"
 RUNS = PROJECT_ROOT / "runs"
 KERNEL_LOG = "kernels.log"
 MAIN_JOB = ("01", "02", "03")
-SIDE_BY_SIDE = ("04a", "04c")
-"""Branches that train one policy each and need nothing of one another; 04b trains two at once by itself."""
+SIDE_BY_SIDE = ("04a", "04c", "04b")
+"""The branches need nothing of one another; 04b, which trains two policies at once, begins last."""
+AT_ONCE = 2
+"""Notebooks of a group that run at the same time."""
 SECONDS_BETWEEN_NOTES = 10.0
 
 
@@ -47,15 +49,16 @@ def find(names: Sequence[str], folder: Path) -> list[Path]:
 
 
 def groups(notebooks: Sequence[Path]) -> list[list[Path]]:
-    """The notebooks in the order in which they run; those of one group run at the same time.
+    """The notebooks in the order in which they begin; of one group, `AT_ONCE` run at the same time.
 
-    Only on a CPU with a core for each of `SIDE_BY_SIDE`: a GPU trains one policy at a time.
+    Only on a CPU with a core for each of those: a GPU trains one policy at a time.
     """
     profile = profiles.get("auto")
-    spare = profile.device == "cpu" and (os.cpu_count() or 1) >= profile.threads * len(SIDE_BY_SIDE)
-    together = [path for path in notebooks if spare and path.stem.split("_")[0] in SIDE_BY_SIDE]
-    rest = [[path] for path in notebooks if path not in together[1:]]
-    return [together if group == together[:1] else group for group in rest]
+    spare = profile.device == "cpu" and (os.cpu_count() or 1) >= profile.threads * AT_ONCE
+    branches = {path.stem.split("_")[0]: path for path in notebooks if spare}
+    together = [branches[number] for number in SIDE_BY_SIDE if number in branches]
+    first = next((path for path in notebooks if path in together), None)
+    return [together if path == first else [path] for path in notebooks if path == first or path not in together]
 
 
 def new_folder(runs: Path) -> Path:

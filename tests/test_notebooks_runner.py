@@ -104,7 +104,7 @@ def test_a_dead_kernel_is_told_in_two_lines(series: Path, capsys: pytest.Capture
 
 
 def test_branches_that_need_nothing_of_one_another_run_side_by_side(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Each waits for the file that the other writes: one after the other, neither would end."""
     wait = (
@@ -115,7 +115,8 @@ def test_branches_that_need_nothing_of_one_another_run_side_by_side(
     )
     for name, own, other in (("04a_scale", "a", "c"), ("04c_fix", "c", "a")):
         write_notebook(tmp_path / f"{name}.ipynb", wait.format(own=own, other=other))
-    write_notebook(tmp_path / "04b_base.ipynb", "print('alone')")
+    write_notebook(tmp_path / "04b_base.ipynb", "print('afterwards')")
+    write_notebook(tmp_path / "01_first.ipynb", "print('alone')")
     monkeypatch.setenv("HELPERS_PROFILE", "cpu")
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
@@ -124,9 +125,11 @@ def test_branches_that_need_nothing_of_one_another_run_side_by_side(
     assert main(["notebooks", "--all", "--in-place"]) == 0
 
     (folder,) = (tmp_path / "runs").iterdir()
-    assert {path.stem for path in folder.glob("*.html")} == {"04a_scale", "04b_base", "04c_fix"}
+    assert {path.stem for path in folder.glob("*.html")} == {"01_first", "04a_scale", "04b_base", "04c_fix"}
     assert summary.read(folder) == {"a": "done", "c": "done"}
-    assert streamed(tmp_path / "04b_base.ipynb") == ["alone"]
+    assert streamed(tmp_path / "04b_base.ipynb") == ["afterwards"]
+    begun = [line.split()[1] for line in capfd.readouterr().out.splitlines() if line[:4] == "==> " and ":" not in line]
+    assert begun[0] == "01_first" and begun[-1] == "04b_base"
 
 
 @pytest.mark.parametrize(("profile", "cores"), [("l4", 8), ("cpu", 1)])

@@ -44,12 +44,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_group(group: list[Path], folder: Path, in_place: bool) -> None:
-    """Run one notebook here, or several at the same time in a process each; what failed is told when all are done."""
+    """Run one notebook here, or several two at a time in a process each; what failed is told when all are done."""
     from helpers import notebooks
 
     if len(group) == 1:
         return _run_one(group[0], folder, in_place)
-    with ProcessPoolExecutor(len(group), get_context("spawn")) as pool:
+    with ProcessPoolExecutor(notebooks.AT_ONCE, get_context("spawn")) as pool:
         runs = [pool.submit(_run_one, notebook, folder, in_place) for notebook in group]
     failed = [error for error in (run.exception() for run in runs) if error]
     for error in failed:

@@ -189,7 +189,7 @@ _TOLD: dict[str, tuple[str, str, str]] = {
 }
 _FIXES: dict[str, str] = {
     "extraction": "reward ceiling: score the values of the fields against the reference, not their presence (v4.2c)",
-    "sql_qa": ("capacity limit: accept it at 0.5B; keep extraction and push here, route sql_qa and insights to 3.7B"),
+    "sql_qa": "capacity limit: accept it at 0.5B; keep extraction and push here, route sql_qa and insights to 3.7B",
     "insights": (
         "data starvation: generate 200 more insights pairs, about 350 in all, from negative reviews (v4.2c-insights)"
     ),
