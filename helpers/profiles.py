@@ -126,7 +126,7 @@ CPU = Profile(
     completion_cap=176,
     embedded_large=_LARGE,
     sft_learning_rate_factor=25.0,
-    base_model=BaseModelSettings(only_task="extraction", learning_rate_factor=90.0),
+    base_model=BaseModelSettings(only_task="extraction", learning_rate_factor=60.0),
     reasons="a 1M-parameter policy on two cores: it learns from fewer steps and larger updates",
 )
 
