@@ -57,8 +57,6 @@ def train_grpo(
     newest whole checkpoint in `folder`, or starts where there is none.
     Raises `UserError` where `folder` already holds a run and `resume` is off, or the pairs are missing or malformed.
     """
-    from helpers import warmup
-
     for name in stop:
         require_known("stop rule", name, tuple(rule.name for rule in stop_rules.RULES))
     fitted, changes = profiles.fit(recipe, profile)
@@ -77,7 +75,7 @@ def train_grpo(
     track.recorder.write_config(config | {"effective_args": effective})
     if processes.is_first():
         print(f"{told}\n{effective_table(effective)}" if profile.device == "cuda" else effective_line(effective))
-    _train_and_evaluate(trainer, judge, splits, folder / warmup.FOLDER, checkpoint)
+    _train_and_evaluate(trainer, judge, splits, folder, checkpoint)
     trainer.save_model(str(folder / "adapter"))
     track.recorder.log_event("end", trainer.state.global_step, f"{trainer.state.global_step} steps")
     track.wandb_run.finish()
@@ -340,12 +338,12 @@ def _add_judges(
 
 
 def _train_and_evaluate(
-    trainer: Any, judge: Any, splits: dict[str, list[dict[str, Any]]], warm: Path, checkpoint: Path | None
+    trainer: Any, judge: Any, splits: dict[str, list[dict[str, Any]]], folder: Path, checkpoint: Path | None
 ) -> None:
     """Whole splits before and after, their sampled answers to the subset are the curve's ends; what the reward
     functions raise meanwhile goes to the record.
 
-    A policy that was just warmed up answered the split there, in `warm`.
+    A policy that was warmed up in `folder` answered the eval split there.
     """
     from helpers import callbacks, warmup
 
@@ -354,7 +352,7 @@ def _train_and_evaluate(
 
     with errors.recording(judge.track.reward_error):
         if not checkpoint:
-            known = warmup.last_answers(warm)
+            known = warmup.last_answers(folder / warmup.FOLDER)
             judge.note(0, callbacks.take_answers(known, 0, judge.track) if known else answer("eval", 0))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         judge.note(trainer.state.global_step, answer("eval", trainer.state.global_step))

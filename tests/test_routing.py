@@ -183,7 +183,9 @@ def test_a_runs_candidate_has_the_rewards_of_its_record_and_its_measured_seconds
     run, found = analysis.load_run(V41), routing.candidate(V41)
     assert found.rewards == analysis.prompt_rewards(run, run.max_steps, "eval")
     timed = [row for row in run.history if "full/eval_sample/mean_reward" in row and row["step"] == run.max_steps]
-    assert found.cost * sum(map(len, found.rewards.values())) == pytest.approx(timed[-1]["time/eval_s"])
+    answers = run.scored[run.scored["step"].eq(run.max_steps) & run.scored["split"].eq("eval")]
+    given = answers["mode"].eq("sample").sum()  # each extraction prompt three times
+    assert found.cost * given == pytest.approx(timed[-1]["time/eval_s"])
     assert found.cost_unit == SECONDS
 
 
