@@ -45,7 +45,7 @@ class BaseModelSettings:
     when GRPO mixes in three tasks it cannot do: trained on all four, extraction fell from 0.54 to 0.25 within 120 steps
     at 1e-3. LoRA that the warm-up has made large takes a smaller rate than one that begins at zero: in 90 steps
     of seed 0 extraction gained +0.09, +0.13 and -0.01 at 20, 60 and 200 times the recipe's (eight answers a prompt); in
-    120 steps +0.09 at 60 times and +0.03 at 90 (three answers).
+    120 steps +0.08, +0.09 and +0.03 at 40, 60 and 90 times (three answers).
     """
 
     only_task: str
