@@ -7,7 +7,7 @@ Every mean is over prompts (`helpers.stats`). "The start" is the base policy's e
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from helpers import stats, stop_rules
+from helpers import evaluation, stats, stop_rules
 from helpers.errors import UserError
 from helpers.files import PROJECT_ROOT
 from helpers.run_record import CONFIG, EVAL, EVENTS, METRICS
@@ -186,21 +186,7 @@ def prompt_rewards(run: Run, step: int, split: str, mode: str = "sample") -> dic
     """Task -> record id -> mean reward of that prompt's completions, at one evaluation."""
     rows = run.scored
     rows = rows[(rows["step"] == step) & (rows["split"] == split) & (rows["mode"] == mode)]
-    return rewards_by_prompt(rows[["task", "record_id", "total"]].to_dict("records"))
-
-
-def rewards_by_prompt(rows: Sequence[Mapping[Any, Any]]) -> dict[str, dict[str, float]]:
-    """Task -> record id -> mean reward, of scored completions as eval.jsonl holds them.
-
-    >>> rewards_by_prompt([{"task": "push", "record_id": "p1", "total": total} for total in (0.0, 1.0)])
-    {'push': {'p1': 0.5}}
-    """
-    by_task = {task: [row for row in rows if row["task"] == task] for task in TASKS}
-    return {
-        task: stats.by_prompt([row["record_id"] for row in own], [row["total"] for row in own])
-        for task, own in by_task.items()
-        if own
-    }
+    return evaluation.rewards_by_prompt(rows[["task", "record_id", "total"]].to_dict("records"))
 
 
 def task_interval(rewards: Rewards, task: str = ALL, draws: int = stats.DRAWS) -> Interval:

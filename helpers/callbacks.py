@@ -230,10 +230,11 @@ def evaluate_split(
     wanted = [several, replace(settings, mode="greedy")] if split == "eval" else [settings]
     if not in_notebook():
         say(f"step {step}: answering the {len(records)} prompts of the {split} split")
-    answers = [evaluation.timed_evaluate(policy, records, each, step, split) for each in wanted]
-    for rows, metrics in answers:
-        _record_split(rows, metrics, step, track)
-    return answers[0][0]
+    answers = {}
+    for each in wanted:
+        answers[each.mode], metrics = evaluation.timed_evaluate(policy, records, each, step, split)
+        _record_split(answers[each.mode], metrics, step, track)
+    return answers["sample"]
 
 
 def take_answers(rows: list[dict[str, Any]], step: int, track: Track) -> list[dict[str, Any]]:

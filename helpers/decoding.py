@@ -91,6 +91,7 @@ class _RoomyLayer(DynamicLayer):
     _room = 0
 
     def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the new keys and values behind those held; all of them, as views of the room."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         begin = self.get_seq_length()
@@ -102,6 +103,7 @@ class _RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep these rows, as copies without room."""
         super().batch_select_indices(indices)
         self._room = 0
 

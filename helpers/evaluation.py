@@ -6,7 +6,7 @@ inherits anything from the model's own generation config.
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -125,7 +125,7 @@ def score_row(record: dict[str, Any], completion: str, version: str, parser: str
 
 def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Means and 95 % intervals over prompts: `eval/mean_reward`, `eval/<task>`, each with `_low` and `_high`."""
-    totals = {task: _prompt_totals(rows, task) for task in TASKS if any(row["task"] == task for row in rows)}
+    totals = {task: list(found.values()) for task, found in rewards_by_prompt(rows).items()}
     summary = _interval("mean_reward", stats.stratified_mean(totals))
     for task, values in totals.items():
         summary |= _interval(task, stats.bootstrap_mean(values))
@@ -135,6 +135,20 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
     summary["eval/completion_length"] = sum(row["completion_tokens"] for row in rows) / len(rows)
     summary["eval/clipped_ratio"] = sum(row["clipped"] for row in rows) / len(rows)
     return summary
+
+
+def rewards_by_prompt(rows: Sequence[Mapping[Any, Any]]) -> dict[str, dict[str, float]]:
+    """Task -> record id -> mean reward, of scored completions as eval.jsonl holds them.
+
+    >>> rewards_by_prompt([{"task": "push", "record_id": "p1", "total": total} for total in (0.0, 1.0)])
+    {'push': {'p1': 0.5}}
+    """
+    by_task = {task: [row for row in rows if row["task"] == task] for task in TASKS}
+    return {
+        task: stats.by_prompt([row["record_id"] for row in own], [row["total"] for row in own])
+        for task, own in by_task.items()
+        if own
+    }
 
 
 def settings_for(
@@ -178,11 +192,6 @@ def timed_evaluate(*args: Any, **kwargs: Any) -> tuple[list[dict[str, Any]], dic
 
 def _interval(name: str, interval: stats.Interval) -> dict[str, float]:
     return {f"eval/{name}": interval.mean, f"eval/{name}_low": interval.low, f"eval/{name}_high": interval.high}
-
-
-def _prompt_totals(rows: list[dict[str, Any]], task: str) -> list[float]:
-    chosen = [row for row in rows if row["task"] == task]
-    return list(stats.by_prompt([row["record_id"] for row in chosen], [row["total"] for row in chosen]).values())
 
 
 def _lengths(answer: Generation) -> dict[str, Any]:

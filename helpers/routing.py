@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from helpers import analysis, embedded, memory, models, stats
 from helpers.analysis import Rewards, Run
 from helpers.errors import UserError, require_known
-from helpers.evaluation import score_row
+from helpers.evaluation import rewards_by_prompt, score_row
 from helpers.files import PROJECT_ROOT, write_json
 from helpers.profiles import EmbeddedSettings
 from helpers.recipes import parser_of
@@ -153,9 +153,7 @@ def rewards_under(run: Run, step: int, measured: Measured, pairs: Path = PAIRS_D
     scored = rows[(rows["version"] == measured.version) & (rows["parser"] == measured.parser)]
     if rows.empty:
         raise UserError(f"{run.where}: no evaluation of {measured.split} in mode {measured.mode} at step {step}")
-    return analysis.rewards_by_prompt(
-        scored.to_dict("records") if len(scored) else _rescored(run, rows, measured, pairs)
-    )
+    return rewards_by_prompt(scored.to_dict("records") if len(scored) else _rescored(run, rows, measured, pairs))
 
 
 def seconds_a_completion(run: Run, step: int, split: str, mode: str) -> float:
