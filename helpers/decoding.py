@@ -4,8 +4,11 @@ Prompts that stand several times in a batch are read once, ended answers leave i
 every token, and chance costs one number a token instead of one for each word of the vocabulary.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import DynamicCache, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer
@@ -14,28 +17,30 @@ ROUND = 16
 """Tokens generated between two looks at which answers have ended."""
 
 
-def answer_in_rounds(model: Any, inputs: Any, limit: int, temperature: float | None) -> list[list[int]]:
+def answer_in_rounds(
+    model: Any, inputs: Any, limit: int, chance: torch.Tensor | None = None, temperature: float = 1.0
+) -> list[list[int]]:
     """At most `limit` new tokens for each row of `inputs` (token ids and mask, padded on the left), end token included.
 
-    Greedy where `temperature` is None: the answers of one plain `generate`. Else sampled from the whole distribution;
-    chance is drawn at the beginning, so that a row's answer does not depend on when the others end.
+    Greedy without `chance`: the answers of one plain `generate`. With it sampled from the whole distribution: a row an
+    answer, a column a token (see `Draw`), so that an answer does not depend on when the others end.
     """
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     rows, width = ids.shape
     open_rows = torch.arange(rows, device=ids.device)
     ends = torch.tensor(model.generation_config.eos_token_id, device=ids.device)
-    chance = 1 - torch.rand(rows, limit, device=ids.device)
     answers: dict[int, list[int]] = {}
     with torch.inference_mode():
         cache = _read_prompts(model, ids, mask)
         while len(open_rows):
             done = ids.shape[1] - width
+            draw = [] if chance is None else [Draw(temperature, chance[open_rows].to(ids.device), width)]
             ids = model.generate(
                 ids,
                 attention_mask=mask,
                 past_key_values=cache,
                 max_new_tokens=min(ROUND, limit - done),
-                logits_processor=LogitsProcessorList([Draw(temperature, chance[open_rows], width)]),
+                logits_processor=LogitsProcessorList(draw),
                 do_sample=False,
                 repetition_penalty=1.0,
             )
@@ -48,6 +53,28 @@ def answer_in_rounds(model: Any, inputs: Any, limit: int, temperature: float | N
     return [answers[row] for row in range(rows)]
 
 
+def new_chance(rows: int, limit: int, device: Any = None) -> torch.Tensor:
+    """Numbers to draw by from torch's random state, above 0 and at most 1: a row an answer, a column a token."""
+    return 1 - torch.rand(rows, limit, device=device)
+
+
+def chance_of_prompts(prompts: Sequence[Sequence[int]], limit: int, seed: int) -> torch.Tensor:
+    """Numbers to draw by that a prompt's tokens and `seed` decide alone, wherever and beside whatever it stands.
+
+    A prompt that stands several times gets other numbers each time.
+
+    >>> first, again, alone = *chance_of_prompts([[5, 7], [5, 7]], 3, 0), chance_of_prompts([[5, 7]], 3, 0)[0]
+    >>> bool((first == alone).all()), bool((again == alone).any())
+    (True, False)
+    """
+    seen: Counter[tuple[int, ...]] = Counter()
+    rows = []
+    for ids in map(tuple, prompts):
+        rows.append(np.random.default_rng([seed, seen[ids], *ids]).random(limit, dtype=np.float32))
+        seen[ids] += 1
+    return torch.from_numpy(1 - np.stack(rows))
+
+
 class Draw:
     """Leaves the drawn token alone possible: the first whose cumulated probability reaches that step's `chance`.
 
@@ -55,12 +82,10 @@ class Draw:
     token. Answers begin at column `width` of the ids.
     """
 
-    def __init__(self, temperature: float | None, chance: torch.Tensor, width: int) -> None:
+    def __init__(self, temperature: float, chance: torch.Tensor, width: int) -> None:
         self.temperature, self.chance, self.width = temperature, chance, width
 
     def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if self.temperature is None:
-            return scores
         cumulated = (scores / self.temperature).softmax(dim=-1).cumsum(dim=-1)
         step = ids.shape[1] - self.width
         drawn = torch.searchsorted(cumulated, self.chance[:, step : step + 1] * cumulated[:, -1:])

@@ -21,7 +21,8 @@ from helpers.tasks import TASKS
 
 MODES = ("sample", "greedy")
 SEED = 1_000
-"""Evaluations sample with this seed at every step of every run: curves then differ by policy alone."""
+"""Evaluations sample with this seed at every step of every run, and chance is drawn a prompt (`decoding`): what a
+policy answers to a prompt is then the same in a subset and in a whole split, and curves differ by policy alone."""
 
 NOISY_TASK, NOISY_TASKS_SAMPLES = "extraction", 3
 """A whole eval split samples this task's prompts so often: its reward is nearly all or nothing, 65 prompts are few."""
@@ -64,21 +65,27 @@ def generate(
 ) -> list[Generation]:
     """One completion a prompt, in the prompts' order; batches hold prompts of like length to waste little padding.
 
-    The same seed, prompts and batch size give the same completions; the caller's random state is left as it was.
+    The same seed gives the same completion to a prompt, but for the rounding that another batch brings; a policy with a
+    sampler of its own draws by that one's seed. The caller's random state is left as it was.
     `on_batch` is told how many prompts are done.
     """
     import torch
+
+    from helpers import decoding
 
     require_known("mode", settings.mode, MODES)
     texts = [policy.tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
     token_ids = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
     order = sorted(range(len(prompts)), key=lambda i: len(token_ids[i]))
+    sampled = settings.mode == "sample"
+    chance = decoding.chance_of_prompts(token_ids, settings.limit, settings.seed) if sampled else None
     found: dict[int, Generation] = {}
     with torch.random.fork_rng(devices=_cuda_devices()), answering(policy):
         torch.manual_seed(settings.seed)
         for batch in _batches(order, settings.batch):
             asked = [token_ids[i] for i in batch]
-            answers = zip(asked, answer(policy, asked, settings), strict=True)
+            drawn_by = None if chance is None else chance[batch]
+            answers = zip(asked, answer(policy, asked, settings, drawn_by), strict=True)
             found |= zip(batch, (_read(policy, ids, len(prompt)) for prompt, ids in answers), strict=True)
             if on_batch:
                 on_batch(len(found))
@@ -219,19 +226,23 @@ def generate_at_once(policy: Policy, token_ids: list[list[int]], settings: Setti
     return ids[:, inputs["input_ids"].shape[1] :].tolist()
 
 
-def answer(policy: Policy, token_ids: list[list[int]], settings: Settings) -> list[list[int]]:
-    """Answer one batch of tokenised prompts: the new tokens of each, up to and with its end token."""
-    answers = (policy.sampler or functools.partial(_in_rounds, policy))(token_ids, settings)
+def answer(policy: Policy, token_ids: list[list[int]], settings: Settings, chance: Any = None) -> list[list[int]]:
+    """Answer one batch of tokenised prompts: the new tokens of each, up to and with its end token.
+
+    `chance` holds the numbers to draw by, a row a prompt, or None for greedy answers; a policy's own sampler does
+    without.
+    """
+    answers = (policy.sampler or functools.partial(_in_rounds, policy, chance))(token_ids, settings)
     ends = set(policy.model.generation_config.eos_token_id)
     stops = (next((i for i, token in enumerate(ids) if token in ends), len(ids)) for ids in answers)
     return [ids[: stop + 1] for ids, stop in zip(answers, stops, strict=True)]
 
 
-def _in_rounds(policy: Policy, token_ids: list[list[int]], settings: Settings) -> list[list[int]]:
+def _in_rounds(policy: Policy, chance: Any, token_ids: list[list[int]], settings: Settings) -> list[list[int]]:
     from helpers import decoding
 
-    temperature = None if settings.mode == "greedy" else settings.temperature
-    return decoding.answer_in_rounds(policy.model, _padded(policy, token_ids), settings.limit, temperature)
+    inputs = _padded(policy, token_ids)
+    return decoding.answer_in_rounds(policy.model, inputs, settings.limit, chance, settings.temperature)
 
 
 def _padded(policy: Policy, token_ids: list[list[int]]) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from helpers import evaluation
+from helpers import decoding, evaluation
 from helpers.models import Policy
 
 
@@ -22,7 +22,8 @@ def answer_in_rounds(trainer: Any) -> None:
     )
 
     def generate(prompt_ids: list[list[int]], *_: Any, **__: Any) -> tuple[list[list[int]], None]:
+        chance = decoding.new_chance(len(prompt_ids), settings.limit, policy.model.device)
         with evaluation.answering(policy):
-            return evaluation.answer(policy, prompt_ids, settings), None
+            return evaluation.answer(policy, prompt_ids, settings, chance), None
 
     trainer._generate_single_turn = generate

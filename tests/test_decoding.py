@@ -25,12 +25,12 @@ def inputs(policy):
     return policy.tokenizer(rows, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
 
 
-def plain(policy, inputs, temperature):
+def plain(policy, inputs, chance, temperature):
     """What one call of `generate` answers, up to and with each row's end token, drawing with the same numbers."""
-    rows, width = inputs["input_ids"].shape
-    draw = decoding.Draw(temperature, 1 - torch.rand(rows, LIMIT), width)
+    width = inputs["input_ids"].shape[1]
+    draw = [] if chance is None else [decoding.Draw(temperature, chance, width)]
     ids = policy.model.generate(
-        **inputs, max_new_tokens=LIMIT, do_sample=False, logits_processor=LogitsProcessorList([draw])
+        **inputs, max_new_tokens=LIMIT, do_sample=False, logits_processor=LogitsProcessorList(draw)
     )
     return [up_to_end(policy, row) for row in ids[:, width:].tolist()]
 
@@ -44,16 +44,17 @@ def up_to_end(policy, ids):
 @pytest.mark.parametrize("size", [1, 7, 16, 1_000])
 def test_answers_in_rounds_of_any_size_are_those_of_one_plain_generate(policy, inputs, monkeypatch, temperature, size):
     torch.manual_seed(3)
-    expected = plain(policy, inputs, temperature)
+    chance = None if temperature is None else decoding.new_chance(len(inputs["input_ids"]), LIMIT)
+    how = (chance, temperature or 1.0)
+    expected = plain(policy, inputs, *how)
     monkeypatch.setattr(decoding, "ROUND", size)
-    torch.manual_seed(3)
-    found = decoding.answer_in_rounds(policy.model, inputs, LIMIT, temperature)
+    found = decoding.answer_in_rounds(policy.model, inputs, LIMIT, *how)
     assert [up_to_end(policy, row) for row in found] == expected
     assert len({len(row) for row in expected}) > 1 or temperature is None
 
 
 def test_a_round_ends_with_the_limit(policy, inputs):
-    found = decoding.answer_in_rounds(policy.model, inputs, decoding.ROUND + 1, 1.0)
+    found = decoding.answer_in_rounds(policy.model, inputs, decoding.ROUND + 1)
     assert max(map(len, found)) == decoding.ROUND + 1
 
 
@@ -63,7 +64,7 @@ def test_prompts_that_stand_several_times_in_a_batch_are_read_once(policy, input
         lambda _, args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
     try:
-        decoding.answer_in_rounds(policy.model, inputs, 3, None)
+        decoding.answer_in_rounds(policy.model, inputs, 3)
     finally:
         hook.remove()
     rows, width = inputs["input_ids"].shape
@@ -79,6 +80,13 @@ def test_tokens_are_drawn_as_often_as_they_are_likely():
         drawn = decoding.Draw(temperature, chance, 0)(torch.zeros(draws, 0), scores.expand(draws, -1)).argmax(dim=-1)
         shares = torch.bincount(drawn, minlength=50) / draws
         assert torch.allclose(shares, (scores[0] / temperature).softmax(dim=-1), atol=1.5 / draws)
+
+
+def test_chance_is_above_zero_and_evenly_spread_over_prompts_and_tokens():
+    chance = decoding.chance_of_prompts([[place] for place in range(500)], 200, seed=0)
+    assert chance.min() > 0 and chance.max() <= 1
+    assert torch.histc(chance, 10, 0, 1).sub(10_000).abs().max() < 500
+    assert chance.mean(dim=1).std() < 2 * (1 / 12 / 200) ** 0.5
 
 
 @pytest.mark.parametrize("chance", [2**-24, 1.0])

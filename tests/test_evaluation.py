@@ -36,6 +36,18 @@ def test_completions_come_back_in_the_prompts_order_whatever_the_batch(policy, r
     assert together == alone
 
 
+def test_what_is_sampled_for_a_prompt_does_not_depend_on_the_prompts_beside_it_or_their_order(policy, records):
+    together = texts(policy, records)
+    assert texts(policy, records[::-1], batch=3)[::-1] == together
+    assert [texts(policy, [record])[0] for record in records[:4]] == together[:4]
+
+
+def test_a_prompt_that_is_asked_twice_gets_two_samples(policy, records):
+    first, second = texts(policy, [records[0]] * 2)
+    assert first != second
+    assert texts(policy, records[:1]) == [first]
+
+
 def test_one_seed_gives_the_same_samples_and_another_gives_others(policy, records):
     assert texts(policy, records) == texts(policy, records)
     assert texts(policy, records) != texts(policy, records, seed=SETTINGS.seed + 1)

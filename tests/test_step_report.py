@@ -199,7 +199,8 @@ def drawing_as_ours(trainer):
 
     def generate(input_ids, **kwargs):
         rows, width = input_ids.shape
-        draw = decoding.Draw(1.0, 1 - torch.rand(rows, kwargs["generation_config"].max_new_tokens), width)
+        chance = decoding.new_chance(rows, kwargs["generation_config"].max_new_tokens)
+        draw = decoding.Draw(1.0, chance, width)
         return plain(input_ids=input_ids, logits_processor=LogitsProcessorList([draw]), **kwargs)
 
     trainer.model.generate = generate
