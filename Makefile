@@ -41,7 +41,7 @@ lint: venv ## ruff and mypy
 
 # tests/conftest.py gives tests and notebooks the smallest training settings and a folder of their own.
 test: lint data/commerce.db ## ruff, mypy, the tests, the doctests and every notebook (nbval), under 12 minutes on 2 cores
-	$(call timed,pytest,$(PY) -m pytest -m 'not slow' --nbval-lax --nbval-current-env \
+	$(call timed,pytest,$(PY) -m pytest -m 'not slow' -n 2 --dist loadfile --nbval-lax --nbval-current-env \
 		--nbval-kernel-startup-timeout 120 tests helpers notebooks)
 
 test-slow: venv data/commerce.db ## the tests that train for minutes

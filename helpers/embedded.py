@@ -12,6 +12,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from helpers import models, processes, sft
 from helpers.errors import UserError
 from helpers.files import PROJECT_ROOT, write_json
@@ -72,8 +74,10 @@ def base_policy(
     folder = cache / cache_key(settings, pairs / "train.jsonl")
     if not (folder / "embedded.json").is_file() and processes.count() > 1:
         raise UserError("the embedded policy is not made yet: run `python -m helpers evaluate` once, in one process")
-    if not (folder / "embedded.json").is_file():
-        _train_into(folder, profile, settings, records)
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / f"{folder.name}.lock"):  # who comes second, in another process, waits and loads it
+        if not (folder / "embedded.json").is_file():
+            _train_into(folder, profile, settings, records)
     return models.load(str(folder), profile, name=f"embedded-{profile.name}{_suffix(settings, profile)}")
 
 
