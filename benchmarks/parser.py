@@ -59,12 +59,14 @@ def seconds(read: Callable[[str], Any], text: str, repetitions: int = REPETITION
 
 
 def clean(cases: list[Case]) -> str:
+    """Strict objects: our time as a multiple of `json.loads`'s."""
     texts = [json.dumps(case.expected, ensure_ascii=False) for case in cases if case.expected]
     ratios = [seconds(parse_completion, text, 30) / seconds(json.loads, text, 30) for text in texts]
     return f"clean ({len(texts)} texts): {statistics.median(ratios):.2f}x json.loads at the median (at most 3x)"
 
 
 def repaired(cases: list[Case]) -> str:
+    """Texts that need repair: our median time beside json_repair's."""
     texts = [case.text for case in cases if case.family not in ("strict", "hostile")]
     ours = statistics.median(seconds(parse_completion, text) for text in texts) * 1e6
     theirs = statistics.median(seconds(json_repair.loads, text) for text in texts) * 1e6
@@ -72,6 +74,7 @@ def repaired(cases: list[Case]) -> str:
 
 
 def hostile() -> list[str]:
+    """Hostile texts of two sizes: the time for the larger, and how it grows with the length."""
     lines = [f"hostile text of {HOSTILE_CHARACTERS:,} characters (at most 1 s, growth at most n^1.3)"]
     for name, (prefix, unit) in HOSTILE.items():
         sizes = (HOSTILE_CHARACTERS // 8, HOSTILE_CHARACTERS)

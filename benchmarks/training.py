@@ -36,6 +36,7 @@ class Stopwatch(TrainerCallback):
         self.moments: list[tuple[float, float]] = []
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Note both clocks."""
         self.moments.append((time.perf_counter(), time.process_time()))
 
     on_train_end = on_step_begin

@@ -52,6 +52,7 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The run folder's name."""
         return self.path.resolve().name
 
     @property
@@ -61,18 +62,22 @@ class Run:
 
     @property
     def recipe(self) -> str:
+        """The recipe's name; `unknown` where config.json names none."""
         return str(self.config.get("recipe", {}).get("name", "unknown"))
 
     @property
     def max_steps(self) -> int:
+        """The steps that the run was to take; the last one logged where that is not recorded."""
         return int(self.config.get("max_steps") or self.last_step)
 
     @property
     def last_step(self) -> int:
+        """The last step that was logged, 0 for none."""
         return max((int(row["step"]) for row in self.history), default=0)
 
     @property
     def reward_version(self) -> str:
+        """The reward version that the run trained on."""
         return str(self.config.get("reward_version", "unknown"))
 
     @cached_property

@@ -99,11 +99,13 @@ class RunRecordCallback(TrainerCallback):
         self.recent: list[float] = []
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Open the progress line."""
         self.line = Progress(f"GRPO {self.name}", state.max_steps)
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
+        """Record a step's metrics under our names with its step report; rows without a reward are TRL's summary."""
         values = {ours: logs[theirs] for theirs, ours in _RENAMED.items() if logs and logs.get(theirs) is not None}
         if "train/reward" not in values:
             return
@@ -113,9 +115,11 @@ class RunRecordCallback(TrainerCallback):
         self.line.update(state.global_step, f"reward {sum(self.recent) / len(self.recent):.3f} (mean of 10 steps)")
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Record that a checkpoint was written."""
         self.track.recorder.log_event("checkpoint", state.global_step, f"checkpoint-{state.global_step}")
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Close the progress line."""
         self.line.close(f"{state.global_step} steps")
 
 
@@ -193,6 +197,7 @@ class StopRuleCallback(TrainerCallback):
         self.told: set[str] = set()
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Judge the run as it stands; tell what was triggered and do what its rule says."""
         statuses = self._judge(state)
         if not in_notebook() and self.track.evaluated_at(state.global_step):
             say(stop_rules.status_line(statuses))

@@ -86,6 +86,7 @@ class Draw:
         self.temperature, self.chance, self.width = temperature, chance, width
 
     def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores (rows x vocabulary) for the next token of `ids`: 0 for the drawn one, minus infinity elsewhere."""
         cumulated = (scores / self.temperature).softmax(dim=-1).cumsum(dim=-1)
         step = ids.shape[1] - self.width
         drawn = torch.searchsorted(cumulated, self.chance[:, step : step + 1] * cumulated[:, -1:])

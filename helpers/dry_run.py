@@ -55,10 +55,12 @@ class Watch(TrainerCallback):
         self.log_probs: LogProbs | None = None
 
     def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Before the last update: the trainer's log-probabilities beside those of a plain forward pass."""
         if state.global_step == state.max_steps - 1:
             self.log_probs = compare_log_probs(self.trainer)
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """End the run once its seconds are over."""
         if time.monotonic() - self.started > self.seconds:
             control.should_training_stop = True
 

@@ -65,6 +65,7 @@ class Export:
 
     @property
     def agrees(self) -> bool:
+        """Whether every part that was exported answers as the run does."""
         return all(found.agrees for found in self.checks.values())
 
 

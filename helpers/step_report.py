@@ -95,14 +95,17 @@ class PhaseClock(TrainerCallback):
         return metrics
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if not self.started:  # what came before, such as the base policy's evaluation, belongs to no step
+        """Begin with the first step: what came before, such as the base policy's evaluation, belongs to no step."""
+        if not self.started:
             self.started = True
             self._reset()
 
     def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Gradients are ready: the optimiser's phase begins."""
         self._begin("optimiser")
 
     def on_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """The weights are updated: the optimiser's phase ends."""
         self._end()
 
     def count_batch(self, prompt_mask: torch.Tensor, completion_mask: torch.Tensor) -> None:

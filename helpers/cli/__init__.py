@@ -40,6 +40,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one line, told like every other `UserError`."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise `UserError` with argparse's complaint and where to read what is accepted."""
         raise UserError(f"{message}; `{self.prog} --help` tells what is accepted")
 
 

@@ -46,6 +46,7 @@ class Budget:
         self.limit, self.steps = limit, 0
 
     def spend(self, steps: int) -> None:
+        """Count `steps` more; `TooMuchError` once the limit is passed."""
         self.steps += steps
         if self.steps > self.limit:
             raise TooMuchError("too much work")
