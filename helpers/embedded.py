@@ -74,10 +74,8 @@ def base_policy(
     folder = cache / cache_key(settings, pairs / "train.jsonl")
     if not (folder / "embedded.json").is_file() and processes.count() > 1:
         raise UserError("the embedded policy is not made yet: run `python -m helpers evaluate` once, in one process")
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f"{folder.name}.lock"):  # who comes second, in another process, waits and loads it
-        if not (folder / "embedded.json").is_file():
-            _train_into(folder, profile, settings, records)
+    if not (folder / "embedded.json").is_file():
+        _train_once(folder, profile, settings, records)
     return models.load(str(folder), profile, name=f"embedded-{profile.name}{_suffix(settings, profile)}")
 
 
@@ -168,6 +166,14 @@ def _suffix(settings: EmbeddedSettings, profile: Profile) -> str:
     if not settings.chat:
         return "-base"
     return "" if settings == profile.embedded else "-large"
+
+
+def _train_once(folder: Path, profile: Profile, settings: EmbeddedSettings, records: list[dict[str, Any]]) -> None:
+    """Train into `folder`, or wait for the process that is doing so."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not (folder / "embedded.json").is_file():
+            _train_into(folder, profile, settings, records)
 
 
 def _train_into(folder: Path, profile: Profile, settings: EmbeddedSettings, records: list[dict[str, Any]]) -> None:

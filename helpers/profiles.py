@@ -47,8 +47,8 @@ class BaseModelSettings:
 
     How well it knows the shop's texts (read `text_epochs` times) and how gently it is warmed up decide what GRPO can
     add. In 120 steps of seed 0, eight answers a prompt, warm-up at 25, 15 and 10 times the recipe's rate after 1.25,
-    1.6 and 2 epochs: +0.090 [+0.057, +0.122], +0.135 [+0.106, +0.164], +0.108 [+0.076, +0.140] at 60 times the rate of
-    GRPO; the last +0.098 [+0.056, +0.138] at 90 times.
+    1.6 and 2 epochs: +0.090 [+0.057, +0.122], +0.135 [+0.106, +0.164], +0.108 [+0.076, +0.140] where GRPO went at 60
+    times its own; the last +0.098 [+0.056, +0.138] at 90 times.
     """
 
     only_task: str

@@ -1,8 +1,11 @@
 """The embedded policy is made from the train split alone, once, and speaks the hub model's chat format."""
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from filelock import FileLock
 
 from helpers import embedded, profiles
 from helpers.errors import UserError
@@ -46,6 +49,20 @@ def test_a_training_that_was_killed_leaves_nothing_that_loads(cache, tmp_path):
     policy = embedded.base_policy(PROFILE, cache=tmp_path)
     assert policy.model.num_parameters() > 0
     assert not list(tmp_path.glob("*.building"))
+
+
+def test_who_needs_a_policy_that_is_being_made_waits_and_loads_it(cache, tmp_path):
+    (made,) = cache.glob("*/embedded.json")
+    folder = tmp_path / made.parent.name
+    with ThreadPoolExecutor() as pool:
+        with FileLock(tmp_path / f"{folder.name}.lock"):
+            waiting = pool.submit(embedded.base_policy, PROFILE, cache=tmp_path)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.5)
+            shutil.copytree(made.parent, folder)
+            weights = (folder / "model.safetensors").stat().st_mtime_ns
+        assert waiting.result().source == str(folder)
+    assert (folder / "model.safetensors").stat().st_mtime_ns == weights
 
 
 def test_the_tokenizer_gives_any_text_back_unchanged(cache):
