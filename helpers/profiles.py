@@ -45,10 +45,10 @@ class BaseModelSettings:
     trained on all four, extraction fell from 0.54 to 0.25 within 120 steps at 1e-3. LoRA that the warm-up has made
     large takes a smaller rate than one that begins at zero.
 
-    It reads the shop's texts `text_epochs` times. Warmed up at 25 times the recipe's rate after 1.25 epochs, at 15 times
-    after 1.6 and at 10 after 2 it gained +0.090 [+0.057, +0.122], +0.094 [+0.065, +0.122] and +0.108 [+0.076, +0.140]
-    from GRPO at 60 times its rate, the last +0.098 [+0.056, +0.138] at 90 times (seed 0, 120 steps, eight answers a prompt):
-    no difference shown. Greedy answers lost 0.028 the first way and nothing the other two.
+    It reads the shop's texts `text_epochs` times. Warmed up at 25 times the recipe's rate after 1.25 epochs, at 15
+    times after 1.6 and at 10 after 2, GRPO at 60 times its own added +0.090 [+0.057, +0.122], +0.094 [+0.065, +0.122]
+    and +0.108 [+0.076, +0.140] in 120 steps, at 90 times the last +0.098 [+0.056, +0.138] (seed 0, eight answers a
+    prompt): no difference shown. Greedy answers lost 0.028 the first way and nothing the other two.
     """
 
     only_task: str
