@@ -209,8 +209,9 @@ def test_what_the_user_set_wins_over_the_runners_defaults(tmp_path: Path, monkey
 
 def test_an_interrupted_run_keeps_what_ran_and_exits_with_130(tmp_path: Path) -> None:
     notebook = write_notebook(tmp_path / "01_long.ipynb", "print('before')", "import time\ntime.sleep(600)")
-    script = (
-        "import sys; from pathlib import Path; from helpers import cli, notebooks\n"
+    script = (  # a background job, as CI may be one, inherits SIGINT switched off
+        "import signal, sys; from pathlib import Path; from helpers import cli, notebooks\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"notebooks.FOLDER, notebooks.RUNS = Path({str(tmp_path)!r}), Path({str(tmp_path / 'runs')!r})\n"
         "sys.exit(cli.main(['notebooks', '--all']))"
     )
