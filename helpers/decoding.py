@@ -29,12 +29,13 @@ def answer_in_rounds(
     rows, width = ids.shape
     open_rows = torch.arange(rows, device=ids.device)
     ends = torch.tensor(model.generation_config.eos_token_id, device=ids.device)
+    chance = None if chance is None else chance.to(ids.device)
     answers: dict[int, list[int]] = {}
     with torch.inference_mode():
         cache = _read_prompts(model, ids, mask)
         while len(open_rows):
             done = ids.shape[1] - width
-            draw = [] if chance is None else [Draw(temperature, chance[open_rows].to(ids.device), width)]
+            draw = [] if chance is None else [Draw(temperature, chance[open_rows], width)]
             ids = model.generate(
                 ids,
                 attention_mask=mask,

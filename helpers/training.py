@@ -117,7 +117,7 @@ def train_beside(
     On a CPU with a core to spare it is begun at once; a GPU trains one policy at a time, so there it waits to be asked.
     """
     fitted, _ = profiles.fit(recipe, profile)
-    models.describe_base(fitted, profile, pairs)  # made before, or two trainings would both make it
+    models.describe_base(fitted, profile, pairs)  # made here with its progress shown; the other would wait unseen
     spare = profile.device == "cpu" and (os.cpu_count() or 1) > profile.threads
     train = functools.partial(train_or_reuse, recipe, profile, folder, seed, pairs=pairs)
     return apart.Pending(train, folder, fitted.max_steps, now=spare)
