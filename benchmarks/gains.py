@@ -48,7 +48,7 @@ def rewards(run: Path, adapter: str | None, samples: int) -> Rewards:
     records = load_split("eval")
     line = Progress(f"{run.name}, {adapter or 'base policy'}", samples * len(records))
     settings = evaluation.settings_for(found.recipe, found.profile, samples=samples)
-    rows = evaluation.evaluate(found.policy, records, settings)
+    rows = evaluation.evaluate(found.policy, records, settings, on_batch=line.update)
     line.close(f"{len(rows)} answers")
     return evaluation.rewards_by_prompt(rows)
 

@@ -8,7 +8,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from helpers import rewards, stats
@@ -100,15 +100,21 @@ def evaluate(
     split: str = "eval",
     on_batch: Callable[[int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Answer and score `records`; one row a completion, in the form of a run record's eval.jsonl."""
+    """Answer and score `records`; one row a completion, in the form of a run record's eval.jsonl.
+
+    All samples of a prompt are asked for together, so that it is read once.
+    """
+    asked = [
+        (sample, record)
+        for sample in range(settings.samples)
+        for record in records
+        if not sample or settings.repeated in ("", record["task"])
+    ]
+    answers = generate(policy, [record["prompt"] for _, record in asked], settings, on_batch)
     rows = []
-    for sample in range(settings.samples):
-        seeded = replace(settings, seed=settings.seed + sample)
-        asked = [record for record in records if not sample or settings.repeated in ("", record["task"])]
-        answers = generate(policy, [record["prompt"] for record in asked], seeded, on_batch)
-        for record, answer in zip(asked, answers, strict=True):
-            where = {"step": step, "split": split, "mode": settings.mode, "sample": sample}
-            rows.append(where | score_row(record, answer.text, settings.version, settings.parser) | _lengths(answer))
+    for (sample, record), answer in zip(asked, answers, strict=True):
+        where = {"step": step, "split": split, "mode": settings.mode, "sample": sample}
+        rows.append(where | score_row(record, answer.text, settings.version, settings.parser) | _lengths(answer))
     return rows
 
 

@@ -61,6 +61,8 @@ def test_the_prompts_of_one_task_alone_can_be_answered_several_times(policy, rec
         assert [row["sample"] for row in own] == ([0, 1, 2] if record["task"] == "push" else [0])
     first = evaluation.evaluate(policy, records, SETTINGS)
     assert [row for row in rows if row["sample"] == 0] == first
+    alone = evaluation.evaluate(policy, [r for r in records if r["task"] == "push"], replace(SETTINGS, samples=3))
+    assert [row for row in rows if row["task"] == "push"] == alone
 
 
 def test_sampling_leaves_the_callers_random_state_alone(policy, records):

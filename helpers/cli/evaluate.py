@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     policy = found.policy
     settings = evaluation.settings_for(found.recipe, found.profile, args.mode, args.samples, args.seed)
     settings = replace(settings, version=args.version or settings.version, parser=args.parser)
-    line = Progress(f"{policy.name}, {args.split}", len(records))
+    line = Progress(f"{policy.name}, {args.split}", len(records) * args.samples)
     rows, metrics = evaluation.timed_evaluate(policy, records, settings, split=args.split, on_batch=line.update)
     line.close(f"{len(rows)} completions")
     if args.out:
