@@ -151,9 +151,11 @@ class EvalRewardCallback(TrainerCallback):
                 self._tell(step, *evaluation.timed_evaluate(self.policy, self.records, self.settings, step, _SUBSET))
 
     def note(self, step: int, rows: list[dict[str, Any]]) -> None:
-        """Take the subset's first answers of `rows`, those to the whole split, as its evaluation: it costs no time."""
+        """Take the subset's first sampled answers of `rows`, those to the whole split, as its evaluation: it costs no
+        time."""
         chosen = {record["id"] for record in self.records}
-        own = [row | {"split": _SUBSET} for row in rows if row["record_id"] in chosen and row["sample"] == 0]
+        first = [row for row in rows if row["mode"] == "sample" and row["sample"] == 0]
+        own = [row | {"split": _SUBSET} for row in first if row["record_id"] in chosen]
         self._tell(step, own, evaluation.summarize(own))
 
     def _tell(self, step: int, rows: list[dict[str, Any]], metrics: dict[str, float]) -> None:
@@ -229,25 +231,27 @@ def evaluate_split(
 ) -> list[dict[str, Any]]:
     """Answer a whole split: sampled, and for `eval` greedy beside it; GRPO sharpens, so the two gains differ.
 
-    The task whose reward is noisiest is sampled several times there. Returns the rows of the sampled answers.
+    The task whose reward is noisiest is sampled several times there. Returns the rows of all answers.
     """
     several = replace(settings, samples=evaluation.NOISY_TASKS_SAMPLES, repeated=evaluation.NOISY_TASK)
     wanted = [several, replace(settings, mode="greedy")] if split == "eval" else [settings]
     if not in_notebook():
         say(f"step {step}: answering the {len(records)} prompts of the {split} split")
-    answers = {}
+    answers = []
     for each in wanted:
-        answers[each.mode], metrics = evaluation.timed_evaluate(policy, records, each, step, split)
-        _record_split(answers[each.mode], metrics, step, track)
-    return answers["sample"]
+        rows, metrics = evaluation.timed_evaluate(policy, records, each, step, split)
+        _record_split(rows, metrics, step, track)
+        answers += rows
+    return answers
 
 
 def take_answers(rows: list[dict[str, Any]], step: int, track: Track) -> list[dict[str, Any]]:
-    """Record answers to a whole split that the very same policy gave before; returns those that were sampled."""
-    by_mode = {mode: [row | {"step": step} for row in rows if row["mode"] == mode] for mode in evaluation.MODES}
-    for answers in by_mode.values():
-        _record_split(answers, evaluation.summarize(answers), step, track)
-    return by_mode["sample"]
+    """Record answers to a whole split that the very same policy gave before; returns them as those of `step`."""
+    answers = [row | {"step": step} for row in rows]
+    for mode in evaluation.MODES:
+        of_mode = [row for row in answers if row["mode"] == mode]
+        _record_split(of_mode, evaluation.summarize(of_mode), step, track)
+    return answers
 
 
 def _record_split(rows: list[dict[str, Any]], metrics: dict[str, float], step: int, track: Track) -> None:

@@ -343,17 +343,21 @@ def _train_and_evaluate(
     """Whole splits before and after, their sampled answers to the subset are the curve's ends; what the reward
     functions raise meanwhile goes to the record.
 
-    A policy that was warmed up in `folder` answered the eval split there.
+    A policy that was warmed up in `folder` answered the eval split there; what a base policy made here answers is kept.
     """
-    from helpers import callbacks, warmup
+    from helpers import base_answers, callbacks, warmup
 
     def answer(split: str, step: int) -> list[dict[str, Any]]:
         return callbacks.evaluate_split(judge.policy, splits[split], split, step, judge.settings, judge.track)
 
+    def answer_first() -> list[dict[str, Any]]:
+        if warm := warmup.last_answers(folder / warmup.FOLDER):
+            return callbacks.take_answers(warm, 0, judge.track)
+        return base_answers.evaluate_base(judge.policy, splits["eval"], judge.settings, judge.track)
+
     with errors.recording(judge.track.reward_error):
         if not checkpoint:
-            known = warmup.last_answers(folder / warmup.FOLDER)
-            judge.note(0, callbacks.take_answers(known, 0, judge.track) if known else answer("eval", 0))
+            judge.note(0, answer_first())
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         judge.note(trainer.state.global_step, answer("eval", trainer.state.global_step))
         answer("test", trainer.state.global_step)

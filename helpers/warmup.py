@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from helpers import callbacks, evaluation, models, processes, run_identity, sft
+from helpers import base_answers, callbacks, evaluation, models, processes, run_identity, sft
 from helpers.files import read_jsonl
 from helpers.models import Policy
 from helpers.profiles import Profile
@@ -53,7 +53,7 @@ def _train(
     recorder.log_event("start", 0, f"SFT on {len(chosen)} {recipe.sft_task} pairs")
     track = callbacks.Track(recorder, NoRun())
     settings = evaluation.settings_for(recipe, profile)
-    callbacks.evaluate_split(policy, splits["eval"], "eval", 0, settings, track)
+    base_answers.evaluate_base(policy, splits["eval"], settings, track)
     losses = _fine_tune(policy, chosen, recipe, profile, folder, known["seed"])
     for row in losses:
         recorder.log_metrics(int(row["step"]), {"train/loss": row["loss"]})

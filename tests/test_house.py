@@ -25,7 +25,7 @@ FLOORS = {
     2: "commerce parser_trials sql_sandbox",
     3: "memory profiles recipes rewards stop_rules",
     4: "attention backends decoding embedded evaluation models sft",
-    5: "apart callbacks dry_run rollouts run_identity step_report training warmup",
+    5: "apart base_answers callbacks dry_run rollouts run_identity step_report training warmup",
     6: "analysis branches decision doctor export parser_audit plots preflight routing run_policy serving speed",
     7: "__main__ cli data_card notebooks report",
 }

@@ -1,0 +1,85 @@
+"""A base policy that was made here answers its eval prompts once; every run from it starts from those answers."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from helpers import base_answers, callbacks, evaluation, models, profiles, recipes
+from helpers.base_answers import evaluate_base
+from helpers.files import read_jsonl
+from helpers.records import eval_subset, load_split
+from helpers.run_record import RunRecorder
+from helpers.tracking import NoRun
+
+PROFILE = profiles.get("smallest")
+RECIPE, _ = profiles.fit(recipes.V41, PROFILE)
+SETTINGS = evaluation.settings_for(RECIPE, PROFILE)
+
+
+@pytest.fixture
+def policy(tmp_path):
+    """The tests' base policy in a folder of its own, so that nothing is kept there yet."""
+    made = models.load_base(RECIPE, PROFILE)
+    return replace(made, source=str(shutil.copytree(made.source, tmp_path / "made", ignore=lambda *_: ["answers"])))
+
+
+@pytest.fixture
+def records():
+    return eval_subset(load_split("eval"))[::6]
+
+
+def record_in(folder):
+    return callbacks.Track(RunRecorder(folder), NoRun())
+
+
+def mute(policy):
+    """The same policy for whoever looks it up, but one that cannot answer."""
+    return replace(policy, model=None)
+
+
+def test_a_second_run_takes_the_answers_of_the_first_and_records_the_same(policy, records, tmp_path):
+    asked = evaluate_base(policy, records, SETTINGS, record_in(tmp_path / "first"))
+    taken = evaluate_base(mute(policy), records, SETTINGS, record_in(tmp_path / "second"))
+    assert taken == asked
+    first, second = (list(read_jsonl(tmp_path / name / "eval.jsonl")) for name in ("first", "second"))
+    assert first == second
+
+
+def test_only_the_run_that_asked_has_spent_time_on_it(policy, records, tmp_path):
+    for name, answering in (("first", policy), ("second", mute(policy))):
+        evaluate_base(answering, records, SETTINGS, record_in(tmp_path / name))
+    first, second = (RunRecorder(tmp_path / name).read_metrics() for name in ("first", "second"))
+    assert [row.keys() - other.keys() for row, other in zip(first, second, strict=True)] == [
+        {"time/eval_s", "time/eval_tokens_per_s"}
+    ] * 2
+
+
+def test_taken_answers_are_scored_under_the_runs_own_reward_version(policy, records, tmp_path):
+    evaluate_base(policy, records, SETTINGS, record_in(tmp_path / "first"))
+    strict = replace(SETTINGS, version="v4.2")
+    taken = evaluate_base(mute(policy), records, strict, record_in(tmp_path / "second"))
+    asked = callbacks.evaluate_split(policy, records, "eval", 0, strict, record_in(tmp_path / "third"))
+    assert {row["version"] for row in taken} == {"v4.2"}
+    assert taken == asked
+
+
+@pytest.mark.parametrize("change", [{"temperature": 0.7}, {"limit": 8}, {"seed": 1}, {"batch": 5}])
+def test_what_is_asked_otherwise_is_asked_anew(policy, records, change):
+    kept = base_answers.kept_at(policy, records, SETTINGS)
+    assert base_answers.kept_at(policy, records, replace(SETTINGS, **change)) != kept
+    assert base_answers.kept_at(policy, records[1:], SETTINGS) != kept
+
+
+def test_a_policy_that_was_not_made_here_is_asked_by_every_run(policy, records, tmp_path):
+    hub = replace(policy, source="Polygl0t/Tucano2-qwen-0.5B-Instruct")
+    rows = evaluate_base(hub, records, SETTINGS, record_in(tmp_path / "first"))
+    assert rows and base_answers.kept_at(hub, records, SETTINGS) is None
+    with pytest.raises(AttributeError):
+        evaluate_base(mute(hub), records, SETTINGS, record_in(tmp_path / "second"))
+
+
+def test_answers_that_were_broken_off_are_not_kept(policy, records, tmp_path):
+    with pytest.raises(AttributeError):
+        evaluate_base(mute(policy), records, SETTINGS, record_in(tmp_path / "broken"))
+    assert evaluate_base(policy, records, SETTINGS, record_in(tmp_path / "whole"))
