@@ -76,6 +76,11 @@ class Run:
         return max((int(row["step"]) for row in self.history), default=0)
 
     @property
+    def finished(self) -> bool:
+        """Whether the run says that it came to its end."""
+        return any(event.get("kind") == "end" for event in self.events)
+
+    @property
     def reward_version(self) -> str:
         """The reward version that the run trained on."""
         return str(self.config.get("reward_version", "unknown"))
@@ -148,6 +153,7 @@ def find_runs(root: Path) -> list[Path]:
 def latest_run(*roots: Path, recipe: str | None = "v4.1") -> tuple[Run, str]:
     """The latest run of `recipe` under the first of `roots` that has one, and a sentence saying which it is.
 
+    A run that did not come to its end counts too: it may be training now. The sentence says so.
     `roots` defaults to `run_roots()`. Raises `UserError` where there is none at all.
     """
     searched = list(roots) or run_roots()
@@ -157,7 +163,8 @@ def latest_run(*roots: Path, recipe: str | None = "v4.1") -> tuple[Run, str]:
                 run = load_run(folder)
                 own = not folder.is_relative_to(SHIPPED_RUNS)
                 kind = "your own latest run" if own else "a run shipped with the project (there is none of your own)"
-                return run, f"{run.name}: {kind}, {run.where}"
+                so_far = "" if run.finished else f"; not finished: step {run.last_step} of {run.max_steps}"
+                return run, f"{run.name}: {kind}, {run.where}{so_far}"
     places = ", ".join(_short(root) for root in searched)
     raise UserError(f"no {recipe or ''} run record under {places}; `python -m helpers train` makes one")
 

@@ -212,7 +212,14 @@ def test_the_readers_own_run_comes_before_a_shipped_one(tmp_path: Path, monkeypa
     write_run(own / "now" / "v4.1", spec)
     write_run(own / "now" / "v4", Spec(START, END, max_steps=20, eval_every=20, recipe="v4"))
     run, told = analysis.latest_run()
-    assert run.name == "v4.1" and "your own" in told
+    assert run.name == "v4.1" and "your own" in told and "not finished" not in told
+
+
+def test_a_run_that_did_not_come_to_its_end_is_taken_and_told(folder: Path) -> None:
+    events = folder / "events.jsonl"
+    events.write_text("".join(line for line in events.open() if '"kind": "end"' not in line))
+    run, told = analysis.latest_run(folder.parent, recipe=None)
+    assert told.endswith(f"; not finished: step {run.last_step} of {run.max_steps}")
 
 
 def test_no_run_at_all_is_told_with_what_to_do(tmp_path: Path) -> None:

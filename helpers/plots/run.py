@@ -100,7 +100,7 @@ def reward_parts(run: Run, split: str = "eval_subset") -> Figure:
         parts = [part for part in shares if part in weights.get(task, {})]
         layers = [shares[part] * weights[task][part] for part in parts]
         if layers:
-            labels = [f"{_words(part)} (at most {weights[task][part]:.2f})" for part in parts]
+            labels = [f"{_words(part)}\n(at most {weights[task][part]:.2f})" for part in parts]
             axis.stackplot(
                 shares.index, layers, labels=labels, colors=_tints(task, len(parts)), edgecolor="white", linewidth=0.8
             )
@@ -347,9 +347,9 @@ def _outer_labels(axes: np.ndarray, x: str, y: str) -> None:
 
 
 def _reversed_legend(axis: Axes) -> None:
-    """Legend entries in the order in which the layers are seen, top first."""
+    """Legend entries in the order in which the layers are seen, top first, beside the axes: no layer lies under it."""
     handles, labels = axis.get_legend_handles_labels()
-    axis.legend(handles[::-1], labels[::-1], loc="upper left", frameon=True, framealpha=0.85, edgecolor="white")
+    axis.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
 
 
 def _tints(task: str, count: int) -> list[tuple[float, ...]]:
