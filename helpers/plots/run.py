@@ -155,7 +155,8 @@ def repairs_over_time(run: Run) -> Figure:
     figure, axis = panel(3.2)
     for index, repair in enumerate(table):
         color, marker = SERIES_COLORS[index % len(SERIES_COLORS)], _MARKERS[index % len(_MARKERS)]
-        axis.plot(table.index, table[repair], label=_words(str(repair)), color=color, marker=marker)
+        line = _LINES[index // len(SERIES_COLORS) % len(_LINES)]
+        axis.plot(table.index, table[repair], line + marker, label=_words(str(repair)), color=color)
     if table.empty or not len(table.columns):
         axis.text(0.5, 0.5, "no answer needed a repair", transform=axis.transAxes, ha="center", color=MUTED)
     else:
