@@ -116,10 +116,10 @@ _SMALLEST = replace(
     _TINY, hidden_size=64, heads=2, kv_heads=1, head_size=32, ffn_size=128, vocabulary=512, sft_epochs=0.05
 )
 
-# The rate at which every task gains and greedy answers keep most of what they were. At 140 times the recipe's, greedy
-# answers lost 0.08 to 0.12 (seeds 0 to 2) and extraction's gain held 0 for seed 0; at 105 times they lost 0.01 to 0.02
-# (seeds 0 and 1), and all tasks together gained as much: +0.15 in 120 steps, whole eval split, an Intel Xeon. At 60
-# times, insights and push moved little (an AMD EPYC).
+# A rate at which sampled answers gain and greedy ones keep most of what they were. Over all tasks both 140 and 105
+# times the recipe's gained 0.14 to 0.17 in 120 steps (seeds 0 to 2, whole eval split, an Intel Xeon); greedy answers
+# lost 0.08 to 0.12 at 140 times and 0.01, 0.01 and 0.06 at 105. Extraction's gain held 0 for one seed at either: seed 0
+# at 140, seed 2 at 105. At 60 times, insights and push moved little (an AMD EPYC).
 CPU = Profile(
     name="cpu",
     device="cpu",
