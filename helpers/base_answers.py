@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from helpers import callbacks, decoding, evaluation
-from helpers.files import read_jsonl, write_jsonl
+from helpers.files import write_json
 from helpers.models import Policy
 from helpers.run_record import jsonable
 
@@ -24,8 +24,8 @@ Rows = list[dict[str, Any]]
 def evaluate_base(policy: Policy, records: Rows, settings: evaluation.Settings, track: callbacks.Track) -> Rows:
     """`callbacks.evaluate_split` of the eval split by a policy that is as it was before training.
 
-    Answers that are kept are scored and recorded, without a time. Of two runs that want the same ones at once, one asks
-    and the other waits.
+    Answers that are kept are scored and recorded; their time is told as that of the run that asked. Of two runs that
+    want the same ones at once, one asks and the other waits.
     """
     kept = kept_at(policy, records, settings)
     if kept is None:
@@ -33,9 +33,10 @@ def evaluate_base(policy: Policy, records: Rows, settings: evaluation.Settings, 
     kept.parent.mkdir(exist_ok=True)
     with FileLock(kept.with_suffix(".lock")):
         if kept.is_file():
-            return callbacks.take_answers(_read(kept, records, settings), 0, track)
+            known = json.loads(kept.read_text(encoding="utf-8"))
+            return callbacks.take_answers(_scored(known["rows"], records, settings), 0, track, known["seconds"])
         rows = callbacks.evaluate_split(policy, records, "eval", 0, settings, track)
-        write_jsonl(kept, map(jsonable, rows))
+        write_json(kept, jsonable({"seconds": _seconds(track), "rows": rows}))
     return rows
 
 
@@ -51,13 +52,22 @@ def kept_at(policy: Policy, records: Rows, settings: evaluation.Settings) -> Pat
     prompts = [[record["id"], record["prompt"]] for record in records]
     code = [inspect.getsource(module) for module in (callbacks, decoding, evaluation)]
     name = sha256(json.dumps([asked, prompts, code]).encode()).hexdigest()[:12]
-    return folder / "answers" / f"{name}.jsonl"
+    return folder / "answers" / f"{name}.json"
 
 
-def _read(kept: Path, records: Rows, settings: evaluation.Settings) -> Rows:
-    """The rows in `kept`, scored under the settings' reward version: it may not be that of the run that asked."""
+def _seconds(track: callbacks.Track) -> dict[str, float]:
+    """What the run's answers to the eval split at step 0 took, a mode."""
+    return {
+        mode: row["time/eval_s"]
+        for mode in evaluation.MODES
+        for row in track.history
+        if row["step"] == 0 and f"full/eval_{mode}/mean_reward" in row
+    }
+
+
+def _scored(rows: Rows, records: Rows, settings: evaluation.Settings) -> Rows:
+    """The rows under the settings' reward version: it may not be that of the run that asked."""
     by_id = {record["id"]: record for record in records}
-    rows = [row for _, row in read_jsonl(kept)]
     return [
         row | evaluation.score_row(by_id[row["record_id"]], row["completion"], settings.version, settings.parser)
         for row in rows

@@ -1,7 +1,7 @@
 """What happens around a training step: evaluation, the run record, W&B, the progress line."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from helpers import evaluation, processes, stop_rules
 from helpers.models import Policy
 from helpers.progress import Progress, in_notebook, say
-from helpers.run_record import RunRecorder
+from helpers.run_record import KNOWN_EVAL_SECONDS, RunRecorder
 from helpers.step_report import PhaseClock
 from helpers.tasks import TASKS
 
@@ -245,12 +245,18 @@ def evaluate_split(
     return answers
 
 
-def take_answers(rows: list[dict[str, Any]], step: int, track: Track) -> list[dict[str, Any]]:
-    """Record answers to a whole split that the very same policy gave before; returns them as those of `step`."""
+def take_answers(
+    rows: list[dict[str, Any]], step: int, track: Track, seconds: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+    """Record answers to a whole split that the very same policy gave before; returns them as those of `step`.
+
+    `seconds` tells for each mode what they took then.
+    """
     answers = [row | {"step": step} for row in rows]
     for mode in evaluation.MODES:
         of_mode = [row for row in answers if row["mode"] == mode]
-        _record_split(of_mode, evaluation.summarize(of_mode), step, track)
+        taken = {KNOWN_EVAL_SECONDS: seconds[mode]} if seconds else {}
+        _record_split(of_mode, evaluation.summarize(of_mode) | taken, step, track)
     return answers
 
 

@@ -24,6 +24,7 @@ from helpers.profiles import EmbeddedSettings
 from helpers.recipes import parser_of
 from helpers.records import PAIRS_DIR, load_split
 from helpers.run_policy import read_origin
+from helpers.run_record import KNOWN_EVAL_SECONDS
 from helpers.stats import Interval
 from helpers.tasks import TASKS
 
@@ -157,9 +158,13 @@ def rewards_under(run: Run, step: int, measured: Measured, pairs: Path = PAIRS_D
 
 
 def seconds_a_completion(run: Run, step: int, split: str, mode: str) -> float:
-    """The measured seconds a completion of one evaluation, batches and all; `UserError` where it was not timed."""
+    """The measured seconds a completion of one evaluation, batches and all; `UserError` where it was not timed.
+
+    Where its answers were known, those are the seconds of the run that asked.
+    """
     logged = "eval/mean_reward" if split == "eval_subset" else f"full/{split}_{mode}/mean_reward"
-    taken = [row["time/eval_s"] for row in run.history if row["step"] == step and {logged, "time/eval_s"} <= row.keys()]
+    own = [row for row in run.history if row["step"] == step and logged in row]
+    taken = [row[key] for row in own for key in ("time/eval_s", KNOWN_EVAL_SECONDS) if key in row]
     rows = run.scored
     answered = ((rows["step"] == step) & (rows["split"] == split) & (rows["mode"] == mode)).sum()
     if not taken or not answered:

@@ -22,6 +22,8 @@ from helpers import files, processes
 CONFIG, METRICS, EVAL, EVENTS = "config.json", "metrics.jsonl", "eval.jsonl", "events.jsonl"
 PHASES = ("generation", "rewards", "log_probs", "backward", "optimiser", "sync", "eval", "other")
 """What a training step's seconds go to; `sync` is the weights' way to vLLM, `log_probs` every scoring forward pass."""
+KNOWN_EVAL_SECONDS = "time/known_eval_s"
+"""The metric key of what an evaluation took where its answers were known: in the run that asked, not in this one."""
 EVENT_KINDS = ("start", "resume", "checkpoint", "warning", "stop", "reward_error", "eval", "end")
 
 
