@@ -3,10 +3,11 @@ import io
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 
 from helpers import analysis, decision
 from helpers.plots import run as plots
-from helpers.plots.style import TASK_COLORS, TASK_LABELS, WIDTH
+from helpers.plots.style import TASK_COLORS, TASK_LABELS, WIDTH, panels
 from helpers.tasks import TASKS
 from tests.synthetic_runs import Spec, means, write_run
 
@@ -88,3 +89,12 @@ def test_the_parser_figure_has_a_row_a_parser(run: analysis.Run) -> None:
     assert found is not None
     labels = [tick.get_text() for tick in plots.parser_effects(found).axes[0].get_yticklabels()]
     assert labels == ["V4's regular expression", "the handoff's fix", "ours"]
+
+
+def test_a_picture_of_few_colours_keeps_every_tasks_own_colour() -> None:
+    figure, axes = panels(2, 2, height=4.0)
+    for axis, color in zip(axes.flat, TASK_COLORS.values(), strict=True):
+        axis.stackplot(range(9), [range(9)] * 9, colors=[(*to_rgb(color), alpha / 9) for alpha in range(1, 10)])
+        axis.plot([0.5], [60], "s", color=color, ms=4)
+    shown = {pixel for _, pixel in Image.open(io.BytesIO(figure._repr_png_())).convert("RGB").getcolors(1 << 20)}
+    assert {tuple(round(255 * part) for part in to_rgb(color)) for color in TASK_COLORS.values()} <= shown
