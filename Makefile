@@ -27,7 +27,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: venv data/commerce.db ## install, build the data, run 01-03 and the branch that is decided; copies and run records go to runs/
-	$(call timed,notebooks 01 02 03,$(PY) -m helpers notebooks)
+	$(call timed,notebooks 01 02 03 and the decided branch,$(PY) -m helpers notebooks)
 
 series: venv data/commerce.db ## the same with every notebook of the series
 	$(call timed,every notebook of the series,$(PY) -m helpers notebooks --all)
