@@ -43,7 +43,7 @@ def evaluate_base(policy: Policy, records: Rows, settings: evaluation.Settings, 
 def kept_at(policy: Policy, records: Rows, settings: evaluation.Settings) -> Path | None:
     """The file of a base policy's answers to `records`, there or not; None for a policy that was not made here.
 
-    Its name stands for the prompts, how they are asked, and the code that answers them.
+    Its name stands for the prompts, how they are asked, and what answers them: device, dtype and code.
     """
     folder = Path(policy.source)
     if not (folder / "embedded.json").is_file():
@@ -51,7 +51,8 @@ def kept_at(policy: Policy, records: Rows, settings: evaluation.Settings) -> Pat
     asked = {key: value for key, value in asdict(settings).items() if key not in ("version", "parser")}
     prompts = [[record["id"], record["prompt"]] for record in records]
     code = [inspect.getsource(module) for module in (callbacks, decoding, evaluation)]
-    name = sha256(json.dumps([asked, prompts, code]).encode()).hexdigest()[:12]
+    computed = [str(policy.model.device), str(policy.model.dtype)]
+    name = sha256(json.dumps([asked, prompts, computed, code]).encode()).hexdigest()[:12]
     return folder / "answers" / f"{name}.json"
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,7 +36,7 @@ def record_in(folder):
 
 def mute(policy):
     """The same policy for whoever looks it up, but one that cannot answer."""
-    return replace(policy, model=None)
+    return replace(policy, model=SimpleNamespace(device=policy.model.device, dtype=policy.model.dtype))
 
 
 def test_a_second_run_takes_the_answers_of_the_first_and_records_the_same(policy, records, tmp_path):
@@ -68,6 +69,8 @@ def test_what_is_asked_otherwise_is_asked_anew(policy, records, change):
     kept = base_answers.kept_at(policy, records, SETTINGS)
     assert base_answers.kept_at(policy, records, replace(SETTINGS, **change)) != kept
     assert base_answers.kept_at(policy, records[1:], SETTINGS) != kept
+    policy.model.bfloat16()
+    assert base_answers.kept_at(policy, records, SETTINGS) != kept
 
 
 def test_a_policy_that_was_not_made_here_is_asked_by_every_run(policy, records, tmp_path):
