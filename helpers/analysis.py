@@ -18,7 +18,7 @@ import pandas as pd
 from helpers import evaluation, stats, stop_rules
 from helpers.errors import UserError
 from helpers.files import PROJECT_ROOT
-from helpers.run_record import CONFIG, EVAL, EVENTS, METRICS
+from helpers.run_record import CONFIG, EVAL, EVENTS, METRICS, has_ended
 from helpers.stats import Interval
 from helpers.stop_rules import RuleStatus
 from helpers.tasks import TASKS
@@ -78,7 +78,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the run says that it came to its end."""
-        return any(event.get("kind") == "end" for event in self.events)
+        return has_ended(self.events)
 
     @property
     def reward_version(self) -> str:

@@ -16,7 +16,7 @@ from filelock import FileLock
 from helpers import callbacks, decoding, evaluation
 from helpers.files import write_json
 from helpers.models import Policy
-from helpers.run_record import jsonable
+from helpers.run_record import jsonable, split_prefix
 
 Rows = list[dict[str, Any]]
 
@@ -62,7 +62,7 @@ def _seconds(track: callbacks.Track) -> dict[str, float]:
         mode: row["time/eval_s"]
         for mode in evaluation.MODES
         for row in track.history
-        if row["step"] == 0 and f"full/eval_{mode}/mean_reward" in row
+        if row["step"] == 0 and f"{split_prefix('eval', mode)}mean_reward" in row
     }
 
 

@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from helpers import evaluation, processes, stop_rules
 from helpers.models import Policy
 from helpers.progress import Progress, in_notebook, say
-from helpers.run_record import KNOWN_EVAL_SECONDS, RunRecorder
+from helpers.run_record import KNOWN_EVAL_SECONDS, RunRecorder, split_prefix
 from helpers.step_report import PhaseClock
 from helpers.tasks import TASKS
 
@@ -262,5 +262,5 @@ def take_answers(
 
 def _record_split(rows: list[dict[str, Any]], metrics: dict[str, float], step: int, track: Track) -> None:
     track.recorder.log_eval(rows)
-    where = f"full/{rows[0]['split']}_{rows[0]['mode']}/"
+    where = split_prefix(rows[0]["split"], rows[0]["mode"])
     track.metrics(step, {key.replace("eval/", where): value for key, value in metrics.items()})

@@ -131,11 +131,13 @@ class _Teller:
     cell: int = 0
 
     def begin(self, cell: Any, **_: Any) -> None:
+        """Tell which cell begins, by its first line that is no comment or magic."""
         self.cell += 1
         lines = cell.source.strip().splitlines()
         self._say(next((line for line in lines if not line.startswith(("#", "%"))), lines[0]))
 
     def note(self, text: str) -> None:
+        """Tell what a cell's progress line says, at most once in `SECONDS_BETWEEN_NOTES`."""
         if time.monotonic() - self.told >= SECONDS_BETWEEN_NOTES:
             self._say(text)
 
@@ -151,6 +153,7 @@ class _Client(PapermillNotebookClient):
     teller: _Teller
 
     def process_message(self, msg: dict[str, Any], *rest: Any, **named: Any) -> Any:
+        """Papermill's own handling, after the teller has seen a display that was rewritten."""
         if msg["msg_type"] == "update_display_data":
             self.teller.note(msg["content"]["data"].get("text/plain", ""))
         return super().process_message(msg, *rest, **named)
@@ -168,6 +171,7 @@ class _Engine(NBClientEngine):
     def execute_managed_notebook(  # type: ignore[override]
         cls, nb_man: Any, kernel_name: str, run_folder: Path, name: str, **_: Any
     ) -> None:
+        """Run the cells; `run_folder` gets the kernel's log, `name` stands before each line told."""
         teller = _Teller(name, sum(cell.cell_type == "code" for cell in nb_man.nb.cells))
         client = _Client(nb_man, kernel_name=kernel_name, timeout=None, startup_timeout=120)
         client.teller, client.on_cell_execute = teller, teller.begin

@@ -24,7 +24,7 @@ from helpers.profiles import EmbeddedSettings
 from helpers.recipes import parser_of
 from helpers.records import PAIRS_DIR, load_split
 from helpers.run_policy import read_origin
-from helpers.run_record import KNOWN_EVAL_SECONDS
+from helpers.run_record import KNOWN_EVAL_SECONDS, split_prefix
 from helpers.stats import Interval
 from helpers.tasks import TASKS
 
@@ -162,7 +162,7 @@ def seconds_a_completion(run: Run, step: int, split: str, mode: str) -> float:
 
     Where its answers were known, those are the seconds of the run that asked.
     """
-    logged = "eval/mean_reward" if split == "eval_subset" else f"full/{split}_{mode}/mean_reward"
+    logged = "eval/mean_reward" if split == "eval_subset" else f"{split_prefix(split, mode)}mean_reward"
     own = [row for row in run.history if row["step"] == step and logged in row]
     taken = [row[key] for row in own for key in ("time/eval_s", KNOWN_EVAL_SECONDS) if key in row]
     rows = run.scored

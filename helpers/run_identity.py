@@ -11,7 +11,7 @@ from helpers.errors import UserError
 from helpers.files import PROJECT_ROOT, read_jsonl
 from helpers.profiles import Profile
 from helpers.recipes import Recipe
-from helpers.run_record import CONFIG, EVENTS
+from helpers.run_record import CONFIG, EVENTS, has_ended
 
 
 def identity(recipe: Recipe, profile: Profile, seed: int, pairs: Path, extra: Path | None = None) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def require_same_run(folder: Path, wanted: dict[str, Any]) -> None:
 def is_finished(folder: Path) -> bool:
     """Whether the run record in `folder` says that its run came to its end."""
     events = folder / EVENTS
-    return events.is_file() and any(row["kind"] == "end" for _, row in read_jsonl(events))
+    return events.is_file() and has_ended(row for _, row in read_jsonl(events))
 
 
 def shown(path: Path) -> str:

@@ -12,7 +12,7 @@ back.
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,20 @@ def phase_key(phase: str) -> str:
     'time/phase/generation_s'
     """
     return f"time/phase/{phase}_s"
+
+
+def split_prefix(split: str, mode: str) -> str:
+    """What the metric keys of a whole split's evaluation begin with.
+
+    >>> split_prefix("eval", "greedy")
+    'full/eval_greedy/'
+    """
+    return f"full/{split}_{mode}/"
+
+
+def has_ended(events: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the rows of events.jsonl say that the run came to its end."""
+    return any(event.get("kind") == "end" for event in events)
 
 
 def jsonable(value: Any) -> Any:

@@ -128,14 +128,17 @@ def _progress(title: str) -> Any:
         """The one line a reader watches meanwhile."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            """Open the line."""
             self.line = Progress(title, state.max_steps)
             self.loss = float("nan")
 
         def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            """Show the step and its loss; TRL's closing summary has none and leaves the last one."""
             self.loss = kwargs["logs"].get("loss", self.loss)
             self.line.update(state.global_step, f"loss {self.loss:.2f}")
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            """Close the line."""
             self.line.close(f"loss {self.loss:.2f} after {state.global_step} steps")
 
     return ShowProgress()

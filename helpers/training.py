@@ -348,9 +348,11 @@ def _train_and_evaluate(
     from helpers import base_answers, callbacks, warmup
 
     def answer(split: str, step: int) -> list[dict[str, Any]]:
+        """The policy's answers to a whole split as it is now."""
         return callbacks.evaluate_split(judge.policy, splits[split], split, step, judge.settings, judge.track)
 
     def answer_first() -> list[dict[str, Any]]:
+        """The answers that the run starts from, asked for only where nobody has them."""
         if warm := warmup.last_answers(folder / warmup.FOLDER):
             return callbacks.take_answers(warm, 0, judge.track)
         return base_answers.evaluate_base(judge.policy, splits["eval"], judge.settings, judge.track)

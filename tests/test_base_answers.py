@@ -68,6 +68,10 @@ def test_taken_answers_are_scored_under_the_runs_own_reward_version(policy, reco
 def test_what_is_asked_otherwise_is_asked_anew(policy, records, change):
     kept = base_answers.kept_at(policy, records, SETTINGS)
     assert base_answers.kept_at(policy, records, replace(SETTINGS, **change)) != kept
+
+
+def test_other_prompts_and_another_dtype_are_asked_anew(policy, records):
+    kept = base_answers.kept_at(policy, records, SETTINGS)
     assert base_answers.kept_at(policy, records[1:], SETTINGS) != kept
     policy.model.bfloat16()
     assert base_answers.kept_at(policy, records, SETTINGS) != kept
