@@ -1,20 +1,27 @@
 """Decoding a batch with transformers' `generate`, without what a small policy waits for most.
 
-Prompts that stand several times in a batch are read once, ended answers leave it, keys and values are not copied at
-every token, and chance costs one number a token instead of one for each word of the vocabulary.
+Prompts that stand several times in a batch are read once, and so is what several prompts begin with; ended answers
+leave the batch, keys and values are not copied at every token, and chance costs one number a token instead of one for
+each word of the vocabulary.
 """
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer
 
 ROUND = 16
 """Tokens generated between two looks at which answers have ended."""
+
+CHUNK = 16
+"""Prompts read together. Neighbours in the order of their tokens begin alike; more of them share less and pad more."""
 
 
 def answer_in_rounds(
@@ -32,7 +39,7 @@ def answer_in_rounds(
     chance = None if chance is None else chance.to(ids.device)
     answers: dict[int, list[int]] = {}
     with torch.inference_mode():
-        cache = _read_prompts(model, ids, mask)
+        cache, mask = _read_prompts(model, ids, mask)
         while len(open_rows):
             done = ids.shape[1] - width
             draw = [] if chance is None else [Draw(temperature, chance[open_rows], width)]
@@ -45,7 +52,7 @@ def answer_in_rounds(
                 do_sample=False,
                 repetition_penalty=1.0,
             )
-            mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
+            mask = pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
             answers |= dict(zip(open_rows.tolist(), ids[:, width:].tolist(), strict=True))
             ended = torch.isin(ids[:, width + done :], ends).any(dim=1) | (ids.shape[1] == width + limit)
             going = (~ended).nonzero().flatten()
@@ -94,22 +101,55 @@ class Draw:
         return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
 
 
-def _read_prompts(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> DynamicCache:
-    """Keys and values of all but each prompt's last token; rows that are alike are computed once."""
-    distinct, places = torch.unique(torch.cat([ids, mask], dim=1), dim=0, return_inverse=True)
-    cache = DynamicCache(config=model.config)
-    cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    model.generate(
-        distinct[:, : ids.shape[1]],
-        attention_mask=distinct[:, ids.shape[1] :],
-        past_key_values=cache,
-        max_new_tokens=1,
-        do_sample=False,
-        repetition_penalty=1.0,
-    )
-    cache.crop(-1)
-    cache.batch_select_indices(places)
-    return cache
+def _read_prompts(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[DynamicCache, torch.Tensor]:
+    """Keys and values of all but each prompt's last token, and the mask (as `ids`) that says where a prompt's now are.
+
+    Prompts that are alike are computed once. Where a row's padding stands does not matter: positions count its tokens.
+    """
+    prompts = [tuple(row[held].tolist()) for row, held in zip(ids[:, :-1], mask[:, :-1].bool(), strict=True)]
+    distinct = sorted(set(prompts))
+    chunks = [_read_chunk(model, distinct[start : start + CHUNK]) for start in range(0, len(distinct), CHUNK)]
+    places = torch.tensor([distinct.index(prompt) for prompt in prompts], device=ids.device)
+    width = ids.shape[1] - 1
+
+    def together(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The chunks' rows (batch x heads x tokens x size), padded on the left, in the prompts' order."""
+        return torch.cat([pad(part, (0, 0, width - part.shape[-2], 0)) for part in parts])[places]
+
+    cache = DynamicCache()
+    for layers in zip(*(chunk.layers for chunk, _ in chunks), strict=True):
+        held = _RoomyLayer()
+        held.update(together([layer.keys for layer in layers]), together([layer.values for layer in layers]))
+        cache.layers.append(held)
+    masks = torch.cat([pad(mask, (width - mask.shape[1], 0)) for _, mask in chunks])[places]
+    return cache, pad(masks, (0, 1), value=1)
+
+
+def _read_chunk(model: Any, prompts: Sequence[tuple[int, ...]]) -> tuple[DynamicCache, torch.Tensor]:
+    """Keys and values of some prompts, and their mask: the start that all share, computed once, padding, the rest."""
+    shared = os.path.commonprefix(prompts)  # noqa: RUF071, it compares any sequences
+    cache = DynamicCache()
+    mask = torch.ones(1, len(shared), dtype=torch.long, device=model.device)
+    if shared:
+        _read(model, [shared], cache, mask)
+        cache.batch_repeat_interleave(len(prompts))
+    rests = [prompt[len(shared) :] for prompt in prompts]
+    if any(rests):
+        own = [torch.ones(len(rest), dtype=torch.long) for rest in rests]
+        mask = torch.cat([mask.expand(len(prompts), -1), _padded(own).to(model.device)], dim=1)
+        _read(model, rests, cache, mask)
+    return cache, mask
+
+
+def _read(model: Any, rows: Sequence[Sequence[int]], cache: DynamicCache, mask: torch.Tensor) -> None:
+    """Add the rows' keys and values to those in `cache`; `mask` tells the tokens of both from padding."""
+    ids = _padded([torch.tensor(row, dtype=torch.long) for row in rows]).to(model.device)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    model(ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1)
+
+
+def _padded(rows: list[torch.Tensor]) -> torch.Tensor:
+    return pad_sequence(rows, batch_first=True, padding_side="left")
 
 
 class _RoomyLayer(DynamicLayer):

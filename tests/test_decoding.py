@@ -1,4 +1,4 @@
-"""Decoding in rounds answers as one plain `generate` does, draws by probability, and reads a prompt once."""
+"""Decoding in rounds answers as one plain `generate` does, draws by probability, and reads nothing twice."""
 
 import pytest
 import torch
@@ -58,18 +58,46 @@ def test_a_round_ends_with_the_limit(policy, inputs):
     assert max(map(len, found)) == decoding.ROUND + 1
 
 
-def test_prompts_that_stand_several_times_in_a_batch_are_read_once(policy, inputs):
+@pytest.mark.parametrize("size", [1, 2, 1_000])
+def test_answers_do_not_depend_on_how_many_prompts_are_read_together(policy, inputs, monkeypatch, size):
+    expected = plain(policy, inputs, None, 1.0)
+    monkeypatch.setattr(decoding, "CHUNK", size)
+    found = decoding.answer_in_rounds(policy.model, inputs, LIMIT)
+    assert [up_to_end(policy, row) for row in found] == expected
+
+
+def test_a_prompt_is_read_once_however_often_it_stands_in_a_batch(policy):
+    alone = [5, 6, 7, 8, 9]
+    assert tokens_read(policy, [alone] * 3) == tokens_read(policy, [alone]) == len(alone) - 1
+
+
+def test_what_prompts_begin_with_is_read_once(policy):
+    begin, ends = [5, 6, 7, 8, 9, 10], ([11, 12], [13, 14], [15, 16])
+    assert tokens_read(policy, [begin + end for end in ends]) == len(begin) + 3
+
+
+def test_a_prompt_that_another_one_goes_on_from_is_read_with_it(policy):
+    rows = [[5, 6, 7], [5, 6, 7, 8, 9], [5, 6, 10]]
+    found = decoding.answer_in_rounds(policy.model, batch_of(policy, rows), LIMIT)
+    alone = [decoding.answer_in_rounds(policy.model, batch_of(policy, [row]), LIMIT)[0] for row in rows]
+    assert [up_to_end(policy, row) for row in found] == [up_to_end(policy, row) for row in alone]
+
+
+def batch_of(policy, rows):
+    return policy.tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
+
+
+def tokens_read(policy, rows):
+    """Tokens of the prompts that go through the model, padding included, before the first one is generated."""
     read = []
     hook = policy.model.model.register_forward_pre_hook(
-        lambda _, args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+        lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
     try:
-        decoding.answer_in_rounds(policy.model, inputs, 3)
+        decoding.answer_in_rounds(policy.model, batch_of(policy, rows), 1)
     finally:
         hook.remove()
-    rows, width = inputs["input_ids"].shape
-    assert read[0] == (rows - 2, width)
-    assert read[1] == (rows, 1)
+    return sum(read[:-1])
 
 
 def test_tokens_are_drawn_as_often_as_they_are_likely():
