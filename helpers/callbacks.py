@@ -233,13 +233,14 @@ def evaluate_split(
 
     The task whose reward is noisiest is sampled several times there. Returns the rows of all answers.
     """
-    several = replace(settings, samples=evaluation.NOISY_TASKS_SAMPLES, repeated=evaluation.NOISY_TASK)
-    wanted = [several, replace(settings, mode="greedy")] if split == "eval" else [settings]
+    if split == "eval":
+        settings = replace(
+            settings, samples=evaluation.NOISY_TASKS_SAMPLES, repeated=evaluation.NOISY_TASK, greedy_too=True
+        )
     if not in_notebook():
         say(f"step {step}: answering the {len(records)} prompts of the {split} split")
     answers = []
-    for each in wanted:
-        rows, metrics = evaluation.timed_evaluate(policy, records, each, step, split)
+    for rows, metrics in evaluation.timed_by_mode(policy, records, settings, step, split):
         _record_split(rows, metrics, step, track)
         answers += rows
     return answers

@@ -29,8 +29,8 @@ def answer_in_rounds(
 ) -> list[list[int]]:
     """At most `limit` new tokens for each row of `inputs` (token ids and mask, padded on the left), end token included.
 
-    Greedy without `chance`: the answers of one plain `generate`. With it sampled from the whole distribution: a row an
-    answer, a column a token (see `Draw`), so that an answer does not depend on when the others end.
+    Greedy without `chance`: the answers of one plain `generate`. With it sampled from the whole distribution, but for
+    rows of NaN: a row an answer, a column a token (see `Draw`), so that an answer does not depend on when others end.
     """
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     rows, width = ids.shape
@@ -87,7 +87,7 @@ class Draw:
     """Leaves the drawn token alone possible: the first whose cumulated probability reaches that step's `chance`.
 
     `chance` holds numbers above 0 and at most 1, so that no impossible token is drawn: a row an answer, a column a
-    token. Answers begin at column `width` of the ids.
+    token. NaN draws the likeliest token. Answers begin at column `width` of the ids.
     """
 
     def __init__(self, temperature: float, chance: torch.Tensor, width: int) -> None:
@@ -97,7 +97,9 @@ class Draw:
         """Scores (rows x vocabulary) for the next token of `ids`: 0 for the drawn one, minus infinity elsewhere."""
         cumulated = (scores / self.temperature).softmax(dim=-1).cumsum(dim=-1)
         step = ids.shape[1] - self.width
-        drawn = torch.searchsorted(cumulated, self.chance[:, step : step + 1] * cumulated[:, -1:])
+        chance = self.chance[:, step : step + 1]
+        drawn = torch.searchsorted(cumulated, chance * cumulated[:, -1:])
+        drawn = torch.where(chance.isnan(), scores.argmax(dim=-1, keepdim=True), drawn)
         return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
 
 

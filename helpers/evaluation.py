@@ -8,7 +8,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from helpers import rewards, stats
@@ -42,7 +42,8 @@ class Generation:
 class Settings:
     """How an evaluation decodes and scores. `limit` is the completion's length in tokens.
 
-    Each prompt is answered `samples` times; those of other tasks than `repeated` once, where that names one.
+    Each prompt is answered `samples` times; those of other tasks than `repeated` once, where that names one; and once
+    more, greedily, where `greedy_too` is on.
     `parser` names one of `parsing_baselines.PARSERS` to score with; None is the reward version's own.
     """
 
@@ -51,6 +52,7 @@ class Settings:
     mode: str = "sample"
     samples: int = 1
     repeated: str = ""
+    greedy_too: bool = False
     temperature: float = 1.0
     seed: int = SEED
     version: str = "v4.1"
@@ -62,30 +64,32 @@ def generate(
     prompts: list[list[dict[str, str]]],
     settings: Settings,
     on_batch: Callable[[int], None] | None = None,
+    modes: Sequence[str] = (),
 ) -> list[Generation]:
     """One completion a prompt, in the prompts' order; batches hold prompts of like length to waste little padding.
 
     The same seed gives the same completion to a prompt, but for the rounding that another batch brings; a policy with a
     sampler of its own draws by that one's seed. The caller's random state is left as it was.
-    `on_batch` is told how many prompts are done.
+    `on_batch` is told how many prompts are done; `modes` gives each prompt its own mode in place of the settings'.
     """
     import torch
 
     from helpers import decoding
 
-    require_known("mode", settings.mode, MODES)
+    modes = modes or [settings.mode] * len(prompts)
+    for mode in set(modes):
+        require_known("mode", mode, MODES)
     texts = [policy.tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
     token_ids = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
-    order = sorted(range(len(prompts)), key=lambda i: len(token_ids[i]))
-    sampled = settings.mode == "sample"
-    chance = decoding.chance_of_prompts(token_ids, settings.limit, settings.seed) if sampled else None
+    chance = decoding.chance_of_prompts(token_ids, settings.limit, settings.seed)
+    chance[[mode == "greedy" for mode in modes]] = torch.nan
     found: dict[int, Generation] = {}
     with torch.random.fork_rng(devices=_cuda_devices()), answering(policy):
         torch.manual_seed(settings.seed)
-        for batch in _batches(order, settings.batch):
+        for batch in _batches(policy, token_ids, modes, settings.batch):
             asked = [token_ids[i] for i in batch]
-            drawn_by = None if chance is None else chance[batch]
-            answers = zip(asked, answer(policy, asked, settings, drawn_by), strict=True)
+            how = replace(settings, mode=modes[batch[0]])
+            answers = zip(asked, answer(policy, asked, how, chance[batch]), strict=True)
             found |= zip(batch, (_read(policy, ids, len(prompt)) for prompt, ids in answers), strict=True)
             if on_batch:
                 on_batch(len(found))
@@ -102,18 +106,21 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Answer and score `records`; one row a completion, in the form of a run record's eval.jsonl.
 
-    All samples of a prompt are asked for together, so that it is read once.
+    All answers to a prompt are asked for together, so that it is read once.
     """
     asked = [
-        (sample, record)
+        (settings.mode, sample, record)
         for sample in range(settings.samples)
         for record in records
         if not sample or settings.repeated in ("", record["task"])
     ]
-    answers = generate(policy, [record["prompt"] for _, record in asked], settings, on_batch)
+    if settings.greedy_too:
+        asked += [("greedy", 0, record) for record in records]
+    modes = [mode for mode, _, _ in asked]
+    answers = generate(policy, [record["prompt"] for _, _, record in asked], settings, on_batch, modes)
     rows = []
-    for (sample, record), answer in zip(asked, answers, strict=True):
-        where = {"step": step, "split": split, "mode": settings.mode, "sample": sample}
+    for (mode, sample, record), answer in zip(asked, answers, strict=True):
+        where = {"step": step, "split": split, "mode": mode, "sample": sample}
         rows.append(where | score_row(record, answer.text, settings.version, settings.parser) | _lengths(answer))
     return rows
 
@@ -197,10 +204,23 @@ def throughput(rows: list[dict[str, Any]], seconds: float) -> dict[str, float]:
 
 
 def timed_evaluate(*args: Any, **kwargs: Any) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """`evaluate`, with its summary and throughput as one dict of metrics."""
+    """`evaluate` in one mode, with its summary and throughput as one dict of metrics."""
+    ((rows, metrics),) = timed_by_mode(*args, **kwargs)
+    return rows, metrics
+
+
+def timed_by_mode(*args: Any, **kwargs: Any) -> list[tuple[list[dict[str, Any]], dict[str, float]]]:
+    """`evaluate` as rows and metrics of each mode; of the seconds a mode has its share of the generated tokens."""
     started = time.monotonic()
     rows = evaluate(*args, **kwargs)
-    return rows, summarize(rows) | throughput(rows, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    tokens = sum(row["completion_tokens"] for row in rows)
+    found = []
+    for mode in dict.fromkeys(row["mode"] for row in rows):
+        own = [row for row in rows if row["mode"] == mode]
+        share = sum(row["completion_tokens"] for row in own) / tokens
+        found.append((own, summarize(own) | throughput(own, seconds * share)))
+    return found
 
 
 def _interval(name: str, interval: stats.Interval) -> dict[str, float]:
@@ -215,9 +235,13 @@ def _lengths(answer: Generation) -> dict[str, Any]:
     }
 
 
-def _batches(order: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+def _batches(policy: Policy, token_ids: list[list[int]], modes: Sequence[str], size: int) -> Iterator[list[int]]:
+    """Places of prompts of like length; of one mode where the policy's own sampler answers them."""
+    order = sorted(range(len(token_ids)), key=lambda i: len(token_ids[i]))
+    together = [[i for i in order if modes[i] == mode] for mode in MODES] if policy.sampler else [order]
+    for places in together:
+        for start in range(0, len(places), size):
+            yield places[start : start + size]
 
 
 def generate_at_once(policy: Policy, token_ids: list[list[int]], settings: Settings) -> list[list[int]]:
@@ -232,11 +256,11 @@ def generate_at_once(policy: Policy, token_ids: list[list[int]], settings: Setti
     return ids[:, inputs["input_ids"].shape[1] :].tolist()
 
 
-def answer(policy: Policy, token_ids: list[list[int]], settings: Settings, chance: Any = None) -> list[list[int]]:
+def answer(policy: Policy, token_ids: list[list[int]], settings: Settings, chance: Any) -> list[list[int]]:
     """Answer one batch of tokenised prompts: the new tokens of each, up to and with its end token.
 
-    `chance` holds the numbers to draw by, a row a prompt, or None for greedy answers; a policy's own sampler does
-    without.
+    `chance` holds the numbers to draw by, a row a prompt, NaN for a greedy answer; a policy's own sampler goes by the
+    settings' mode instead.
     """
     answers = (policy.sampler or functools.partial(_in_rounds, policy, chance))(token_ids, settings)
     ends = set(policy.model.generation_config.eos_token_id)

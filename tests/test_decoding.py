@@ -117,6 +117,14 @@ def test_chance_is_above_zero_and_evenly_spread_over_prompts_and_tokens():
     assert chance.mean(dim=1).std() < 2 * (1 / 12 / 200) ** 0.5
 
 
+def test_a_number_that_is_none_draws_the_likeliest_token():
+    scores = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    chance = torch.tensor([[torch.nan], [1.0], [torch.nan]])
+    drawn = decoding.Draw(1.0, chance, 0)(torch.zeros(3, 0), scores).argmax(dim=-1)
+    assert drawn[[0, 2]].tolist() == scores[[0, 2]].argmax(dim=-1).tolist()
+    assert drawn[1] == 49
+
+
 @pytest.mark.parametrize("chance", [2**-24, 1.0])
 def test_an_impossible_token_is_never_drawn_whatever_the_number(chance):
     scores = torch.tensor([[-torch.inf, 0.3, 0.1, -torch.inf]])

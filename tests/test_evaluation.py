@@ -1,6 +1,7 @@
 """Evaluation answers every prompt once, in order, repeatably, and disturbs nothing."""
 
 import copy
+import time
 from dataclasses import replace
 
 import pytest
@@ -63,6 +64,38 @@ def test_the_prompts_of_one_task_alone_can_be_answered_several_times(policy, rec
     assert [row for row in rows if row["sample"] == 0] == first
     alone = evaluation.evaluate(policy, [r for r in records if r["task"] == "push"], replace(SETTINGS, samples=3))
     assert [row for row in rows if row["task"] == "push"] == alone
+
+
+def test_greedy_answers_asked_for_beside_samples_are_those_asked_for_alone(policy, records):
+    rows = evaluation.evaluate(policy, records, replace(SETTINGS, samples=2, greedy_too=True))
+    sampled, greedy = ([row for row in rows if row["mode"] == mode] for mode in evaluation.MODES)
+    assert sampled == evaluation.evaluate(policy, records, replace(SETTINGS, samples=2))
+    assert greedy == evaluation.evaluate(policy, records, replace(SETTINGS, mode="greedy"))
+    assert texts(policy, records) != texts(policy, records, mode="greedy")
+
+
+def test_a_sampler_of_its_own_is_asked_in_one_mode_at_a_time(policy, records):
+    asked = []
+
+    def sampler(token_ids, settings):
+        asked.append((settings.mode, len(token_ids)))
+        return evaluation.generate_at_once(policy, token_ids, settings)
+
+    own = replace(policy, sampler=sampler)
+    rows = evaluation.evaluate(own, records, replace(SETTINGS, batch=len(records) - 1, greedy_too=True))
+    assert asked == [(mode, count) for mode in evaluation.MODES for count in (len(records) - 1, 1)]
+    greedy = [row for row in rows if row["mode"] == "greedy"]
+    assert greedy == evaluation.evaluate(policy, records, replace(SETTINGS, mode="greedy"))
+
+
+def test_the_seconds_of_both_modes_together_are_those_of_the_evaluation(policy, records):
+    started = time.monotonic()
+    found = evaluation.timed_by_mode(policy, records, replace(SETTINGS, greedy_too=True))
+    took = time.monotonic() - started
+    assert [rows[0]["mode"] for rows, _ in found] == list(evaluation.MODES)
+    assert 0 < sum(metrics["time/eval_s"] for _, metrics in found) <= took + 0.01
+    speeds = [metrics["time/eval_tokens_per_s"] for _, metrics in found]
+    assert speeds[0] == pytest.approx(speeds[1], abs=0.2)
 
 
 def test_sampling_leaves_the_callers_random_state_alone(policy, records):
