@@ -25,30 +25,29 @@ CHUNK = 16
 
 
 def answer_in_rounds(
-    model: Any, inputs: Any, limit: int, chance: torch.Tensor | None = None, temperature: float = 1.0
+    model: Any, inputs: Any, limit: int, chance: torch.Tensor, temperature: float = 1.0
 ) -> list[list[int]]:
     """At most `limit` new tokens for each row of `inputs` (token ids and mask, padded on the left), end token included.
 
-    Greedy without `chance`: the answers of one plain `generate`. With it sampled from the whole distribution, but for
-    rows of NaN: a row an answer, a column a token (see `Draw`), so that an answer does not depend on when others end.
+    Sampled from the whole distribution by `chance` (see `Draw`), a row an answer, a column a token, so that an answer
+    does not depend on when others end; a row of NaN gives the greedy answer.
     """
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     rows, width = ids.shape
     open_rows = torch.arange(rows, device=ids.device)
     ends = torch.tensor(model.generation_config.eos_token_id, device=ids.device)
-    chance = None if chance is None else chance.to(ids.device)
+    chance = chance.to(ids.device)
     answers: dict[int, list[int]] = {}
     with torch.inference_mode():
         cache, mask = _read_prompts(model, ids, mask)
         while len(open_rows):
             done = ids.shape[1] - width
-            draw = [] if chance is None else [Draw(temperature, chance[open_rows], width)]
             ids = model.generate(
                 ids,
                 attention_mask=mask,
                 past_key_values=cache,
                 max_new_tokens=min(ROUND, limit - done),
-                logits_processor=LogitsProcessorList(draw),
+                logits_processor=LogitsProcessorList([Draw(temperature, chance[open_rows], width)]),
                 do_sample=False,
                 repetition_penalty=1.0,
             )

@@ -35,6 +35,10 @@ def plain(policy, inputs, chance, temperature):
     return [up_to_end(policy, row) for row in ids[:, width:].tolist()]
 
 
+def greedy(inputs):
+    return torch.full((len(inputs["input_ids"]), LIMIT), torch.nan)
+
+
 def up_to_end(policy, ids):
     ends = policy.model.generation_config.eos_token_id
     return ids[: next((place for place, token in enumerate(ids) if token in ends), len(ids)) + 1]
@@ -44,17 +48,17 @@ def up_to_end(policy, ids):
 @pytest.mark.parametrize("size", [1, 7, 16, 1_000])
 def test_answers_in_rounds_of_any_size_are_those_of_one_plain_generate(policy, inputs, monkeypatch, temperature, size):
     torch.manual_seed(3)
-    chance = None if temperature is None else decoding.new_chance(len(inputs["input_ids"]), LIMIT)
-    how = (chance, temperature or 1.0)
-    expected = plain(policy, inputs, *how)
+    chance = decoding.new_chance(len(inputs["input_ids"]), LIMIT) if temperature else None
+    expected = plain(policy, inputs, chance, temperature)
     monkeypatch.setattr(decoding, "ROUND", size)
-    found = decoding.answer_in_rounds(policy.model, inputs, LIMIT, *how)
+    chance = greedy(inputs) if chance is None else chance
+    found = decoding.answer_in_rounds(policy.model, inputs, LIMIT, chance, temperature or 1.0)
     assert [up_to_end(policy, row) for row in found] == expected
     assert len({len(row) for row in expected}) > 1 or temperature is None
 
 
 def test_a_round_ends_with_the_limit(policy, inputs):
-    found = decoding.answer_in_rounds(policy.model, inputs, decoding.ROUND + 1)
+    found = decoding.answer_in_rounds(policy.model, inputs, decoding.ROUND + 1, greedy(inputs))
     assert max(map(len, found)) == decoding.ROUND + 1
 
 
@@ -62,7 +66,7 @@ def test_a_round_ends_with_the_limit(policy, inputs):
 def test_answers_do_not_depend_on_how_many_prompts_are_read_together(policy, inputs, monkeypatch, size):
     expected = plain(policy, inputs, None, 1.0)
     monkeypatch.setattr(decoding, "CHUNK", size)
-    found = decoding.answer_in_rounds(policy.model, inputs, LIMIT)
+    found = decoding.answer_in_rounds(policy.model, inputs, LIMIT, greedy(inputs))
     assert [up_to_end(policy, row) for row in found] == expected
 
 
@@ -78,13 +82,15 @@ def test_what_prompts_begin_with_is_read_once(policy):
 
 def test_a_prompt_that_another_one_goes_on_from_is_read_with_it(policy):
     rows = [[5, 6, 7], [5, 6, 7, 8, 9], [5, 6, 10]]
-    found = decoding.answer_in_rounds(policy.model, batch_of(policy, rows), LIMIT)
-    alone = [decoding.answer_in_rounds(policy.model, batch_of(policy, [row]), LIMIT)[0] for row in rows]
-    assert [up_to_end(policy, row) for row in found] == [up_to_end(policy, row) for row in alone]
+    alone = [answers(policy, [row])[0] for row in rows]
+    assert answers(policy, rows) == alone
 
 
-def batch_of(policy, rows):
-    return policy.tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
+def answers(policy, rows, limit=LIMIT):
+    """The greedy answers to rows of token ids, up to and with their end tokens."""
+    batch = policy.tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
+    found = decoding.answer_in_rounds(policy.model, batch, limit, greedy(batch))
+    return [up_to_end(policy, row) for row in found]
 
 
 def tokens_read(policy, rows):
@@ -94,7 +100,7 @@ def tokens_read(policy, rows):
         lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
     try:
-        decoding.answer_in_rounds(policy.model, batch_of(policy, rows), 1)
+        answers(policy, rows, limit=1)
     finally:
         hook.remove()
     return sum(read[:-1])

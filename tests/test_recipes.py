@@ -1,5 +1,7 @@
 """Recipes hold the handoff's numbers, and a profile says what it changed of them."""
 
+from dataclasses import replace
+
 import pytest
 
 from helpers import profiles, recipes
@@ -108,6 +110,14 @@ def test_v42a_holds_the_handoffs_numbers_and_a_gpu_profile_leaves_them_alone():
     fitted, changes = profiles.fit(recipes.get("v4.2a"), profiles.get("l4"))
     assert (fitted.num_generations, fitted.max_completion_length, fitted.max_steps) == (8, 1024, 400)
     assert (fitted.learning_rate, fitted.max_seq_length, changes) == (2e-6, 2048, [])
+
+
+def test_on_a_cpu_a_recipe_with_half_the_group_takes_twice_as_many_steps():
+    cpu = profiles.get("cpu")
+    half = replace(recipes.V41, num_generations=recipes.V41.num_generations // 2)
+    assert profiles.fit(half, cpu)[0].max_steps == 2 * profiles.fit(recipes.V41, cpu)[0].max_steps
+    double = replace(recipes.V41, num_generations=2 * recipes.V41.num_generations)
+    assert profiles.fit(double, cpu)[0].max_steps == profiles.fit(recipes.V41, cpu)[0].max_steps
 
 
 def test_on_a_gpu_profile_grpo_after_the_warm_up_sees_all_four_tasks():
