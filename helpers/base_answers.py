@@ -16,7 +16,7 @@ from filelock import FileLock
 from helpers import callbacks, decoding, evaluation
 from helpers.files import write_json
 from helpers.models import Policy
-from helpers.run_record import jsonable, split_prefix
+from helpers.run_record import jsonable
 
 Rows = list[dict[str, Any]]
 
@@ -36,7 +36,7 @@ def evaluate_base(policy: Policy, records: Rows, settings: evaluation.Settings, 
             known = json.loads(kept.read_text(encoding="utf-8"))
             return callbacks.take_answers(_scored(known["rows"], records, settings), 0, track, known["seconds"])
         rows = callbacks.evaluate_split(policy, records, "eval", 0, settings, track)
-        write_json(kept, jsonable({"seconds": _seconds(track), "rows": rows}))
+        write_json(kept, jsonable({"seconds": callbacks.split_seconds(track.history, 0), "rows": rows}))
     return rows
 
 
@@ -54,16 +54,6 @@ def kept_at(policy: Policy, records: Rows, settings: evaluation.Settings) -> Pat
     computed = [str(policy.model.device), str(policy.model.dtype)]
     name = sha256(json.dumps([asked, prompts, computed, code]).encode()).hexdigest()[:12]
     return folder / "answers" / f"{name}.json"
-
-
-def _seconds(track: callbacks.Track) -> dict[str, float]:
-    """What the run's answers to the eval split at step 0 took, a mode."""
-    return {
-        mode: row["time/eval_s"]
-        for mode in evaluation.MODES
-        for row in track.history
-        if row["step"] == 0 and f"{split_prefix('eval', mode)}mean_reward" in row
-    }
 
 
 def _scored(rows: Rows, records: Rows, settings: evaluation.Settings) -> Rows:

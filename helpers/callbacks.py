@@ -1,7 +1,7 @@
 """What happens around a training step: evaluation, the run record, W&B, the progress line."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -247,7 +247,7 @@ def evaluate_split(
 
 
 def take_answers(
-    rows: list[dict[str, Any]], step: int, track: Track, seconds: Mapping[str, float] | None = None
+    rows: list[dict[str, Any]], step: int, track: Track, seconds: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """Record answers to a whole split that the very same policy gave before; returns them as those of `step`.
 
@@ -256,9 +256,18 @@ def take_answers(
     answers = [row | {"step": step} for row in rows]
     for mode in evaluation.MODES:
         of_mode = [row for row in answers if row["mode"] == mode]
-        taken = {KNOWN_EVAL_SECONDS: seconds[mode]} if seconds else {}
-        _record_split(of_mode, evaluation.summarize(of_mode) | taken, step, track)
+        _record_split(of_mode, evaluation.summarize(of_mode) | {KNOWN_EVAL_SECONDS: seconds[mode]}, step, track)
     return answers
+
+
+def split_seconds(history: Sequence[Mapping[str, Any]], step: int) -> dict[str, float]:
+    """What the answers to the eval split took at `step`, a mode, of a run's metric rows."""
+    return {
+        mode: row["time/eval_s"]
+        for mode in evaluation.MODES
+        for row in history
+        if row["step"] == step and f"{split_prefix('eval', mode)}mean_reward" in row
+    }
 
 
 def _record_split(rows: list[dict[str, Any]], metrics: dict[str, float], step: int, track: Track) -> None:

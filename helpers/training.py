@@ -353,8 +353,9 @@ def _train_and_evaluate(
 
     def answer_first() -> list[dict[str, Any]]:
         """The answers that the run starts from, asked for only where nobody has them."""
-        if warm := warmup.last_answers(folder / warmup.FOLDER):
-            return callbacks.take_answers(warm, 0, judge.track)
+        warm, seconds = warmup.last_answers(folder / warmup.FOLDER)
+        if warm:
+            return callbacks.take_answers(warm, 0, judge.track, seconds)
         return base_answers.evaluate_base(judge.policy, splits["eval"], judge.settings, judge.track)
 
     with errors.recording(judge.track.reward_error):

@@ -37,10 +37,16 @@ def warm_up(
     return policy
 
 
-def last_answers(folder: Path) -> list[dict[str, Any]]:
-    """What the policy answered after the warm-up in `folder`, as rows of eval.jsonl; none where there was none."""
-    rows = [row for _, row in read_jsonl(folder / EVAL)] if (folder / EVAL).is_file() else []
-    return [row for row in rows if row["step"] == rows[-1]["step"]]
+def last_answers(folder: Path) -> tuple[Records, dict[str, float]]:
+    """What the policy answered after the warm-up in `folder`, as rows of eval.jsonl, and the seconds it took, a mode;
+    nothing where there was no warm-up."""
+    if not (folder / EVAL).is_file():
+        return [], {}
+    rows = [row for _, row in read_jsonl(folder / EVAL)]
+    last = rows[-1]["step"]
+    return [row for row in rows if row["step"] == last], callbacks.split_seconds(
+        RunRecorder(folder).read_metrics(), last
+    )
 
 
 def _train(

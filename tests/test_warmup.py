@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers import analysis, evaluation, models, profiles, recipes, sft, training
+from helpers import analysis, evaluation, models, profiles, recipes, routing, sft, training
 from helpers.errors import UserError
 from helpers.records import load_split
 
@@ -97,6 +97,14 @@ def test_grpo_starts_from_the_warm_ups_answers(run_folder):
     for mode in ("sample", "greedy"):
         after_sft = analysis.prompt_rewards(warm, 4, "eval", mode)
         assert analysis.prompt_rewards(run, 0, "eval", mode) == after_sft
+
+
+def test_what_the_first_answers_cost_is_what_the_warm_up_paid_for_them(run_folder):
+    warm, run = (analysis.load_run(folder) for folder in (run_folder / "warmup", run_folder))
+    for mode in evaluation.MODES:
+        paid = routing.seconds_a_completion(warm, 4, "eval", mode)
+        assert routing.seconds_a_completion(run, 0, "eval", mode) == paid > 0
+    assert not any("time/eval_s" in row for row in run.history if row["step"] == 0)
 
 
 def test_the_answers_taken_over_are_those_of_the_policy_that_grpo_starts_from(run_folder, pairs):
