@@ -65,7 +65,8 @@ class Profile:
     `micro_batch` counts completions in one forward and backward pass; `eval_every` is the number of steps between two
     evaluations, the handoff's 10 where nothing else is said; `eval_records` bounds the records a task in an evaluation.
     A recipe with smaller groups than `full_group` takes as many more steps: the handoff halves the 3.7B model's to fit
-    the card, and in a fifth of its steps the stand-in gained half as much (+0.060 in 80, +0.113 in 160, seed 0).
+    the card, and a CPU is not short of memory. V4.2a's stand-in gained as much in half of them (+0.101 [+0.075, +0.126]
+    in 80, +0.113 [+0.088, +0.138] in 160, seed 0), but its evaluations then took 22 % of the run.
 
     The last six are for GPUs. `memory_gib` is what torch sees of the card. vLLM may take `vllm_memory_share` of it for
     weights, KV cache and work space; `sleep_mode` gives the KV cache back while the policy trains. `usd_per_hour` is

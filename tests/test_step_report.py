@@ -309,3 +309,8 @@ def test_the_report_shows_where_the_seconds_went(run, tmp_path):
 
 def test_an_interval_of_one_second_steps_is_told_in_the_unit_that_reads_best():
     assert str(speed.Prediction(2, stats.Interval(1.5, 1.0, 2.0, 3), None)) == "2 steps: 1.5 s [1.0, 2.0]"
+
+
+@pytest.mark.parametrize("folder", sorted((PROJECT_ROOT / "data" / "runs").glob("cpu-*")), ids=lambda path: path.name)
+def test_evaluation_took_at_most_15_percent_of_each_run_that_is_shipped(folder):
+    assert 0 < speed.evaluation_share(analysis.load_run(folder)) <= 0.15
