@@ -18,7 +18,7 @@ import pandas as pd
 from helpers import evaluation, stats, stop_rules
 from helpers.errors import UserError
 from helpers.files import PROJECT_ROOT
-from helpers.run_record import CONFIG, EVAL, EVENTS, METRICS, has_ended
+from helpers.run_record import CONFIG, EVAL, EVENTS, METRICS, evaluation_due, has_ended
 from helpers.stats import Interval
 from helpers.stop_rules import RuleStatus
 from helpers.tasks import TASKS
@@ -487,7 +487,8 @@ def _missing_steps(run: Run) -> list[str]:
     eval_every = run.config.get("eval_every")
     steps = set(evaluated_steps(run, "eval_subset"))
     if eval_every and steps:
-        lost = sorted(set(range(0, max(steps) + 1, int(eval_every))) - steps)
+        due = {step for step in range(max(steps) + 1) if evaluation_due(step, int(eval_every), run.max_steps)}
+        lost = sorted(due - steps)
         if lost:
             found.append(f"{EVAL}: no evaluation at step {', '.join(map(str, lost[:5]))} (expected every {eval_every})")
     if run.last_step < run.max_steps:

@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from helpers import evaluation, processes, stop_rules
 from helpers.models import Policy
 from helpers.progress import Progress, in_notebook, say
-from helpers.run_record import KNOWN_EVAL_SECONDS, RunRecorder, split_prefix
+from helpers.run_record import KNOWN_EVAL_SECONDS, RunRecorder, evaluation_due, split_prefix
 from helpers.step_report import PhaseClock
 from helpers.tasks import TASKS
 
@@ -124,7 +124,7 @@ class RunRecordCallback(TrainerCallback):
 
 
 class EvalRewardCallback(TrainerCallback):
-    """Answers the fixed subset every `every` steps: a mean a task with its interval.
+    """Answers the fixed subset every `every` steps (`evaluation_due`): a mean a task with its interval.
 
     At a run's start and end the whole split is answered; `note` takes the subset's part of those answers.
     `on_eval` is called with the run folder after each evaluation; a notebook passes its live plot.
@@ -145,9 +145,9 @@ class EvalRewardCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Answer the subset where an evaluation is due; the run's end is left to `note`."""
-        if state.global_step % self.every == 0 and state.global_step < state.max_steps:
+        step, last = state.global_step, state.max_steps
+        if step < last and evaluation_due(step, self.every, last):
             with self.clock.phase("eval"):
-                step = state.global_step
                 self._tell(step, *evaluation.timed_evaluate(self.policy, self.records, self.settings, step, _SUBSET))
 
     def note(self, step: int, rows: list[dict[str, Any]]) -> None:

@@ -102,6 +102,18 @@ def split_prefix(split: str, mode: str) -> str:
     return f"full/{split}_{mode}/"
 
 
+def evaluation_due(step: int, every: int, last: int) -> bool:
+    """Whether a run of `last` steps answers the subset after `step`: at both ends, and every `every` steps between them
+    but not within half of that of the end, whose own answers tell the same.
+
+    >>> [step for step in range(41) if evaluation_due(step, every=15, last=40)]
+    [0, 15, 30, 40]
+    >>> [step for step in range(41) if evaluation_due(step, every=30, last=40)]
+    [0, 40]
+    """
+    return step in (0, last) or (step % every == 0 and last - step >= every / 2)
+
+
 def has_ended(events: Iterable[Mapping[str, Any]]) -> bool:
     """Whether the rows of events.jsonl say that the run came to its end."""
     return any(event.get("kind") == "end" for event in events)

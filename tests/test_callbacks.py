@@ -1,11 +1,15 @@
 """What happens around a step: triggered stop rules are told once, and stop the run only where asked to."""
 
+from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from helpers.callbacks import RewardMeter, StopRuleCallback, Track
+from helpers import evaluation, models, profiles, recipes
+from helpers.callbacks import EvalRewardCallback, RewardMeter, StopRuleCallback, Track
 from helpers.files import read_jsonl
+from helpers.records import eval_subset, load_split
 from helpers.run_record import RunRecorder
 
 
@@ -28,6 +32,18 @@ def judge(track, grad_norms, actions):
         track.metrics(step, {"train/grad_norm": norm})
         callback.on_log(None, SimpleNamespace(global_step=step, max_steps=600), control)
     return control, [row for _, row in read_jsonl(track.recorder.folder / "events.jsonl")]
+
+
+def test_the_subset_is_answered_between_the_ends_but_not_shortly_before_the_last(track):
+    profile = profiles.get("smallest")
+    recipe, _ = profiles.fit(recipes.V41, profile)
+    records = eval_subset(load_split("eval"))[::16]
+    clock = SimpleNamespace(phase=lambda _: nullcontext())
+    settings = replace(evaluation.settings_for(recipe, profile), limit=2)
+    judge = EvalRewardCallback(models.load_base(recipe, profile), records, settings, 5, track, clock)
+    for step in range(1, 13):
+        judge.on_step_end(None, SimpleNamespace(global_step=step, max_steps=12), None)
+    assert [row["step"] for row in track.history if "eval/mean_reward" in row] == [5]
 
 
 def test_a_triggered_rule_is_an_event_with_its_value_told_once(track, capsys):
