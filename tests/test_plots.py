@@ -1,5 +1,6 @@
 import io
 
+import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -98,3 +99,13 @@ def test_a_picture_of_few_colours_keeps_every_tasks_own_colour() -> None:
         axis.plot([0.5], [60], "s", color=color, ms=4)
     shown = {pixel for _, pixel in Image.open(io.BytesIO(figure._repr_png_())).convert("RGB").getcolors(1 << 20)}
     assert {tuple(round(255 * part) for part in to_rgb(color)) for color in TASK_COLORS.values()} <= shown
+
+
+def test_no_band_of_a_shown_picture_takes_another_tasks_tint(run: analysis.Run) -> None:
+    figure = plots.eval_curves([run, run])
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    before, after = (
+        np.asarray(Image.open(file).convert("RGB"), dtype=int) for file in (drawn, io.BytesIO(figure._repr_png_()))
+    )
+    assert np.abs(before - after).max() < 10

@@ -68,7 +68,7 @@ def apply_style() -> None:
 
 
 class Picture(Figure):
-    """A figure that a notebook shows as a PNG of at most 64 colours: a third of the size, to the eye the same.
+    """A figure that a notebook shows as a PNG of at most 256 colours: a third of the size, to the eye the same.
 
     The colours are chosen to cover all there are; a median cut gives a legend's small patch the colour of another task.
     Committed notebooks hold a dozen of them; no pyplot and no inline backend is needed.
@@ -77,7 +77,7 @@ class Picture(Figure):
     def _repr_png_(self) -> bytes:
         drawn, small = BytesIO(), BytesIO()
         self.savefig(drawn, format="png")
-        reduced = Image.open(drawn).convert("RGB").quantize(64, method=Image.Quantize.MAXCOVERAGE)
+        reduced = Image.open(drawn).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
         reduced.save(small, format="png", optimize=True)
         return small.getvalue()
 
