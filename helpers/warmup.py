@@ -44,9 +44,8 @@ def last_answers(folder: Path) -> tuple[Records, dict[str, float]]:
         return [], {}
     rows = [row for _, row in read_jsonl(folder / EVAL)]
     last = rows[-1]["step"]
-    return [row for row in rows if row["step"] == last], callbacks.split_seconds(
-        RunRecorder(folder).read_metrics(), last
-    )
+    seconds = callbacks.split_seconds(RunRecorder(folder).read_metrics(), last)
+    return [row for row in rows if row["step"] == last], seconds
 
 
 def _train(
