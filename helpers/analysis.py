@@ -248,6 +248,7 @@ def paired_gain(before: Rewards, after: Rewards, task: str = ALL, draws: int = s
     }
 
     def mean(value: Callable[[float, float], float]) -> Interval:
+        """What `value` makes of each prompt's two rewards, as a mean over the tasks' prompts."""
         strata = {name: [value(old, new) for old, new in found] for name, found in pairs.items()}
         return stats.stratified_mean(strata, draws=draws)
 

@@ -77,6 +77,7 @@ class RewardMeter:
         """`function` with the same name and rewards, its rows counted."""
 
         def metered(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
+            """The rewards, with the rows that got one counted for their task."""
             values = function(prompts=prompts, completions=completions, **columns)
             applied = zip(columns["task"], values, strict=True)
             self.completions.update(task for task, value in applied if value is not None)

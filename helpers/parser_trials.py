@@ -86,6 +86,7 @@ class _Child:
             return None
 
     def stop(self) -> None:
+        """End the child, whatever it is doing."""
         self.process.kill()
         self.process.join()
         self.pipe.close()
@@ -143,6 +144,7 @@ def _json5() -> Read:
     import json5
 
     def read(text: str) -> Any:
+        """The outermost braces as json5 reads them."""
         try:
             return json5.loads(text[text.find("{") : text.rfind("}") + 1])
         except ValueError as error:
@@ -163,6 +165,7 @@ def _baml() -> Read:
     nothing: Any = types.ModuleType("nothing")
 
     def read(text: str) -> Any:
+        """The object that BAML makes of the text."""
         context = runtime.create_context_manager()
         try:
             return runtime.parse_llm_response(

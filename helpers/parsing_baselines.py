@@ -81,6 +81,7 @@ def _reporting(read: Callable[[str], dict[str, Any] | None]) -> Callable[[str], 
     """`read` as a parser that reports a crash as the reason for having no value (in training, it would end the run)."""
 
     def parse(text: str) -> ParsedCompletion:
+        """What `read` makes of the text, or why it has no value."""
         try:
             value = read(text)
         except (RecursionError, ValueError, TypeError, AttributeError) as error:

@@ -22,6 +22,7 @@ def answer_in_rounds(trainer: Any) -> None:
     )
 
     def generate(prompt_ids: list[list[int]], *_: Any, **__: Any) -> tuple[list[list[int]], None]:
+        """Completions of tokenised prompts, and no log-probs: the trainer computes its own."""
         chance = decoding.new_chance(len(prompt_ids), settings.limit, policy.model.device)
         with evaluation.answering(policy):
             return evaluation.answer(policy, prompt_ids, settings, chance), None

@@ -97,6 +97,7 @@ class _Budget:
     stopped: str = ""
 
     def start(self) -> None:
+        """Let the seconds run from now on."""
         self.deadline = time.monotonic() + self.seconds
 
     def check(self) -> int:

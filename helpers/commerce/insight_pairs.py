@@ -83,6 +83,7 @@ def _scopes(db: sqlite3.Connection, where: str) -> dict[str, list[Scope]]:
     """Parts of the orders with enough rows: all, years, half-years, states, categories, payment types."""
 
     def common(column: str, at_least: int) -> list[str]:
+        """A column's values that at least so many of the orders have, in order."""
         sql = (
             f"SELECT {column} FROM orders_enriched WHERE {column} IS NOT NULL AND ({where}) "
             f"GROUP BY 1 HAVING COUNT(*) >= {at_least} ORDER BY 1"

@@ -270,6 +270,7 @@ def _further(rng: random.Random, meaning: Meaning) -> list[Clause]:
     aside = fragments()["aside"]
 
     def pick(name: str) -> Clause:
+        """One of the clauses called `name`, drawn and filled in."""
         pool = [*aside[name], *aside["exchange"]] if name == "request" and wants_exchange else aside[name]
         return Clause(_fill(rng.choice(pool), meaning), name)
 

@@ -47,6 +47,7 @@ def _values(db: sqlite3.Connection, where: str) -> Values:
     """The values each kind of parameter may take."""
 
     def common(column: str, table: str = "orders_enriched", at_least: int = ENOUGH_ORDERS) -> list[str]:
+        """A column's values that at least so many of the table's rows have, in order."""
         kept = where if table == "orders_enriched" else EVERYTHING
         rows = db.execute(
             f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL AND ({kept}) "

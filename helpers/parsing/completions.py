@@ -74,6 +74,7 @@ class _Pass:
         self.fenced = False
 
     def run(self) -> Search:
+        """Go through the text once; what was found comes back."""
         header = syntax.TURN_HEADER.match(self.text)
         if header:
             self.position = header.end()

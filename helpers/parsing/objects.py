@@ -106,6 +106,7 @@ class _Reader:
         self.found = ReadObject()
 
     def note(self, repair: str | None) -> None:
+        """Report a repair, where one was made."""
         if repair:
             self.found.repairs.append(repair)
 

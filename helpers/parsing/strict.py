@@ -69,11 +69,13 @@ def _reporting_decoder(repairs: list[str]) -> json.JSONDecoder:
     """A decoder that notes duplicate keys and non-finite numbers in `repairs` and reads on."""
 
     def noted(name: str, value: Any) -> Any:
+        """`value` as it is; None is reported as the repair `name`."""
         if value is None:
             repairs.append(name)
         return value
 
     def pairs_hook(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """The object of `pairs`; a key that stands twice is reported, and its last value counts."""
         result = dict(pairs)
         noted("duplicate_key", result if len(result) == len(pairs) else None)
         return result

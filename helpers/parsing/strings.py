@@ -56,6 +56,7 @@ def unescape(body: str) -> tuple[str, list[str]]:
         return body, repairs
 
     def meaning(match: re.Match[str]) -> str:
+        """The character that an escape stands for."""
         high, low, unit, character = match.groups()
         if high:
             return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + (int(low, 16) - 0xDC00))
@@ -96,6 +97,7 @@ class _Scan:
         self.before_newline: int | None = None
 
     def run(self, spend: Callable[[int], None]) -> StringEnd:
+        """Go from quote to quote until one ends the string; each costs one of what `spend` grants."""
         stops, position = _STOPS[self.text[self.start]], self.start + 1
         while stop := stops.search(self.text, position):
             spend(1)

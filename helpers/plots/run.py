@@ -315,6 +315,7 @@ def _beside_line(axis: Axes, y: float, told: str) -> None:
 
 def _threshold(value: float, told: str) -> Callable[[Axes, Run], None]:
     def draw(axis: Axes, run: Run) -> None:
+        """Draw the threshold with its words, and make room for it."""
         axis.axhline(value, color=SERIES_COLORS[3], ls="--", lw=1.2)
         _beside_line(axis, value, told)
         axis.set_ylim(0, max(axis.get_ylim()[1], value * 1.15))

@@ -55,6 +55,7 @@ def _reward(task: str, version: str, completion: Any, record: str | dict[str, An
 
 def _adapter(task: str, version: str, qualified_name: str) -> RewardFunction:
     def reward(prompts: Any, completions: Sequence[Any], completion_ids: Any = None, **columns: Any) -> list[Any]:
+        """Score the rows of this task; None for the others, which TRL leaves out."""
         tasks = _column(columns, "task", len(completions))
         records = _column(columns, "record", len(completions))
         rows = zip(tasks, completions, records, strict=True)
