@@ -1,8 +1,9 @@
-"""What this machine is and whether the project can run on it: one `Check` a question.
+"""`python -m helpers doctor`: what this machine is and whether the project can run on it, one `Check` a question.
 
 Only the standard library is imported: the doctor must answer where nothing is installed yet.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -22,6 +23,7 @@ from helpers.errors import UserError
 from helpers.files import PROJECT_ROOT
 from helpers.gpus import Gpu
 
+HELP = "tell what this machine is, which profile it gets, and what is off"
 SUPPORTED_PYTHONS = ((3, 11), (3, 12))
 CUDA_13_DRIVER = 580
 HUB_SECONDS = 5.0
@@ -36,6 +38,25 @@ class Check:
     value: str
     state: Literal["ok", "note", "off"] = "ok"
     remedy: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("--json", action="store_true", help="print the checks as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print every check; 1 where something essential is off."""
+    checks = examine()
+    off = [check.name for check in checks if check.state == "off"]
+    if args.json:
+        print(as_json(checks))
+        return int(bool(off))
+    for check in checks:
+        remedy = f" -> {check.remedy}" if check.remedy else ""
+        print(f"{check.state:<5} {check.name:<13} {check.value}{remedy}")
+    print(f"off: {', '.join(off)}" if off else "nothing essential is off")
+    return int(bool(off))
 
 
 def examine(root: Path = PROJECT_ROOT) -> list[Check]:

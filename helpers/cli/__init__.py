@@ -87,7 +87,9 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _module(verb: str) -> ModuleType:
-    return importlib.import_module(f"helpers.cli.{verb.replace('-', '_')}")
+    own = ("doctor", "notebooks")
+    package = "helpers" if verb in own else "helpers.cli"
+    return importlib.import_module(f"{package}.{verb.replace('-', '_')}")
 
 
 def _fail(message: str, code: int) -> int:
