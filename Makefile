@@ -56,7 +56,7 @@ gpu-check: ## check and measure the GPU path on this NVIDIA GPU; SECTIONS="trl l
 		$(strip $(if $(SECTIONS),--sections $(SECTIONS)) $(if $(LARGE),--large) $(if $(TINY),--tiny) \
 		$(if $(WHEELS),--wheels $(WHEELS)) $(if $(OUT),--out $(OUT))))
 
-data/commerce.db: $(shell find helpers/commerce -type f -not -name '*.pyc' 2>/dev/null) | venv
+data/commerce.db: $(shell find helpers/tasks -type f -not -name '*.pyc' 2>/dev/null) | venv
 	$(call timed,building data/commerce.db,$(PY) -m helpers data && touch $@)
 
 # .venv is whole when it holds a stamp named after the content of the requirements; the stamp is written last.

@@ -16,12 +16,13 @@ from dataclasses import replace
 import torch
 from peft import get_peft_model
 
-from helpers import evaluation, models, profiles, recipes
-from helpers.models import Policy
-from helpers.progress import Progress
-from helpers.recipes import Recipe
-from helpers.records import load_split
+from helpers import recipes
+from helpers.core.progress import Progress
+from helpers.policy import evaluation, loading
+from helpers.policy.loading import Policy
+from helpers.recipes import Recipe, profiles
 from helpers.tasks import TASKS
+from helpers.tasks.records import load_split
 
 Prompts = list[list[dict[str, str]]]
 
@@ -30,7 +31,7 @@ def main(a_task: int) -> None:
     """Print for both policies the two times, their ratio and the number of equal texts."""
     profile = profiles.get("auto")
     recipe, _ = profiles.fit(recipes.V41, profile)
-    base = models.load_base(recipe, profile)
+    base = loading.load_base(recipe, profile)
     records = load_split("eval")
     chosen = [[record["prompt"] for record in records if record["task"] == task][:a_task] for task in TASKS]
     prompts = [prompt for task in chosen for prompt in task]
@@ -42,7 +43,7 @@ def main(a_task: int) -> None:
 def with_lora(base: Policy, recipe: Recipe, seed: int = 0) -> Policy:
     """`base` under LoRA layers whose B matrices are small and random, as after some training, instead of zero."""
     torch.manual_seed(seed)
-    model = get_peft_model(base.model, models.lora_config(recipe))
+    model = get_peft_model(base.model, loading.lora_config(recipe))
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.01)

@@ -11,13 +11,14 @@ have no adapters.
 import argparse
 from pathlib import Path
 
-from helpers import analysis, evaluation
-from helpers.analysis import Rewards
-from helpers.errors import UserError
-from helpers.progress import Progress
-from helpers.records import load_split
-from helpers.run_policy import load_run_policy
-from helpers.run_record import CONFIG
+from helpers.core.errors import UserError
+from helpers.core.progress import Progress
+from helpers.policy import evaluation
+from helpers.policy.run_policy import load_run_policy
+from helpers.runs import analysis
+from helpers.runs.analysis import Rewards
+from helpers.runs.record import CONFIG
+from helpers.tasks.records import load_split
 
 
 def main(runs: list[Path], samples: int) -> None:

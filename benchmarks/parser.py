@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import json_repair
 
-from helpers.parser_audit import Case, quirk_cases
 from helpers.parsing import parse_completion
+from helpers.parsing.audit import Case, quirk_cases
 
 REPETITIONS = 7
 HOSTILE_CHARACTERS = 100_000

@@ -10,11 +10,11 @@ import statistics
 import time
 from typing import Any
 
-from helpers.records import load_split
 from helpers.rewards import VERSIONS, reward_functions
 from helpers.rewards.sql_qa import database_path
-from helpers.sql_sandbox import run_query
+from helpers.rewards.sql_sandbox import run_query
 from helpers.tasks import TASKS
+from helpers.tasks.records import load_split
 
 BATCH = 32
 BATCHES = 40

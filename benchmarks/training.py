@@ -20,11 +20,15 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
-from helpers import analysis, callbacks, models, profiles, recipes, rewards, speed, stats, tracking, training
-from helpers.profiles import Profile
-from helpers.recipes import Recipe
-from helpers.records import load_split
-from helpers.run_record import PHASES, RunRecorder, phase_key
+from helpers import recipes, rewards, training
+from helpers.core import stats, tracking
+from helpers.policy import loading
+from helpers.recipes import Recipe, profiles
+from helpers.recipes.profiles import Profile
+from helpers.runs import analysis, speed
+from helpers.runs.record import PHASES, RunRecorder, phase_key
+from helpers.tasks.records import load_split
+from helpers.training import callbacks
 
 STEPS, TURNS, SEED = 5, 4, 0
 
@@ -66,7 +70,7 @@ def main(run_folder: Path | None) -> None:
 
 def block(kind: str, recipe: Recipe, profile: Profile, folder: Path, track: callbacks.Track) -> np.ndarray:
     """Train a fresh policy for `STEPS` steps; the seconds of each but the first, by both clocks."""
-    policy = models.load_base(recipe, profile)
+    policy = loading.load_base(recipe, profile)
     set_seed(SEED)
     requested = training.grpo_arguments(recipe, profile, folder, SEED) | {"max_steps": STEPS, "save_strategy": "no"}
     if kind == "ours":
@@ -80,7 +84,7 @@ def block(kind: str, recipe: Recipe, profile: Profile, folder: Path, track: call
             args=GRPOConfig(**requested),
             train_dataset=Dataset.from_list(training.training_rows(load_split("train"))),
             processing_class=policy.tokenizer,
-            peft_config=models.lora_config(recipe),
+            peft_config=loading.lora_config(recipe),
         )
         trainer.remove_callback(PrinterCallback)
     watch = Stopwatch()

@@ -44,7 +44,8 @@ def commerce_db() -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the tests' profile with its adapter; tests read it and copy it, and leave it as it is."""
-    from helpers import profiles, recipes, training
+    from helpers import recipes, training
+    from helpers.recipes import profiles
 
     folder = tmp_path_factory.mktemp("tiny") / "v4.1-tiny"
     return training.train_grpo(recipes.V41, profiles.get("smallest"), folder, seed=3)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats as distributions
 
-from helpers.run_record import RunRecorder
+from helpers.runs.record import RunRecorder
 from helpers.tasks import TASKS
 
 SUBSET = {"extraction": 20, "sql_qa": 15, "insights": 15, "push": 15}

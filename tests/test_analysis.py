@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers import analysis
-from helpers.errors import UserError
+from helpers.core.errors import UserError
+from helpers.runs import analysis
 from tests.synthetic_runs import Spec, means, write_run
 
 START, END = means(0.40), means(0.55)

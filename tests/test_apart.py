@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers import analysis, apart, profiles, recipes, training
-from helpers.errors import UserError
-from helpers.run_record import RunRecorder
+from helpers import recipes, training
+from helpers.core.errors import UserError
+from helpers.recipes import profiles
+from helpers.runs import analysis
+from helpers.runs.record import RunRecorder
+from helpers.training import apart
 
 PROFILE = profiles.get("smallest")
 

@@ -6,8 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers import attention, evaluation, models, profiles, recipes
-from helpers.records import load_split
+from helpers import recipes
+from helpers.policy import evaluation, loading
+from helpers.policy.cpu import attention
+from helpers.recipes import profiles
+from helpers.tasks.records import load_split
 
 PROFILE = profiles.get("smallest")
 RECIPE, _ = profiles.fit(recipes.V41, PROFILE)
@@ -15,7 +18,7 @@ RECIPE, _ = profiles.fit(recipes.V41, PROFILE)
 
 @pytest.fixture(scope="module")
 def policy():
-    return models.load_base(RECIPE, PROFILE)
+    return loading.load_base(RECIPE, PROFILE)
 
 
 @pytest.fixture(scope="module")

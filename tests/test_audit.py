@@ -7,11 +7,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from helpers.cli import main
-from helpers.files import write_jsonl
+from helpers.core.files import write_jsonl
 from helpers.plots.rewards import kind_heat_map, probe_heat_map
-from helpers.records import load_split
 from helpers.rewards.audit import audit, fixed_answer_floor, order, table
 from helpers.tasks import TASKS
+from helpers.tasks.records import load_split
 
 
 @pytest.fixture(scope="module")

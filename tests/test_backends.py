@@ -11,10 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from helpers import backends, evaluation, gpus, models, processes, profiles, recipes, training
-from helpers.errors import UserError
-from helpers.models import Policy
-from helpers.run_record import RunRecorder
+from helpers import recipes, training
+from helpers.core import gpus, processes
+from helpers.core.errors import UserError
+from helpers.policy import backends, evaluation, loading
+from helpers.policy.loading import Policy
+from helpers.recipes import profiles
+from helpers.runs.record import RunRecorder
 
 ROOT = Path(__file__).resolve().parent.parent
 L4, T4 = profiles.get("l4"), profiles.get("t4")
@@ -119,7 +122,7 @@ def test_unsloth_loads_what_recipe_and_profile_say(machine, recipe, profile):
 
 
 def test_unsloths_lora_is_the_same_as_pefts():
-    ours, pefts = backends.unsloth_lora_arguments(recipes.V41, L4), models.lora_config(recipes.V41)
+    ours, pefts = backends.unsloth_lora_arguments(recipes.V41, L4), loading.lora_config(recipes.V41)
     assert (ours["r"], ours["lora_alpha"], ours["lora_dropout"]) == (pefts.r, pefts.lora_alpha, pefts.lora_dropout)
     assert set(ours["target_modules"]) == set(pefts.target_modules)
     assert (ours["bias"], ours["use_rslora"]) == (pefts.bias, pefts.use_rslora)
@@ -163,7 +166,7 @@ def test_the_base_is_kept_in_32_bits_where_trl_merges_lora_into_it(monkeypatch):
         return Policy(None, None, "", source)
 
     monkeypatch.setattr(backends, "begin", lambda *_: None)
-    monkeypatch.setattr(models, "load", load)
+    monkeypatch.setattr(loading, "load", load)
     for backend in ("vllm", "transformers"):
         policy = backends.load_policy(recipes.V41, L4, backend, source="folder")
         assert policy.backend == backend
@@ -270,7 +273,7 @@ def test_the_engine_answers_an_evaluation_under_its_settings_and_trains_under_it
 @pytest.fixture(scope="module")
 def policy():
     fitted, _ = profiles.fit(recipes.V41, profiles.get("smallest"))
-    return models.load_base(fitted, profiles.get("smallest"))
+    return loading.load_base(fitted, profiles.get("smallest"))
 
 
 PROMPTS = [[{"role": "user", "content": text}] for text in ("Oi", "Crie uma notificação curta", "Qual o total?")]
@@ -329,12 +332,12 @@ def test_the_second_process_writes_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes_train_one_run_with_one_record(tmp_path):
-    from helpers import analysis
+    from helpers.runs import analysis
     from helpers.tasks import TASKS
 
     folder = tmp_path / "two"
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
-    command = [*launch, "--rdzv-endpoint", "localhost:0", "-m", "helpers.training", "--recipe", "v4.1"]
+    command = [*launch, "--rdzv-endpoint", "localhost:0", "-m", "helpers", "train", "--recipe", "v4.1"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     options = ["--profile", "smallest", "--out", str(folder)]
     answer = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)

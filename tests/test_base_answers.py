@@ -6,12 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from helpers import base_answers, callbacks, evaluation, models, profiles, recipes
-from helpers.base_answers import evaluate_base
-from helpers.files import read_jsonl
-from helpers.records import eval_subset, load_split
-from helpers.run_record import KNOWN_EVAL_SECONDS, RunRecorder
-from helpers.tracking import NoRun
+from helpers import recipes
+from helpers.core.files import read_jsonl
+from helpers.core.tracking import NoRun
+from helpers.policy import evaluation, loading
+from helpers.recipes import profiles
+from helpers.runs.record import KNOWN_EVAL_SECONDS, RunRecorder
+from helpers.tasks.records import eval_subset, load_split
+from helpers.training import base_answers, callbacks
+from helpers.training.base_answers import evaluate_base
 
 PROFILE = profiles.get("smallest")
 RECIPE, _ = profiles.fit(recipes.V41, PROFILE)
@@ -21,7 +24,7 @@ SETTINGS = evaluation.settings_for(RECIPE, PROFILE)
 @pytest.fixture
 def policy(tmp_path):
     """The tests' base policy in a folder of its own, so that nothing is kept there yet."""
-    made = models.load_base(RECIPE, PROFILE)
+    made = loading.load_base(RECIPE, PROFILE)
     return replace(made, source=str(shutil.copytree(made.source, tmp_path / "made", ignore=lambda *_: ["answers"])))
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from helpers import analysis, branches, profiles, recipes, training
-from helpers.decision import Decision
-from helpers.records import PAIRS_DIR, load_split
+from helpers import recipes, training
+from helpers.recipes import profiles
 from helpers.rewards import score
+from helpers.runs import analysis, branches
+from helpers.runs.decision import Decision
 from helpers.tasks import TASKS
+from helpers.tasks.records import PAIRS_DIR, load_split
 from tests.synthetic_runs import Spec, means, write_run
 
 BASE = means(0.36, extraction=0.17)

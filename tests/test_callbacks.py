@@ -6,11 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from helpers import evaluation, models, profiles, recipes
-from helpers.callbacks import EvalRewardCallback, RewardMeter, StopRuleCallback, Track
-from helpers.files import read_jsonl
-from helpers.records import eval_subset, load_split
-from helpers.run_record import RunRecorder
+from helpers import recipes
+from helpers.core.files import read_jsonl
+from helpers.policy import evaluation, loading
+from helpers.recipes import profiles
+from helpers.runs.record import RunRecorder
+from helpers.tasks.records import eval_subset, load_split
+from helpers.training.callbacks import EvalRewardCallback, RewardMeter, StopRuleCallback, Track
 
 
 class NoWandb:
@@ -40,7 +42,7 @@ def test_the_subset_is_answered_between_the_ends_but_not_shortly_before_the_last
     records = eval_subset(load_split("eval"))[::16]
     clock = SimpleNamespace(phase=lambda _: nullcontext())
     settings = replace(evaluation.settings_for(recipe, profile), limit=2)
-    judge = EvalRewardCallback(models.load_base(recipe, profile), records, settings, 5, track, clock)
+    judge = EvalRewardCallback(loading.load_base(recipe, profile), records, settings, 5, track, clock)
     for step in range(1, 13):
         judge.on_step_end(None, SimpleNamespace(global_step=step, max_steps=12), None)
     assert [row["step"] for row in track.history if "eval/mean_reward" in row] == [5]

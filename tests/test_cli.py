@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from helpers import cli
-from helpers.errors import UserError
+from helpers.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 

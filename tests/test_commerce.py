@@ -9,17 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.commerce.build_db import build_db, connect
-from helpers.commerce.describe import compare_with_facts, comparison_table
-from helpers.commerce.reviews import Meaning, label
-from helpers.commerce.schema import ALL_TABLES, TABLES
-from helpers.commerce.simulate import Tables, load_facts, quota, simulate
-from helpers.data_card import counts_table
-from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT
+from helpers.cli.data_card import counts_table
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT
 from helpers.plots.data import plot_shop
-from helpers.records import ReviewFields
 from helpers.tasks import REVIEW_FIELDS
+from helpers.tasks.records import ReviewFields
+from helpers.tasks.shop.database import build_db, connect
+from helpers.tasks.shop.describe import compare_with_facts, comparison_table
+from helpers.tasks.shop.reviews import Meaning, label
+from helpers.tasks.shop.schema import ALL_TABLES, TABLES
+from helpers.tasks.shop.simulate import Tables, load_facts, quota, simulate
 
 
 @pytest.fixture(scope="module")

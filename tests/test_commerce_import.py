@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from helpers.cli import main
-from helpers.commerce.build_db import build_db, connect
-from helpers.commerce.extraction_pairs import extraction_drafts, label_by_rule
-from helpers.commerce.import_olist import read_csv_folder, write_csv_folder
-from helpers.commerce.schema import REVIEW_LABELS, TABLES
-from helpers.commerce.simulate import simulate
-from helpers.errors import UserError
+from helpers.core.errors import UserError
 from helpers.tasks import TASKS
+from helpers.tasks.pairs.extraction import extraction_drafts, label_by_rule
+from helpers.tasks.shop.database import build_db, connect
+from helpers.tasks.shop.import_olist import read_csv_folder, write_csv_folder
+from helpers.tasks.shop.schema import REVIEW_LABELS, TABLES
+from helpers.tasks.shop.simulate import simulate
 
 
 def dump(path: Path) -> list[str]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from helpers import analysis, decision
-from helpers.decision import tree
-from helpers.decision.facts import gather_facts
-from helpers.decision.tree import walk
-from helpers.files import PROJECT_ROOT
+from helpers.core.files import PROJECT_ROOT
+from helpers.runs import analysis, decision
+from helpers.runs.decision import tree
+from helpers.runs.decision.facts import gather_facts
+from helpers.runs.decision.tree import walk
 from helpers.tasks import TASKS
 from tests.synthetic_runs import Spec, early_then_flat, end_rewards, means, write_run
 

@@ -4,8 +4,11 @@ import pytest
 import torch
 from transformers import DynamicCache, LogitsProcessorList
 
-from helpers import decoding, models, profiles, recipes
-from helpers.records import load_split
+from helpers import recipes
+from helpers.policy import loading
+from helpers.policy.cpu import decoding
+from helpers.recipes import profiles
+from helpers.tasks.records import load_split
 
 PROFILE = profiles.get("smallest")
 LIMIT = 40
@@ -13,7 +16,7 @@ LIMIT = 40
 
 @pytest.fixture(scope="module")
 def policy():
-    return models.load_base(profiles.fit(recipes.V41, PROFILE)[0], PROFILE)
+    return loading.load_base(profiles.fit(recipes.V41, PROFILE)[0], PROFILE)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers import cli, doctor
-from helpers.gpus import Gpu
+from helpers import cli
+from helpers.cli import doctor
+from helpers.core.gpus import Gpu
 
 
 @pytest.fixture

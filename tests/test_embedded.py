@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from filelock import FileLock
 
-from helpers import embedded, profiles
-from helpers.errors import UserError
-from helpers.records import PAIRS_DIR, load_split
+from helpers.core.errors import UserError
+from helpers.policy import embedded
+from helpers.recipes import profiles
+from helpers.tasks.records import PAIRS_DIR, load_split
 
 PROFILE = profiles.get("smallest")
 PAIRS = PAIRS_DIR / "train.jsonl"

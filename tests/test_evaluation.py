@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers import evaluation, models, profiles, recipes
-from helpers.errors import UserError
-from helpers.records import eval_subset, load_split
+from helpers import recipes
+from helpers.core.errors import UserError
+from helpers.policy import evaluation, loading
+from helpers.recipes import profiles
 from helpers.tasks import TASKS
+from helpers.tasks.records import eval_subset, load_split
 
 PROFILE = profiles.get("smallest")
 RECIPE, _ = profiles.fit(recipes.V41, PROFILE)
@@ -19,7 +21,7 @@ SETTINGS = evaluation.settings_for(RECIPE, PROFILE)
 
 @pytest.fixture(scope="module")
 def policy():
-    return models.load_base(RECIPE, PROFILE)
+    return loading.load_base(RECIPE, PROFILE)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +141,7 @@ def test_a_model_cards_sampling_advice_does_not_survive_loading(policy, tmp_path
     policy.model.save_pretrained(tmp_path)
     policy.tokenizer.save_pretrained(tmp_path)
     policy.model.generation_config = config
-    loaded = models.load(str(tmp_path), PROFILE).model.generation_config
+    loaded = loading.load(str(tmp_path), PROFILE).model.generation_config
     assert loaded.repetition_penalty in (None, 1.0)
     assert loaded.temperature in (None, 1.0)
 
@@ -168,7 +170,7 @@ def test_an_unknown_mode_is_answered_with_the_valid_ones(policy, records):
 
 def test_a_policy_that_is_nowhere_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot load the policy") as caught:
-        models.load(str(tmp_path / "nowhere"), PROFILE)
+        loading.load(str(tmp_path / "nowhere"), PROFILE)
     assert "\n" not in str(caught.value)
 
 
@@ -189,7 +191,7 @@ def test_an_unknown_parser_is_answered_with_the_valid_ones(records):
 def test_a_lora_policy_answers_the_same_with_its_adapter_merged_and_gets_its_weights_back(policy):
     from peft import get_peft_model
 
-    model = get_peft_model(copy.deepcopy(policy.model), models.lora_config(recipes.V41))
+    model = get_peft_model(copy.deepcopy(policy.model), loading.lora_config(recipes.V41))
     torch.manual_seed(0)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -198,7 +200,7 @@ def test_a_lora_policy_answers_the_same_with_its_adapter_merged_and_gets_its_wei
     ids = torch.arange(3, 40).unsqueeze(0)
     with torch.no_grad():
         apart = model(ids).logits
-        with models.merged(model):
+        with loading.merged(model):
             together = model(ids).logits
         after = model(ids).logits
     assert torch.allclose(apart, together, atol=1e-5)

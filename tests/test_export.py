@@ -8,11 +8,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from helpers import analysis, cli, evaluation, export, models, profiles, recipes
-from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT
-from helpers.run_policy import load_run_policy, read_origin
-from helpers.stats import Interval
+from helpers import cli, recipes
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT
+from helpers.core.stats import Interval
+from helpers.policy import evaluation, loading
+from helpers.policy.run_policy import load_run_policy, read_origin
+from helpers.policy.serve import export
+from helpers.recipes import profiles
+from helpers.runs import analysis
 from helpers.tasks import TASKS
 
 PROMPTS = 8
@@ -63,8 +67,8 @@ def test_the_runs_answers_are_not_those_of_its_base_policy(run):
 def test_the_merged_model_is_whole_in_bfloat16_and_stands_alone(exported):
     merged = exported.folder / "merged"
     assert {tensor.dtype for tensor in load_file(merged / "model.safetensors").values()} == {torch.bfloat16}
-    policy = models.load(str(merged), profiles.get("smallest"))
-    assert not models.has_lora(policy.model)
+    policy = loading.load(str(merged), profiles.get("smallest"))
+    assert not loading.has_lora(policy.model)
     prompt = export.selection(PROMPTS)[0]["prompt"]
     trained_with = AutoTokenizer.from_pretrained(exported.folder / "adapter")
     assert policy.tokenizer.apply_chat_template(prompt, tokenize=False) == trained_with.apply_chat_template(

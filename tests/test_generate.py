@@ -6,10 +6,13 @@ import shutil
 
 import pytest
 
-from helpers import cli, evaluation, models, profiles, recipes, routing
-from helpers.files import read_jsonl
-from helpers.run_policy import load_run_policy, read_origin
-from helpers.serving import record_request
+from helpers import cli, recipes
+from helpers.core.files import read_jsonl
+from helpers.policy import evaluation, loading
+from helpers.policy.run_policy import load_run_policy, read_origin
+from helpers.policy.serve import routing
+from helpers.policy.serve.serving import record_request
+from helpers.recipes import profiles
 from helpers.tasks import TASKS, build_prompt
 
 TEXT = "Cliente: Ana. Situação: carrinho abandonado."
@@ -72,7 +75,7 @@ def test_without_route_and_run_the_base_policy_answers(capsys):
     profile = profiles.get("smallest")
     fitted, _ = profiles.fit(recipes.V41, profile)
     settings = evaluation.settings_for(fitted, profile, "greedy")
-    base = models.load_base(fitted, profile)
+    base = loading.load_base(fitted, profile)
     told = answers(capsys, "--task", "push", "--input", TEXT)
     assert told.out == evaluation.generate(base, [build_prompt("push", TEXT)], settings)[0].text + "\n"
     assert base.name in told.err

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import embedded, memory, recipes
-from helpers.errors import UserError
-from helpers.records import load_split
+from helpers import recipes
+from helpers.core.errors import UserError
+from helpers.policy import embedded
+from helpers.recipes import memory
+from helpers.tasks.records import load_split
 
 FOLDER = Path(__file__).resolve().parent / "gpu"
 sys.path.insert(0, str(FOLDER))

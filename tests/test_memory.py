@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from helpers import memory, profiles, recipes
-from helpers.errors import UserError
-from helpers.memory import GENERATION, GIB, TRAINING
+from helpers import recipes
+from helpers.core.errors import UserError
 from helpers.plots.memory import plan_bars
 from helpers.plots.style import WIDTH
-from helpers.profiles import Profile
+from helpers.recipes import memory, profiles
+from helpers.recipes.memory import GENERATION, GIB, TRAINING
+from helpers.recipes.profiles import Profile
 
 SMALL, LARGE = memory.SHAPES[recipes.HUB_05B], memory.SHAPES[recipes.HUB_37B]
 V41, V42A = recipes.get("v4.1"), recipes.get("v4.2a")
@@ -191,7 +192,7 @@ def meta_policy(shape: memory.Shape) -> Any:
     from peft import get_peft_model
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from helpers.models import lora_config
+    from helpers.policy.loading import lora_config
 
     config = Qwen3Config(
         num_hidden_layers=shape.layers,

@@ -11,9 +11,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from helpers import notebooks, summary
-from helpers.cli import main
-from helpers.errors import UserError
+from helpers.cli import main, notebooks
+from helpers.core.errors import UserError
+from helpers.runs import summary
 from tests.synthetic_runs import Spec, means, write_run
 
 PROGRESS = """

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from helpers.cli import main
-from helpers.commerce.build_db import build_db, connect
-from helpers.commerce.generate_pairs import COUNTS, add_pairs, build_pairs, write_pairs
-from helpers.commerce.leaks import NEAR, find_leaks, five_grams
-from helpers.commerce.schema import DEFAULT_SEED
-from helpers.commerce.simulate import simulate
-from helpers.errors import UserError
-from helpers.records import PAIRS_DIR, SPLITS, load_records, load_split
+from helpers.core.errors import UserError
 from helpers.tasks import MAX_PUSH_CHARACTERS, TASKS, classify_task, user_text
+from helpers.tasks.pairs.build import COUNTS, add_pairs, build_pairs, write_pairs
+from helpers.tasks.pairs.leaks import NEAR, find_leaks, five_grams
+from helpers.tasks.records import PAIRS_DIR, SPLITS, load_records, load_split
+from helpers.tasks.shop.database import build_db, connect
+from helpers.tasks.shop.schema import DEFAULT_SEED
+from helpers.tasks.shop.simulate import simulate
 
 Rows = list[dict[str, Any]]
 

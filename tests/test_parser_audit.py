@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers import parser_audit
 from helpers.cli import main
-from helpers.errors import UserError
-from helpers.parser_audit import UNKNOWN, Case, audit, by_family, judge, newly_parsed, summary
-from helpers.parser_trials import PARSER_NAMES, Trial, run_trials
-from helpers.parsing_baselines import PARSERS
+from helpers.core.errors import UserError
+from helpers.parsing import audit as audits
+from helpers.parsing.audit import UNKNOWN, Case, audit, by_family, judge, newly_parsed, summary
+from helpers.parsing.baselines import PARSERS
+from helpers.parsing.trials import PARSER_NAMES, Trial, run_trials
 from helpers.plots.parser import family_map, outcome_bars
 
 CASES = [
@@ -70,13 +70,13 @@ def test_the_parser_effect_is_the_paired_difference_of_the_rewards() -> None:
     record = {"id": "r", "task": "extraction", "reference": {"fields": fields}, "meta": {}}
     strict = json.dumps(fields)
     pairs = [(strict, record), (strict.replace("4.5", "4,5"), record)] * 10
-    assert parser_audit.parser_effect(pairs, "handoff", "tolerant").mean == 0
-    assert parser_audit.parser_effect(pairs, "regex", "tolerant").low > 0
+    assert audits.parser_effect(pairs, "handoff", "tolerant").mean == 0
+    assert audits.parser_effect(pairs, "regex", "tolerant").low > 0
     assert set(PARSERS) == {"regex", "handoff", "tolerant"}
 
 
 def test_repairs_seen_counts_texts_and_classes() -> None:
-    table = parser_audit.repairs_seen(['{"a": 4,5}', "{'a': 4,5}", '{"a": 1}', "nada"])
+    table = audits.repairs_seen(['{"a": 4,5}', "{'a': 4,5}", '{"a": 1}', "nada"])
     assert table.set_index("repair")["texts"].to_dict() == {"decimal_comma": 2, "quotes": 1}
     assert table.attrs["classes"] == {"lossless": 2, "clean": 1}
 
@@ -90,10 +90,10 @@ def test_completions_are_read_from_a_run_and_other_tasks_left_out(tmp_path: Path
     path = tmp_path / "eval.jsonl"
     rows = [{"task": "extraction", "completion": "{}"}, {"task": "push", "completion": "Oi"}, {"text": "x"}]
     path.write_text("\n".join(map(json.dumps, rows)))
-    assert parser_audit.load_completions(path) == ["{}", "x"]
+    assert audits.load_completions(path) == ["{}", "x"]
     path.write_text('{"completion": "{}"}\n{"completion": 4}\n')
     with pytest.raises(UserError, match="line 2"):
-        parser_audit.load_completions(path)
+        audits.load_completions(path)
 
 
 def test_the_verb_audits_a_users_completions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

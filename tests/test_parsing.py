@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from helpers.files import PROJECT_ROOT, read_jsonl
-from helpers.parser_audit import same
+from helpers.core.files import PROJECT_ROOT, read_jsonl
 from helpers.parsing import REPAIRS, extract_json, parse_completion, parse_counted, repair_class
+from helpers.parsing.audit import same
+from helpers.parsing.baselines import PARSERS, handoff_object, regex_object
 from helpers.parsing.objects import MAX_DEPTH
-from helpers.parsing_baselines import PARSERS, handoff_object, regex_object
 from helpers.tasks import REVIEW_FIELDS
 
 QUIRKS = [row for _, row in read_jsonl(PROJECT_ROOT / "data" / "parser_quirks.jsonl")]

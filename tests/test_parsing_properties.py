@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from parsing_corruptions import CORRUPTIONS, PAIRS, damaged
 
-from helpers.parser_audit import same
 from helpers.parsing import REPAIRS, ParsedCompletion, extract_json, parse_completion
+from helpers.parsing.audit import same
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(

@@ -6,9 +6,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from helpers import analysis, decision
 from helpers.plots import run as plots
 from helpers.plots.style import TASK_COLORS, TASK_LABELS, WIDTH, panels
+from helpers.runs import analysis, decision
 from helpers.tasks import TASKS
 from tests.synthetic_runs import Spec, means, write_run
 

@@ -8,10 +8,13 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from helpers import cli, dry_run, memory, models, preflight, profiles, recipes
-from helpers.doctor import Check
-from helpers.records import SPLITS, load_split
+from helpers import cli, recipes
+from helpers.cli.doctor import Check
+from helpers.policy import loading
+from helpers.recipes import memory, profiles
 from helpers.tasks import TASKS
+from helpers.tasks.records import SPLITS, load_split
+from helpers.training import dry_run, preflight
 
 PROFILE = profiles.get("smallest")
 RECIPE, _ = profiles.fit(recipes.V41, PROFILE)
@@ -20,7 +23,7 @@ SHORT = replace(RECIPE, max_steps=preflight.STEPS, warmup_share=0.0)
 
 @pytest.fixture
 def policy():
-    return models.load_base(RECIPE, PROFILE)
+    return loading.load_base(RECIPE, PROFILE)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def splits():
 
 
 def dry(recipe, folder):
-    return dry_run.dry_run(recipe, PROFILE, models.load_base(RECIPE, PROFILE), folder)
+    return dry_run.dry_run(recipe, PROFILE, loading.load_base(RECIPE, PROFILE), folder)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers import doctor, gpus, profiles
-from helpers.gpus import Gpu
+from helpers.cli import doctor
+from helpers.core import gpus
+from helpers.core.gpus import Gpu
+from helpers.recipes import profiles
 
 
 @pytest.fixture

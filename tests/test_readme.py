@@ -2,9 +2,10 @@
 
 import pytest
 
-from helpers import profiles, recipes
+from helpers import recipes
 from helpers.cli import VERBS
-from helpers.files import PROJECT_ROOT
+from helpers.core.files import PROJECT_ROOT
+from helpers.recipes import profiles
 from helpers.rewards import WEIGHTS
 from helpers.tasks import TASKS
 

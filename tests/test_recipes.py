@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from helpers import profiles, recipes
-from helpers.errors import UserError
+from helpers import recipes
+from helpers.core.errors import UserError
+from helpers.recipes import profiles
 from helpers.tasks import TASKS
 
 COUNTS = {"extraction": 594, "sql_qa": 594, "insights": 148, "push": 148}

@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
-from helpers.errors import UserError
-from helpers.records import EVAL_SUBSET, SPLITS, ReviewFields, count_by_task, eval_subset, load_records, load_split
+from helpers.core.errors import UserError
 from helpers.tasks import REVIEW_FIELDS, TASKS
+from helpers.tasks.records import (
+    EVAL_SUBSET,
+    SPLITS,
+    ReviewFields,
+    count_by_task,
+    eval_subset,
+    load_records,
+    load_split,
+)
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers import analysis, report
 from helpers.cli import main
+from helpers.plots import report
+from helpers.runs import analysis
 from tests.synthetic_runs import Spec, early_then_flat, means, write_run
 
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_review import FIELDS
 
-from helpers.errors import UserError
-from helpers.parsing_baselines import PARSERS
-from helpers.records import load_split
+from helpers.core.errors import UserError
+from helpers.parsing.baselines import PARSERS
 from helpers.rewards import VERSIONS, WEIGHTS, errors, reward_functions, score
 from helpers.rewards import adapters as adapters_module
 from helpers.tasks import REVIEW_FIELDS, TASKS
+from helpers.tasks.records import load_split
 
 DRAWS = 500
 SLOW_DRAWS = 10_000

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_review import FIELDS
 
-from helpers.errors import UserError
+from helpers.core.errors import UserError
 from helpers.rewards import WEIGHTS, score
-from helpers.rewards.language import novelty_share, own_words_share, portuguese_share, stem_f1
-from helpers.rewards.numbers import Sources, numbers_in
 from helpers.rewards.push import graphemes
-from helpers.rewards.results import result_share
-from helpers.rewards.table import TableFacts
+from helpers.rewards.sql_results import result_share
+from helpers.rewards.text.language import novelty_share, own_words_share, portuguese_share, stem_f1
+from helpers.rewards.text.numbers import Sources, numbers_in
+from helpers.rewards.text.table import TableFacts
 
 REVIEW = {"reference": {"fields": FIELDS}, "meta": {"review_score": 1}}
 EXTRACTION = WEIGHTS["v4.2"]["extraction"]
@@ -84,7 +84,7 @@ def question(**meta: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def asked(commerce_db: Path) -> dict[str, Any]:
-    from helpers.sql_sandbox import run_query
+    from helpers.rewards.sql_sandbox import run_query
 
     record = question()
     record["reference"]["result"]["rows"] = [

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers import analysis, recipes, routing
-from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT
-from helpers.routing import PARAMETERS, SECONDS, Candidate, Measured
-from helpers.run_policy import load_run_policy
+from helpers import recipes
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT
+from helpers.policy.run_policy import load_run_policy
+from helpers.policy.serve import routing
+from helpers.policy.serve.routing import PARAMETERS, SECONDS, Candidate, Measured
+from helpers.runs import analysis
 from helpers.tasks import TASKS
 
 SHIPPED = PROJECT_ROOT / "data" / "runs"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.run_record import RunRecorder
+from helpers.runs.record import RunRecorder
 
 
 def lines(path: Path) -> list[dict]:

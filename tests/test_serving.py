@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import vllm_arguments
 
-from helpers import routing, serving
-from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT
-from helpers.run_policy import read_origin
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT
+from helpers.policy.run_policy import read_origin
+from helpers.policy.serve import routing, serving
 from helpers.tasks import TASKS, build_prompt
 
 SNAPSHOT = json.loads(vllm_arguments.SNAPSHOT.read_text())

@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 
-from helpers import backends, models, profiles, recipes, sft, training
-from helpers.doctor import read_pins
+from helpers import recipes, training
+from helpers.cli.doctor import read_pins
+from helpers.policy import backends, loading, sft
+from helpers.recipes import profiles
 
 ROOT = Path(__file__).resolve().parent.parent
 WHEELS = ROOT / ".venv" / "wheels-read-by-tests"
@@ -76,7 +78,7 @@ def test_peft_accepts_every_keyword_of_our_calls():
     assert_accepted("LoraConfig", parameters(LoraConfig))
     assert {"model", "model_id"} <= parameters(PeftModel.from_pretrained)
     assert {"model", "peft_config"} <= parameters(get_peft_model)
-    models.lora_config(recipes.V41)
+    loading.lora_config(recipes.V41)
 
 
 def test_transformers_has_the_4_bit_settings_that_we_pass():

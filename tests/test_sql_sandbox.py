@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.errors import UserError
-from helpers.sql_sandbox import describe_query, run_query
+from helpers.core.errors import UserError
+from helpers.rewards.sql_sandbox import describe_query, run_query
 
 ROWS = 3000
 LONG = "replace(replace(replace('aaaaaaaaaa','a','aaaaaaaaaa'),'a','aaaaaaaaaa'),'a','aaaaaaaaaa')"  # 10,000 letters

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from helpers import stats
+from helpers.core import stats
 
 
 def rewards(n: int, seed: int = 0) -> np.ndarray:

@@ -10,12 +10,17 @@ import pytest
 import torch
 from transformers import LogitsProcessorList
 
-from helpers import analysis, decoding, models, profiles, recipes, report, rollouts, speed, stats, training
-from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT, read_jsonl
-from helpers.plots import steps
-from helpers.run_record import PHASES, phase_key
-from helpers.step_report import PhaseClock, peak_memory_gib
+from helpers import recipes, training
+from helpers.core import stats
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT, read_jsonl
+from helpers.plots import report, steps
+from helpers.policy import loading
+from helpers.policy.cpu import decoding, rollouts
+from helpers.recipes import profiles
+from helpers.runs import analysis, speed
+from helpers.runs.record import PHASES, phase_key
+from helpers.training.step_clock import PhaseClock, peak_memory_gib
 from tests.synthetic_runs import Spec, means, write_run
 
 PROFILE = profiles.get("smallest")
@@ -152,10 +157,10 @@ def small_trainer(folder, in_rounds=False):
     from trl import GRPOConfig, GRPOTrainer
 
     from helpers import rewards
-    from helpers.records import load_split
+    from helpers.tasks.records import load_split
 
     recipe, _ = profiles.fit(recipes.V41, PROFILE)
-    policy = models.load_base(recipe, PROFILE)
+    policy = loading.load_base(recipe, PROFILE)
     set_seed(5)
     requested = training.grpo_arguments(recipe, PROFILE, folder, 5) | {"max_steps": 3, "save_strategy": "no"}
     trainer = GRPOTrainer(
@@ -164,7 +169,7 @@ def small_trainer(folder, in_rounds=False):
         args=GRPOConfig(**requested),
         train_dataset=Dataset.from_list(training.training_rows(load_split("train"))),
         processing_class=policy.tokenizer,
-        peft_config=models.lora_config(recipe),
+        peft_config=loading.lora_config(recipe),
     )
     for name, weight in trainer.model.named_parameters():
         if "lora_B" in name:

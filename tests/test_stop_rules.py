@@ -2,9 +2,9 @@ import math
 
 import pytest
 
-from helpers import stop_rules
-from helpers.errors import UserError
-from helpers.stop_rules import RuleStatus, evaluate_rules
+from helpers.core.errors import UserError
+from helpers.runs import stop_rules
+from helpers.runs.stop_rules import RuleStatus, evaluate_rules
 
 
 def states(history: list[dict], max_steps: int = 600, **settings) -> dict[str, str]:

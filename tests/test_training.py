@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from helpers import analysis, models, profiles, recipes, training
-from helpers.errors import UserError
-from helpers.files import read_jsonl
+from helpers import recipes, training
+from helpers.core.errors import UserError
+from helpers.core.files import read_jsonl
+from helpers.policy import loading
+from helpers.recipes import profiles
+from helpers.runs import analysis
 from helpers.tasks import TASKS
 
 PROFILE = replace(profiles.get("smallest"), eval_every=1)
@@ -145,7 +148,7 @@ def test_missing_pairs_are_named_before_anything_is_written(tmp_path):
 
 def test_every_training_row_gets_a_reward_from_its_own_task_alone():
     from helpers import rewards
-    from helpers.records import load_split
+    from helpers.tasks.records import load_split
 
     records = load_split("train")
     rows = training.training_rows(records)
@@ -162,8 +165,8 @@ def test_a_trained_adapter_loads_over_its_base_policy_and_changes_its_answers(ru
     fitted, _ = profiles.fit(recipes.V41, PROFILE)
     ids = torch.arange(3, 40).unsqueeze(0)
     with torch.no_grad():
-        before = models.load_base(fitted, PROFILE).model(ids).logits
-        adapted = models.load_adapter(models.load_base(fitted, PROFILE), run_folder / "adapter")
+        before = loading.load_base(fitted, PROFILE).model(ids).logits
+        adapted = loading.load_adapter(loading.load_base(fitted, PROFILE), run_folder / "adapter")
         after = adapted.model(ids).logits
     assert not torch.equal(before, after)
 
@@ -171,7 +174,7 @@ def test_a_trained_adapter_loads_over_its_base_policy_and_changes_its_answers(ru
 def test_a_run_folder_without_an_adapter_is_refused_in_one_line(tmp_path):
     fitted, _ = profiles.fit(recipes.V41, PROFILE)
     with pytest.raises(UserError, match=r"no adapter_config\.json"):
-        models.load_adapter(models.load_base(fitted, PROFILE), tmp_path)
+        loading.load_adapter(loading.load_base(fitted, PROFILE), tmp_path)
 
 
 def test_the_config_names_what_the_profile_changed(run_folder):

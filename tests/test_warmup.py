@@ -7,9 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers import analysis, evaluation, models, profiles, recipes, routing, sft, training
-from helpers.errors import UserError
-from helpers.records import load_split
+from helpers import recipes, training
+from helpers.core.errors import UserError
+from helpers.policy import evaluation, loading, sft
+from helpers.policy.serve import routing
+from helpers.recipes import profiles
+from helpers.runs import analysis
+from helpers.tasks.records import load_split
 
 PROFILE = replace(profiles.get("smallest"), eval_every=2, sft_learning_rate_factor=50.0, base_model=None)
 RECIPE, _ = profiles.fit(recipes.V42B, PROFILE)
@@ -19,8 +23,8 @@ ADAPTER = "adapter_model.safetensors"
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     """The shipped pairs with a train split of 60 records, so that an epoch takes seconds."""
-    from helpers.files import write_jsonl
-    from helpers.records import PAIRS_DIR
+    from helpers.core.files import write_jsonl
+    from helpers.tasks.records import PAIRS_DIR
 
     folder = tmp_path_factory.mktemp("pairs")
     for split in ("eval", "test"):
@@ -43,7 +47,7 @@ def run_folder(tmp_path_factory, pairs):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return models.load_base(RECIPE, PROFILE).tokenizer
+    return loading.load_base(RECIPE, PROFILE).tokenizer
 
 
 def test_the_loss_counts_the_assistants_tokens_and_their_end_alone(tokenizer):
@@ -60,7 +64,7 @@ def test_the_tokens_shown_as_masked_are_those_that_the_trainer_masks(tokenizer, 
     record = load_split("eval")[0]
     arguments = sft.sft_arguments(tmp_path, 1, 1, 1e-3, 4096, 0, on_gpu=False) | {"completion_only_loss": True}
     trainer = SFTTrainer(
-        model=models.load_base(RECIPE, PROFILE).model,
+        model=loading.load_base(RECIPE, PROFILE).model,
         args=SFTConfig(**arguments),
         train_dataset=Dataset.from_list(sft.chat_rows([record])),
         processing_class=tokenizer,
@@ -108,8 +112,8 @@ def test_what_the_first_answers_cost_is_what_the_warm_up_paid_for_them(run_folde
 
 
 def test_the_answers_taken_over_are_those_of_the_policy_that_grpo_starts_from(run_folder, pairs):
-    policy = models.with_lora(models.load_base(RECIPE, PROFILE, pairs), RECIPE)
-    models.restore_adapter(policy, run_folder / "warmup" / "adapter")
+    policy = loading.with_lora(loading.load_base(RECIPE, PROFILE, pairs), RECIPE)
+    loading.restore_adapter(policy, run_folder / "warmup" / "adapter")
     scored = analysis.load_run(run_folder).scored
     for mode in evaluation.MODES:
         taken = scored[scored["step"].eq(0) & scored["split"].eq("eval") & scored["mode"].eq(mode)]
@@ -132,15 +136,15 @@ def test_the_weights_of_the_warm_up_continue_into_grpo(run_folder):
 
 def test_a_restored_adapter_is_the_saved_one_and_a_foreign_one_is_refused(run_folder, tmp_path):
     saved = load_file(run_folder / "warmup" / "adapter" / ADAPTER)
-    policy = models.with_lora(models.load_base(RECIPE, PROFILE), RECIPE)
-    models.restore_adapter(policy, run_folder / "warmup" / "adapter")
+    policy = loading.with_lora(loading.load_base(RECIPE, PROFILE), RECIPE)
+    loading.restore_adapter(policy, run_folder / "warmup" / "adapter")
     held = {name: parameter for name, parameter in policy.model.named_parameters() if "lora_" in name}
     assert sorted(float(t.detach().norm()) for t in held.values()) == pytest.approx(
         sorted(float(t.norm()) for t in saved.values())
     )
-    wider = models.with_lora(models.load_base(RECIPE, PROFILE), replace(RECIPE, lora_r=4))
+    wider = loading.with_lora(loading.load_base(RECIPE, PROFILE), replace(RECIPE, lora_r=4))
     with pytest.raises(UserError, match="not an adapter of this policy"):
-        models.restore_adapter(wider, run_folder / "warmup" / "adapter")
+        loading.restore_adapter(wider, run_folder / "warmup" / "adapter")
 
 
 def test_a_finished_warm_up_is_used_again_and_gives_the_same_run(run_folder, pairs, tmp_path):
@@ -154,8 +158,8 @@ def test_a_finished_warm_up_is_used_again_and_gives_the_same_run(run_folder, pai
 
 
 def test_the_base_model_has_read_no_chat_and_its_stand_in_is_a_policy_of_its_own():
-    base = models.load_base(RECIPE, PROFILE)
-    instruct = models.load_base(profiles.fit(recipes.V41, PROFILE)[0], PROFILE)
+    base = loading.load_base(RECIPE, PROFILE)
+    instruct = loading.load_base(profiles.fit(recipes.V41, PROFILE)[0], PROFILE)
     assert base.name == "embedded-smallest-base" and base.source != instruct.source
 
 

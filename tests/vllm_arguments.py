@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from helpers.files import write_json
+from helpers.core.files import write_json
 
 SNAPSHOT = Path(__file__).parent / "data" / "vllm_serve_arguments.json"
 ENGINE = "vllm/engine/arg_utils.py"

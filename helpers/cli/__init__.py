@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from helpers.errors import UserError, require_known
+from helpers.core.errors import UserError, require_known
 
 VERBS = (
     "data",
@@ -87,9 +87,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _module(verb: str) -> ModuleType:
-    own = ("doctor", "notebooks")
-    package = "helpers" if verb in own else "helpers.cli"
-    return importlib.import_module(f"{package}.{verb.replace('-', '_')}")
+    return importlib.import_module(f"helpers.cli.{verb.replace('-', '_')}")
 
 
 def _fail(message: str, code: int) -> int:

@@ -19,9 +19,9 @@ def run(args: argparse.Namespace) -> int:
     """Audit, print the tables, write what `--out` asks for; 1 where our own parser is wrong on the quirk corpus."""
     from rich.console import Console
 
-    from helpers import parser_audit
-    from helpers.errors import UserError, require_known
-    from helpers.parser_trials import PARSER_NAMES
+    from helpers.core.errors import UserError, require_known
+    from helpers.parsing import audit
+    from helpers.parsing.trials import PARSER_NAMES
 
     parsers = tuple(args.parsers or PARSER_NAMES)
     for name in parsers:
@@ -29,10 +29,10 @@ def run(args: argparse.Namespace) -> int:
     if args.limit <= 0:
         raise UserError(f"--limit {args.limit:g}: the seconds allowed a text must be more than 0")
     console = Console()
-    texts = parser_audit.load_completions(args.completions) if args.completions else []
-    results = _audit(console, "quirk corpus", parser_audit.quirk_cases(), parsers, args.limit)
+    texts = audit.load_completions(args.completions) if args.completions else []
+    results = _audit(console, "quirk corpus", audit.quirk_cases(), parsers, args.limit)
     if args.completions:
-        own = _audit(console, str(args.completions), parser_audit.completion_cases(texts), parsers, args.limit)
+        own = _audit(console, str(args.completions), audit.completion_cases(texts), parsers, args.limit)
         _tell_own(console, own, texts)
     if args.out:
         _write(results, args.out)
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _audit(console: Any, title: str, cases: list[Any], parsers: tuple[str, ...], limit: float) -> Any:
-    from helpers.parser_audit import audit, summary
+    from helpers.parsing.audit import audit, summary
 
     results = audit(
         cases, parsers, limit, on_parser=lambda name: console.print(f"{title}: {name} ...", highlight=False)
@@ -51,7 +51,7 @@ def _audit(console: Any, title: str, cases: list[Any], parsers: tuple[str, ...],
 
 def _tell_own(console: Any, results: Any, texts: list[str]) -> None:
     """How many completions only our parser reads, and the repairs that took."""
-    from helpers.parser_audit import newly_parsed, repairs_seen
+    from helpers.parsing.audit import newly_parsed, repairs_seen
 
     if {"regex", "tolerant"} <= set(results["parser"]):
         console.print(f"{len(newly_parsed(results))} of {len(texts)} completions: read by tolerant, not by regex")
@@ -71,7 +71,7 @@ def _table(console: Any, title: str, frame: Any) -> None:
 
 def _write(results: Any, folder: Path) -> None:
     """`outcomes.csv`, `families.png` and `outcomes.png`."""
-    from helpers.files import replacing, write_text
+    from helpers.core.files import replacing, write_text
     from helpers.plots.parser import family_map, outcome_bars
 
     write_text(folder / "outcomes.csv", results.to_csv(index=False))

@@ -20,11 +20,11 @@ def run(args: argparse.Namespace) -> int:
     """Audit, print the tables, write what `--out` asks for; 1 where v4.2 breaks a bound or the order."""
     from rich.console import Console
 
-    from helpers.errors import require_known
-    from helpers.progress import Progress
-    from helpers.records import PAIRS_DIR, load_records
+    from helpers.core.errors import require_known
+    from helpers.core.progress import Progress
     from helpers.rewards import VERSIONS, audit
     from helpers.tasks import TASKS
+    from helpers.tasks.records import PAIRS_DIR, load_records
 
     for version in args.versions:
         require_known("reward version", version, VERSIONS)
@@ -60,7 +60,7 @@ def _print(console: Any, scores: Any, args: argparse.Namespace) -> None:
 
 def _write(scores: Any, folder: Path) -> None:
     """`scores.csv`, `kinds.png` and one heat map a task."""
-    from helpers.files import replacing, write_text
+    from helpers.core.files import replacing, write_text
     from helpers.plots.rewards import kind_heat_map, probe_heat_map
 
     write_text(folder / "scores.csv", scores.to_csv(index=False))

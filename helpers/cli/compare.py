@@ -14,10 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print each run's end, then how far each lies above the first."""
-    from helpers import analysis, report
-    from helpers.errors import UserError
-    from helpers.files import replacing
+    from helpers.core.errors import UserError
+    from helpers.core.files import replacing
+    from helpers.plots import report
     from helpers.plots.run import eval_curves
+    from helpers.runs import analysis
 
     if len(args.runs) < 2:
         raise UserError("compare needs two run folders or more; `report` shows one")

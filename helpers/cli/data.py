@@ -9,8 +9,8 @@ HELP = "build data/commerce.db and data/pairs from the simulator or from Olist's
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    from helpers.commerce.schema import DB_PATH, DEFAULT_ORDERS, DEFAULT_SEED
-    from helpers.records import PAIRS_DIR
+    from helpers.tasks.records import PAIRS_DIR
+    from helpers.tasks.shop.schema import DB_PATH, DEFAULT_ORDERS, DEFAULT_SEED
 
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of the simulator and the pairs (%(default)s)")
     parser.add_argument("--orders", type=int, default=DEFAULT_ORDERS, help="orders to simulate (%(default)s)")
@@ -29,15 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build the database, then the pairs, telling each step's time."""
-    from helpers.commerce.describe import describe
-    from helpers.commerce.generate_pairs import build_pairs, write_pairs
-    from helpers.records import count_by_task
+    from helpers.tasks.pairs.build import build_pairs, write_pairs
+    from helpers.tasks.records import count_by_task
+    from helpers.tasks.shop.describe import describe
 
     if args.describe:
         print(describe(args.db, args.pairs))
         return 0
     if args.card:
-        from helpers.data_card import renew_card
+        from helpers.cli.data_card import renew_card
 
         print(f"renewed: {', '.join(str(path) for path in renew_card(args.db, args.pairs))}")
         return 0
@@ -57,10 +57,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _build(args: argparse.Namespace) -> str:
     """Write the database; what was written, in a line."""
-    from helpers.commerce.build_db import build_db
-    from helpers.commerce.import_olist import read_csv_folder, write_csv_folder
-    from helpers.commerce.simulate import simulate
-    from helpers.errors import UserError
+    from helpers.core.errors import UserError
+    from helpers.tasks.shop.database import build_db
+    from helpers.tasks.shop.import_olist import read_csv_folder, write_csv_folder
+    from helpers.tasks.shop.simulate import simulate
 
     if args.orders < 1:
         raise UserError(f"--orders {args.orders}: at least 1 order")

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.commerce.build_db import connect
-from helpers.commerce.describe import compare_with_facts, comparison_table
-from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT, replacing, write_text
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT, replacing, write_text
 from helpers.plots.data import plot_shop
-from helpers.records import PAIRS_DIR, SPLITS, count_by_task, load_split
 from helpers.tasks import TASKS
+from helpers.tasks.records import PAIRS_DIR, SPLITS, count_by_task, load_split
+from helpers.tasks.shop.database import connect
+from helpers.tasks.shop.describe import compare_with_facts, comparison_table
 
 CARD = PROJECT_ROOT / "data" / "README.md"
 

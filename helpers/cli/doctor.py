@@ -18,10 +18,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from helpers import gpus, profiles, tracking
-from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT
-from helpers.gpus import Gpu
+from helpers.core import gpus, tracking
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT
+from helpers.core.gpus import Gpu
+from helpers.recipes import profiles
 
 HELP = "tell what this machine is, which profile it gets, and what is off"
 SUPPORTED_PYTHONS = ((3, 11), (3, 12))

@@ -24,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print each task's mean with its interval, and write the rows where `--out` says."""
-    from helpers import evaluation
-    from helpers.errors import require_known
-    from helpers.files import write_jsonl
-    from helpers.parsing_baselines import PARSERS
-    from helpers.records import SPLITS, load_split
+    from helpers.core.errors import require_known
+    from helpers.core.files import write_jsonl
+    from helpers.parsing.baselines import PARSERS
+    from helpers.policy import evaluation
     from helpers.rewards import VERSIONS
+    from helpers.tasks.records import SPLITS, load_split
 
     require_known("split", args.split, SPLITS)
     require_known("mode", args.mode, ("sample", "greedy"))
@@ -37,8 +37,8 @@ def run(args: argparse.Namespace) -> int:
     require_known("parser", args.parser or "tolerant", tuple(PARSERS))
     records = load_split(args.split)
 
-    from helpers.progress import Progress
-    from helpers.run_policy import find_policy
+    from helpers.core.progress import Progress
+    from helpers.policy.run_policy import find_policy
 
     found = find_policy(args.run, args.best, args.recipe, args.profile)
     policy = found.policy

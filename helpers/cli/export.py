@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export and print the check; 1 where the export does not agree with the run."""
-    from helpers import export
+    from helpers.policy.serve import export
 
     done = export.export_run(args.run, args.out, args.merged, args.prompts)
     for name, found in done.checks.items():

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from helpers.routing import Route
-    from helpers.serving import Request
+    from helpers.policy.serve.routing import Route
+    from helpers.policy.serve.serving import Request
 
 HELP = "answer a user's text with the policy that a route, or a run, names"
 
@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the answer on stdout and who answered on stderr; 1 where `--json` found no object in the answer."""
-    from helpers import routing
-    from helpers.errors import UserError, require_known
-    from helpers.files import write_jsonl
+    from helpers.core.errors import UserError, require_known
+    from helpers.core.files import write_jsonl
+    from helpers.policy.serve import routing
 
     require_known("mode", args.mode, ("sample", "greedy"))
     if args.route and (args.run or args.best or args.recipe or args.profile):
@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _requests(args: argparse.Namespace) -> "list[Request]":
     """What is asked: a record, a text, or with `--out` the lines of a file."""
-    from helpers.errors import UserError
-    from helpers.serving import read_requests, record_request, request
+    from helpers.core.errors import UserError
+    from helpers.policy.serve.serving import read_requests, record_request, request
 
     if args.record:
         if args.input or args.task:
@@ -75,7 +75,7 @@ def _requests(args: argparse.Namespace) -> "list[Request]":
 
 def _text(source: str) -> str:
     """The text that `--input` means: standard input, a file, or itself."""
-    from helpers.errors import UserError
+    from helpers.core.errors import UserError
 
     try:
         if source == "-":
@@ -88,8 +88,8 @@ def _text(source: str) -> str:
 
 
 def _answered(args: argparse.Namespace, asked: "list[Request]", route: "Route | None") -> list[dict[str, Any]]:
-    from helpers import serving
-    from helpers.run_policy import find_policy
+    from helpers.policy.run_policy import find_policy
+    from helpers.policy.serve import serving
 
     if route is not None:
         return serving.answer_by_route(asked, route, args.mode, args.seed)
@@ -122,8 +122,8 @@ def _print_object(completion: str) -> int:
 
 
 def _print_serve_commands(route: "Route | None") -> int:
-    from helpers.errors import UserError
-    from helpers.serving import serve_commands
+    from helpers.core.errors import UserError
+    from helpers.policy.serve.serving import serve_commands
 
     if route is None:
         raise UserError("--serve-command prints the commands of a route; name it with --route")

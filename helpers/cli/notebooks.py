@@ -20,10 +20,12 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from helpers import analysis, decision, profiles, summary, tracking
-from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT, write_text
-from helpers.progress import clock
+from helpers.core import tracking
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT, write_text
+from helpers.core.progress import clock
+from helpers.recipes import profiles
+from helpers.runs import analysis, decision, summary
 
 HELP = "run notebooks in order; executed copies, HTML and run records go to runs/<time>/"
 

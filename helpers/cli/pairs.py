@@ -10,8 +10,8 @@ HELP = "make more records of one task from the database"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    from helpers.commerce.schema import DB_PATH, DEFAULT_SEED
-    from helpers.records import PAIRS_DIR
+    from helpers.tasks.records import PAIRS_DIR
+    from helpers.tasks.shop.schema import DB_PATH, DEFAULT_SEED
 
     parser.add_argument("--task", required=True, help=f"one of: {', '.join(TASKS)}")
     parser.add_argument("--add", type=int, required=True, metavar="N", help="how many new records")
@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the new records; no record of the three splits is repeated or, for eval and test, nearly repeated."""
-    from helpers.commerce.generate_pairs import write_extra_pairs
-    from helpers.errors import UserError, require_known
+    from helpers.core.errors import UserError, require_known
+    from helpers.tasks.pairs.build import write_extra_pairs
 
     require_known("task", args.task, TASKS)
     if args.add < 1:

@@ -16,8 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every check as it is known; 1 where one is off."""
-    from helpers import doctor, preflight, profiles, recipes
-    from helpers.files import write_text
+    from helpers import recipes
+    from helpers.cli import doctor
+    from helpers.core.files import write_text
+    from helpers.recipes import profiles
+    from helpers.training import preflight
 
     recipe, profile = recipes.get(args.recipe), profiles.get(args.profile)
     print(f"recipe {recipe.name} on profile {profile.name}")

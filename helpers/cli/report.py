@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page; prints warnings, the decision and where the page is."""
-    from helpers import analysis, report
+    from helpers.plots import report
+    from helpers.runs import analysis
 
     if args.run:
         found, told = analysis.load_run(args.run), str(args.run)

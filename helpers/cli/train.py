@@ -26,15 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; prints the paired gain over the base policy when done."""
-    from helpers import backends, processes, profiles, recipes
-    from helpers.files import PROJECT_ROOT
+    from helpers import recipes
+    from helpers.core import processes
+    from helpers.core.files import PROJECT_ROOT
+    from helpers.policy import backends
+    from helpers.recipes import profiles
 
     recipe, profile = recipes.get(args.recipe), profiles.get(args.profile)
     if args.backend != "auto":
         backends.require(args.backend)
         profile = replace(profile, backend=args.backend)
     folder = args.out or PROJECT_ROOT / "runs" / f"{recipe.name}-{profile.name}-seed{args.seed}"
-    from helpers import analysis, evaluation, speed, training
+    from helpers import training
+    from helpers.policy import evaluation
+    from helpers.runs import analysis, speed
 
     training.train_grpo(recipe, profile, folder, seed=args.seed, resume=args.resume, stop=args.stop, extra=args.extra)
     if not processes.is_first():

@@ -12,7 +12,7 @@ def require_known(kind: str, name: str, known: tuple[str, ...]) -> None:
     >>> require_known("task", "pull", ("push", "insights"))
     Traceback (most recent call last):
         ...
-    helpers.errors.UserError: unknown task 'pull'; the valid ones are: push, insights
+    helpers.core.errors.UserError: unknown task 'pull'; the valid ones are: push, insights
     """
     if name not in known:
         raise UserError(f"unknown {kind} {name!r}; the valid ones are: {', '.join(known)}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from helpers import processes
+from helpers.core import processes
 
 
 def in_notebook() -> bool:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from helpers import processes
+from helpers.core import processes
 
 PROJECT = "grpo-ecommerce-pt"
 

@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from helpers import rewards
-from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT, read_jsonl
-from helpers.parser_trials import PARSER_NAMES, Trial, run_trials
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT, read_jsonl
+from helpers.core.stats import Interval, paired_difference
 from helpers.parsing import REPAIRS, parse_completion, repair_class
-from helpers.parsing_baselines import PARSERS
-from helpers.stats import Interval, paired_difference
+from helpers.parsing.baselines import PARSERS
+from helpers.parsing.trials import PARSER_NAMES, Trial, run_trials
 
 QUIRKS = PROJECT_ROOT / "data" / "parser_quirks.jsonl"
 _DECIMAL_POINT = re.compile(r'("\s*:\s*-?\d+)\.(\d+)(?=\s*[,}\n])')

@@ -122,9 +122,9 @@ def _trial(read: Read, text: str) -> Trial:
 
 
 def _baseline(name: str) -> Read:
-    from helpers import parsing_baselines
+    from helpers.parsing import baselines
 
-    return {"regex": parsing_baselines.regex_object, "handoff": parsing_baselines.handoff_object}[name]
+    return {"regex": baselines.regex_object, "handoff": baselines.handoff_object}[name]
 
 
 def _tolerant() -> Read:

@@ -5,8 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from helpers.commerce.simulate import load_facts
 from helpers.plots.style import MUTED, SERIES_COLORS, panels
+from helpers.tasks.shop.simulate import load_facts
 
 _GROUPS = {
     "on time": lambda delay: delay <= 0,

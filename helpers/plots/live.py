@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from helpers import analysis, stop_rules
 from helpers.plots.run import eval_curves
+from helpers.runs import analysis, stop_rules
 
 
 class LivePlot:

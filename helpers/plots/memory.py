@@ -6,8 +6,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from helpers.memory import PHASES, MemoryPlan
 from helpers.plots.style import ALL_TASKS_COLOR, MUTED, SERIES_COLORS, panel
+from helpers.recipes.memory import PHASES, MemoryPlan
 
 _LOOKS = {
     "Weights": (SERIES_COLORS[0], ""),

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helpers.parser_audit import by_family
+from helpers.parsing.audit import by_family
 from helpers.plots.style import MUTED, SERIES_COLORS, panel
 
 _BAD = ("wrong", "false accept")

@@ -9,12 +9,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
-from helpers import analysis, decision, files, speed, stop_rules
-from helpers.analysis import ALL, Run
-from helpers.decision import Reference
+from helpers.core import files
 from helpers.plots import run as plots
 from helpers.plots import steps
 from helpers.plots.style import TASK_LABELS
+from helpers.runs import analysis, decision, speed, stop_rules
+from helpers.runs.analysis import ALL, Run
+from helpers.runs.decision import Reference
 from helpers.tasks import TASKS
 
 _TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
@@ -80,7 +81,7 @@ def on_test(run: Run) -> str:
 
 
 def headline(run: Run, found: decision.Decision) -> dict[str, str]:
-    """The few numbers of a run that its reader should see first, titled for `helpers.summary`."""
+    """The few numbers of a run that its reader should see first, titled for `helpers.runs.summary`."""
     name = f"Scenario {found.scenario}: " if found.scenario in ("A", "B", "C") else ""
     numbers = {"03 run": run.where, "03 decision": f"{name}{found.title}", "03 next": found.command}
     sampled, greedy = (analysis.gains(run, mode=mode) for mode in ("sample", "greedy"))

@@ -11,9 +11,6 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from helpers import analysis, stop_rules
-from helpers.analysis import ALL, Run
-from helpers.decision import Effects
 from helpers.plots.style import (
     ALL_TASKS_COLOR,
     MUTED,
@@ -24,6 +21,9 @@ from helpers.plots.style import (
     panels,
 )
 from helpers.rewards import WEIGHTS
+from helpers.runs import analysis, stop_rules
+from helpers.runs.analysis import ALL, Run
+from helpers.runs.decision import Effects
 from helpers.tasks import TASKS
 
 _LINES = ("-", "--", ":", "-.")

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from helpers import speed
-from helpers.analysis import Run
 from helpers.plots.style import MUTED, SERIES_COLORS, panel
-from helpers.run_record import PHASES
+from helpers.runs import speed
+from helpers.runs.analysis import Run
+from helpers.runs.record import PHASES
 
 _HATCHES = ("", "//", "", "\\\\", "", "..", "xx", "")
 _COLORS = dict(zip(PHASES, (*SERIES_COLORS[: len(PHASES) - 1], MUTED), strict=True))

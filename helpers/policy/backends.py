@@ -21,13 +21,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from helpers import evaluation, gpus, models
-from helpers.errors import UserError, require_known
-from helpers.files import PROJECT_ROOT
-from helpers.models import Policy
-from helpers.profiles import Profile
+from helpers.core import gpus
+from helpers.core.errors import UserError, require_known
+from helpers.core.files import PROJECT_ROOT
+from helpers.policy import evaluation, loading
+from helpers.policy.loading import Policy
 from helpers.recipes import Recipe
-from helpers.records import PAIRS_DIR
+from helpers.recipes.profiles import Profile
+from helpers.tasks.records import PAIRS_DIR
 
 BACKENDS = ("unsloth", "vllm", "transformers")
 """In the order in which one stands in for another."""
@@ -123,7 +124,7 @@ def begin(profile: Profile, backend: str) -> None:
     set_environment(profile, backend)
     if backend == "unsloth":
         importlib.import_module("unsloth")
-    models.prepare(profile)
+    loading.prepare(profile)
 
 
 def load_policy(
@@ -141,7 +142,7 @@ def load_policy(
     if backend == "unsloth":
         return _load_with_unsloth(recipe, profile, seed, source)
     weights = replace(profile, dtype="float32") if backend == "vllm" else profile
-    policy = models.load(source, weights) if source else models.load_base(recipe, weights, pairs)
+    policy = loading.load(source, weights) if source else loading.load_base(recipe, weights, pairs)
     return replace(policy, backend=backend)
 
 
@@ -172,7 +173,7 @@ def unsloth_lora_arguments(recipe: Recipe, profile: Profile, seed: int = 0) -> d
         "r": recipe.lora_r,
         "lora_alpha": recipe.lora_alpha,
         "lora_dropout": recipe.lora_dropout,
-        "target_modules": list(models.LORA_TARGETS),
+        "target_modules": list(loading.LORA_TARGETS),
         "bias": "none",
         "use_rslora": False,
         "use_gradient_checkpointing": _checkpointing(profile),
@@ -235,7 +236,7 @@ def engine_in_32_bits(backend: str) -> Iterator[None]:
         vllm_generation.LLM = engine
 
 
-def sampler(trainer: Any, policy: Policy) -> models.Sampler | None:
+def sampler(trainer: Any, policy: Policy) -> loading.Sampler | None:
     """What answers an evaluation's prompts once `trainer` holds `policy`: its vLLM engine on the backend `vllm`.
 
     Elsewhere the policy keeps its own: Unsloth's answers through Unsloth from the start (see `load_policy`).
@@ -289,10 +290,10 @@ def _load_with_unsloth(recipe: Recipe, profile: Profile, seed: int, source: str)
     try:
         model, tokenizer = FastLanguageModel.from_pretrained(**arguments)
     except OSError as error:
-        raise models.cannot_load(name, error) from error
+        raise loading.cannot_load(name, error) from error
     with suppress(OSError):  # a model rebuilt from vLLM's weights lacks the generation config that may name end tokens
         model.generation_config = GenerationConfig.from_pretrained(name)
-    models.plain_generation(model, tokenizer)
+    loading.plain_generation(model, tokenizer)
     tokenizer.padding_side = "left"
     model = FastLanguageModel.get_peft_model(model, **unsloth_lora_arguments(recipe, profile, seed))
     policy = Policy(model, tokenizer, Path(name).name, name, "unsloth")

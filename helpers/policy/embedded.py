@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from helpers import models, processes, sft
-from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT, write_json
-from helpers.models import Policy
-from helpers.profiles import EmbeddedSettings, Profile
+from helpers.core import processes
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT, write_json
+from helpers.policy import loading, sft
+from helpers.policy.loading import Policy
 from helpers.recipes import HUB_05B_BASE, HUB_37B
-from helpers.records import PAIRS_DIR, load_records
+from helpers.recipes.profiles import EmbeddedSettings, Profile
+from helpers.tasks.records import PAIRS_DIR, load_records
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -76,7 +77,7 @@ def base_policy(
         raise UserError("the embedded policy is not made yet: run `python -m helpers evaluate` once, in one process")
     if not (folder / "embedded.json").is_file():
         _train_once(folder, profile, settings, records)
-    return models.load(str(folder), profile, name=f"embedded-{profile.name}{_suffix(settings, profile)}")
+    return loading.load(str(folder), profile, name=f"embedded-{profile.name}{_suffix(settings, profile)}")
 
 
 def cache_key(settings: EmbeddedSettings, train: Path) -> str:
@@ -181,7 +182,7 @@ def _train_into(folder: Path, profile: Profile, settings: EmbeddedSettings, reco
     from transformers import set_seed
 
     started = time.monotonic()
-    models.prepare(profile)
+    loading.prepare(profile)
     set_seed(SEED)
     shown = repeated(records)
     tokenizer = train_tokenizer(shown, settings.vocabulary)

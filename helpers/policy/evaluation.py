@@ -11,12 +11,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from helpers import rewards, stats
-from helpers.errors import require_known
-from helpers.models import Policy, merged
-from helpers.parsing_baselines import PARSERS
-from helpers.profiles import Profile
+from helpers import rewards
+from helpers.core import stats
+from helpers.core.errors import require_known
+from helpers.parsing.baselines import PARSERS
+from helpers.policy.loading import Policy, merged
 from helpers.recipes import Recipe, parser_of
+from helpers.recipes.profiles import Profile
 from helpers.tasks import TASKS
 
 MODES = ("sample", "greedy")
@@ -74,7 +75,7 @@ def generate(
     """
     import torch
 
-    from helpers import decoding
+    from helpers.policy.cpu import decoding
 
     modes = modes or [settings.mode] * len(prompts)
     for mode in set(modes):
@@ -269,7 +270,7 @@ def answer(policy: Policy, token_ids: list[list[int]], settings: Settings, chanc
 
 
 def _in_rounds(policy: Policy, chance: Any, token_ids: list[list[int]], settings: Settings) -> list[list[int]]:
-    from helpers import decoding
+    from helpers.policy.cpu import decoding
 
     inputs = _padded(policy, token_ids)
     return decoding.answer_in_rounds(policy.model, inputs, settings.limit, chance, settings.temperature)

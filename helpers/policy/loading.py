@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import memory
-from helpers.errors import UserError
-from helpers.profiles import Profile
-from helpers.recipes import Recipe
-from helpers.records import PAIRS_DIR
+from helpers.core.errors import UserError
+from helpers.recipes import Recipe, memory
+from helpers.recipes.profiles import Profile
+from helpers.tasks.records import PAIRS_DIR
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -78,7 +77,7 @@ def load(source: str, profile: Profile, name: str = "") -> Policy:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from helpers import attention
+    from helpers.policy.cpu import attention
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
@@ -217,7 +216,7 @@ def load_adapter(base: Policy, folder: Path) -> Policy:
 
 def load_base(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR) -> Policy:
     """The policy a run starts from: the profile's embedded one (made from `pairs`), or the recipe's hub model."""
-    from helpers import embedded
+    from helpers.policy import embedded
 
     prepare(profile)
     stand_in = embedded.stand_in(recipe.model_id, profile)

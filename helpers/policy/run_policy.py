@@ -9,13 +9,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from helpers import analysis, models, profiles, recipes
-from helpers.errors import UserError
-from helpers.models import Policy
-from helpers.profiles import Profile
-from helpers.recipes import Recipe
-from helpers.records import PAIRS_DIR
-from helpers.run_record import CONFIG
+from helpers import recipes
+from helpers.core.errors import UserError
+from helpers.policy import loading
+from helpers.policy.loading import Policy
+from helpers.recipes import Recipe, profiles
+from helpers.recipes.profiles import Profile
+from helpers.runs import analysis
+from helpers.runs.record import CONFIG
+from helpers.tasks.records import PAIRS_DIR
 
 
 class Origin(BaseModel):
@@ -69,10 +71,10 @@ def load_run_policy(
     """
     origin = read_origin(folder)
     if adapter is not None:
-        models.require_adapter(folder / adapter)
+        loading.require_adapter(folder / adapter)
     _require_device(folder, origin)
     profile = replace(origin.profile, dtype=dtype, load_in_4bit=False) if dtype else origin.profile
-    policy = models.load_base(origin.recipe, profile, pairs)
+    policy = loading.load_base(origin.recipe, profile, pairs)
     made = Path(policy.source).name
     if origin.profile.embedded is not None and made != Path(origin.base_policy).name:
         raise UserError(
@@ -80,7 +82,7 @@ def load_run_policy(
             f"{pairs / 'train.jsonl'}; use the pairs and the commit that config.json names"
         )
     if adapter is not None:
-        policy = models.load_adapter(policy, folder / adapter)
+        policy = loading.load_adapter(policy, folder / adapter)
     return RunPolicy(policy, origin.recipe, profile)
 
 
@@ -97,7 +99,7 @@ def find_policy(run: Path | None, best: bool, recipe: str | None, profile: str |
         raise UserError("--best is an adapter of a run; name the run with --run")
     machine = profiles.get(profile or "auto")
     fitted, _ = profiles.fit(recipes.get(recipe or recipes.V41.name), machine)
-    return RunPolicy(models.load_base(fitted, machine), fitted, machine)
+    return RunPolicy(loading.load_base(fitted, machine), fitted, machine)
 
 
 def _require_device(folder: Path, origin: Origin) -> None:

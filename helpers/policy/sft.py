@@ -7,8 +7,8 @@ import html
 from pathlib import Path
 from typing import Any
 
-from helpers.errors import UserError
-from helpers.progress import Progress
+from helpers.core.errors import UserError
+from helpers.core.progress import Progress
 
 Row = dict[str, Any]
 

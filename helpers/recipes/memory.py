@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from helpers import profiles, recipes
-from helpers.errors import UserError, require_known
-from helpers.profiles import Profile
-from helpers.recipes import Change, Recipe
+from helpers.core.errors import UserError, require_known
+from helpers.recipes import profiles
+from helpers.recipes.profiles import Profile
+from helpers.recipes.recipe import HUB_05B, HUB_05B_BASE, HUB_37B, Change, Recipe
 
 GIB = 2**30
 GENERATION, TRAINING = "generation", "training"
@@ -85,7 +85,7 @@ class Shape:
 _05B = Shape(layers=28, hidden=1024, heads=16, kv_heads=8, head_size=128, ffn=3072, vocabulary=49152)
 _37B = Shape(layers=36, hidden=2560, heads=32, kv_heads=8, head_size=128, ffn=9728, vocabulary=49152)
 
-SHAPES: dict[str, Shape] = {recipes.HUB_05B: _05B, recipes.HUB_05B_BASE: _05B, recipes.HUB_37B: _37B}
+SHAPES: dict[str, Shape] = {HUB_05B: _05B, HUB_05B_BASE: _05B, HUB_37B: _37B}
 """By hub id; the sizes are those of the models' published configurations."""
 
 
@@ -157,7 +157,8 @@ def shape_of_config(config: Any) -> Shape:
 def plan(recipe: Recipe, shape: Shape, profile: Profile) -> MemoryPlan:
     """The memory plan of `recipe` on a GPU profile. `UserError` for a profile without a GPU.
 
-    >>> plan(recipes.V41, SHAPES[recipes.HUB_05B], profiles.get("l4")).fits
+    >>> from helpers import recipes
+    >>> plan(recipes.V41, SHAPES[HUB_05B], profiles.get("l4")).fits
     True
     """
     if not profile.memory_gib:
@@ -227,7 +228,7 @@ def cache_row(recipe: Recipe, shape: Shape, profile: Profile) -> tuple[Row, int]
 def lora_parameters(shape: Shape, r: int) -> int:
     """Weights of a rank-`r` LoRA on the seven linear layers of every block: r x (inputs + outputs) each.
 
-    >>> lora_parameters(SHAPES[recipes.HUB_05B], 16)
+    >>> lora_parameters(SHAPES[HUB_05B], 16)
     10092544
     """
     return shape.layers * r * sum(inputs + outputs for inputs, outputs in shape.projections().values())

@@ -9,10 +9,10 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from helpers import gpus, recipes
-from helpers.errors import require_known
-from helpers.gpus import Gpu
-from helpers.recipes import Change, Recipe
+from helpers.core import gpus
+from helpers.core.errors import require_known
+from helpers.core.gpus import Gpu
+from helpers.recipes.recipe import HUB_05B_BASE, Change, Recipe, diff
 
 
 @dataclass(frozen=True)
@@ -276,11 +276,12 @@ def _by_memory() -> list[Profile]:
 def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
     """The recipe as `profile` can run it, and the changes made; none on `l4`.
 
+    >>> from helpers import recipes
     >>> fitted, changes = fit(recipes.get("v4.1"), get("cpu"))
     >>> fitted.max_steps, [change.field for change in changes]
     (120, ['max_steps', 'learning_rate', 'max_completion_length'])
     """
-    base = profile.base_model if recipe.model_id == recipes.HUB_05B_BASE else None
+    base = profile.base_model if recipe.model_id == HUB_05B_BASE else None
     share = profile.step_share * max(1.0, profile.full_group / recipe.num_generations)
     wanted: dict[str, Any] = {
         "max_steps": max(2, round(recipe.max_steps * share)),
@@ -293,12 +294,13 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
     changed = {key: value for key, value in wanted.items() if value != getattr(recipe, key)}
     sources = recipe.sources | dict.fromkeys(changed, f"profile {profile.name}: {profile.reasons}")
     fitted = replace(recipe, **changed, sources=sources)
-    return fitted, recipes.diff(recipe, fitted)
+    return fitted, diff(recipe, fitted)
 
 
 def accumulation(recipe: Recipe, profile: Profile) -> int:
     """Gradient accumulation that makes micro-batches add up to one step's completions.
 
+    >>> from helpers import recipes
     >>> accumulation(recipes.get("v4.1"), get("l4"))
     4
     """

@@ -1,14 +1,15 @@
 """Recipes: every hyperparameter of a GRPO run, each with the place it comes from.
 
-A recipe names no hardware. `helpers.profiles` turns one into what a given machine can run and says what it changed.
-Batch sizes are derived: a recipe says how many prompts a step sees, never how many completions fit in memory.
+A recipe names no hardware. `helpers.recipes.profiles` turns one into what a given machine can run and says what it
+changed. Batch sizes are derived: a recipe says how many prompts a step sees, never how many completions fit in
+memory.
 """
 
 import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from helpers.errors import require_known
+from helpers.core.errors import require_known
 
 HUB_05B = "Polygl0t/Tucano2-qwen-0.5B-Instruct"
 HUB_05B_BASE = "Polygl0t/Tucano2-qwen-0.5B-Base"
@@ -16,7 +17,7 @@ HUB_37B = "Polygl0t/Tucano2-qwen-3.7B-Instruct"
 
 
 def parser_of(version: str) -> str:
-    """The JSON parser that a reward version reads completions with (`helpers.parsing_baselines.PARSERS`).
+    """The JSON parser that a reward version reads completions with (`helpers.parsing.baselines.PARSERS`).
 
     >>> parser_of("v4"), parser_of("v4.2-extraction")
     ('regex', 'tolerant')

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from helpers.errors import require_known
+from helpers.core.errors import require_known
 from helpers.parsing import ParsedCompletion
 from helpers.tasks import TASKS
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from helpers.parsing import ParsedCompletion, repair_class
 from helpers.rewards.base import REPAIR_FLAG, Parser, Parts
-from helpers.rewards.language import stem_f1
+from helpers.rewards.text.language import stem_f1
 from helpers.tasks import ENUM_VALUES, MAX_COMPLAINT_CHARACTERS, REVIEW_FIELDS, SCORE_RANGE
 
 ISSUE_FLAGS = ("delivery_issue", "product_issue", "seller_issue")

@@ -6,10 +6,10 @@ from itertools import zip_longest
 from typing import Any
 
 from helpers.rewards.base import Parser, Parts
-from helpers.rewards.language import novelty_share, own_words_share, portuguese_share, prompt_words
-from helpers.rewards.numbers import WrittenNumber, numbers_in
-from helpers.rewards.table import TableFacts
-from helpers.rewards.text import fold, vocabulary, words
+from helpers.rewards.text.language import novelty_share, own_words_share, portuguese_share, prompt_words
+from helpers.rewards.text.numbers import WrittenNumber, numbers_in
+from helpers.rewards.text.table import TableFacts
+from helpers.rewards.text.words import fold, vocabulary, words
 from helpers.tasks import user_text
 
 ACTION_WORDS_WANTED = 3

@@ -6,9 +6,9 @@ from typing import Any
 import regex
 
 from helpers.rewards.base import Parser, Parts
-from helpers.rewards.language import novelty_share, own_words_share, portuguese_share, prompt_words, stems
-from helpers.rewards.numbers import Sources, numbers_in
-from helpers.rewards.text import fold, terms, vocabulary, words
+from helpers.rewards.text.language import novelty_share, own_words_share, portuguese_share, prompt_words, stems
+from helpers.rewards.text.numbers import Sources, numbers_in
+from helpers.rewards.text.words import fold, terms, vocabulary, words
 from helpers.tasks import MAX_PUSH_CHARACTERS, user_text
 
 ZERO_LENGTH = 200

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from helpers.errors import require_known
+from helpers.core.errors import require_known
 from helpers.parsing import parse_completion
-from helpers.parsing_baselines import PARSERS
+from helpers.parsing.baselines import PARSERS
 from helpers.rewards import extraction, insights, push, sql_qa
 from helpers.rewards.base import WEIGHTS, Parser, Score, TaskReward, total_of, version_for
 from helpers.tasks import REVIEW_FIELDS, TASKS

@@ -7,13 +7,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from helpers.files import PROJECT_ROOT
+from helpers.core.files import PROJECT_ROOT
 from helpers.rewards.base import Parser, Parts
-from helpers.rewards.language import own_words_share, portuguese_share, prompt_words, stems
-from helpers.rewards.numbers import Sources, numbers_in
-from helpers.rewards.results import result_share
-from helpers.rewards.text import vocabulary
-from helpers.sql_sandbox import QueryResult, describe_query, run_query
+from helpers.rewards.sql_results import result_share
+from helpers.rewards.sql_sandbox import QueryResult, describe_query, run_query
+from helpers.rewards.text.language import own_words_share, portuguese_share, prompt_words, stems
+from helpers.rewards.text.numbers import Sources, numbers_in
+from helpers.rewards.text.words import vocabulary
 from helpers.tasks import user_text
 
 DATABASE = PROJECT_ROOT / "data" / "commerce.db"

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import sqlglot
 from sqlglot import exp
 
-from helpers.errors import UserError
+from helpers.core.errors import UserError
 
 MAX_ROWS = 200
 MAX_RESULT_BYTES = 256 * 1024

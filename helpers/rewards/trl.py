@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from helpers.errors import UserError
+from helpers.core.errors import UserError
 from helpers.rewards import errors
 from helpers.rewards.base import version_for
 from helpers.rewards.scoring import score

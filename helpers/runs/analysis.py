@@ -1,6 +1,6 @@
 """Read a run record and ask it questions: curves with intervals, paired gains, coverage, before and after.
 
-Every mean is over prompts (`helpers.stats`). "The start" is the base policy's evaluation (the first step recorded, 0),
+Every mean is over prompts (`helpers.core.stats`). "The start" is the base policy's evaluation (the first step recorded, 0),
 "the end" the last one of the same split and decoding, so that a gain compares the same prompts.
 """
 
@@ -15,12 +15,14 @@ from typing import Any
 
 import pandas as pd
 
-from helpers import evaluation, stats, stop_rules
-from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT
-from helpers.run_record import CONFIG, EVAL, EVENTS, METRICS, evaluation_due, has_ended
-from helpers.stats import Interval
-from helpers.stop_rules import RuleStatus
+from helpers.core import stats
+from helpers.policy import evaluation
+from helpers.runs import stop_rules
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT
+from helpers.runs.record import CONFIG, EVAL, EVENTS, METRICS, evaluation_due, has_ended
+from helpers.core.stats import Interval
+from helpers.runs.stop_rules import RuleStatus
 from helpers.tasks import TASKS
 
 ALL = "all"

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import analysis, decision, recipes, routing, stats
-from helpers.analysis import ALL, Rewards, Run
-from helpers.commerce.generate_pairs import write_extra_pairs
-from helpers.commerce.schema import DB_PATH
-from helpers.decision import FLOORS, Decision, Fact
-from helpers.profiles import Profile
+from helpers import recipes
+from helpers.core import stats
+from helpers.policy.serve import routing
+from helpers.runs import analysis, decision
+from helpers.runs.analysis import ALL, Rewards, Run
+from helpers.tasks.pairs.build import write_extra_pairs
+from helpers.tasks.shop.schema import DB_PATH
+from helpers.runs.decision import FLOORS, Decision, Fact
+from helpers.recipes.profiles import Profile
 from helpers.recipes import parser_of
-from helpers.records import PAIRS_DIR
-from helpers.routing import Measured
-from helpers.run_record import CONFIG
-from helpers.stats import Interval
+from helpers.tasks.records import PAIRS_DIR
+from helpers.policy.serve.routing import Measured
+from helpers.runs.record import CONFIG
+from helpers.core.stats import Interval
 from helpers.tasks import TASKS
 
 EXTRA_PAIRS = 200

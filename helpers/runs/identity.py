@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from helpers import recipes
-from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT, read_jsonl
-from helpers.profiles import Profile
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT, read_jsonl
+from helpers.recipes.profiles import Profile
 from helpers.recipes import Recipe
-from helpers.run_record import CONFIG, EVENTS, has_ended
+from helpers.runs.record import CONFIG, EVENTS, has_ended
 
 
 def identity(recipe: Recipe, profile: Profile, seed: int, pairs: Path, extra: Path | None = None) -> dict[str, Any]:

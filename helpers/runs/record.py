@@ -7,7 +7,7 @@
 
 JSON has no NaN or infinity: they are written as the strings "NaN", "Infinity" and "-Infinity", which `float` reads
 back.
-`helpers.analysis.load_run` reads a record.
+`helpers.runs.analysis.load_run` reads a record.
 """
 
 import json
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from helpers import files, processes
+from helpers.core import files, processes
 
 CONFIG, METRICS, EVAL, EVENTS = "config.json", "metrics.jsonl", "eval.jsonl", "events.jsonl"
 PHASES = ("generation", "rewards", "log_probs", "backward", "optimiser", "sync", "eval", "other")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from helpers.errors import require_known
+from helpers.core.errors import require_known
 from helpers.tasks import TASKS
 
 State = Literal["ok", "watch", "triggered", "ignored", "no data"]

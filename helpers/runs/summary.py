@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT, write_json
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT, write_json
 
 FILE = "summary.json"
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from helpers.errors import UserError, require_known
-from helpers.files import PROJECT_ROOT, read_jsonl
-from helpers.tasks import (
+from helpers.core.errors import UserError, require_known
+from helpers.core.files import PROJECT_ROOT, read_jsonl
+from helpers.tasks.spec import (
     COMPLAINT_CATEGORIES,
     LEVELS,
     MAX_COMPLAINT_CHARACTERS,

@@ -13,8 +13,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from helpers.progress import Progress, say
-from helpers.run_record import EVENTS, METRICS
+from helpers.core.progress import Progress, say
+from helpers.runs.record import EVENTS, METRICS
 
 LOOK_EVERY_S = 2.0
 LOG = "output.log"

@@ -13,10 +13,12 @@ from typing import Any
 
 from filelock import FileLock
 
-from helpers import callbacks, decoding, evaluation
-from helpers.files import write_json
-from helpers.models import Policy
-from helpers.run_record import jsonable
+from helpers.core.files import write_json
+from helpers.policy import evaluation
+from helpers.policy.cpu import decoding
+from helpers.policy.loading import Policy
+from helpers.runs.record import jsonable
+from helpers.training import callbacks
 
 Rows = list[dict[str, Any]]
 

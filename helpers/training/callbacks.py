@@ -8,12 +8,14 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from helpers import evaluation, processes, stop_rules
-from helpers.models import Policy
-from helpers.progress import Progress, in_notebook, say
-from helpers.run_record import KNOWN_EVAL_SECONDS, RunRecorder, evaluation_due, split_prefix
-from helpers.step_report import PhaseClock
+from helpers.core import processes
+from helpers.core.progress import Progress, in_notebook, say
+from helpers.policy import evaluation
+from helpers.policy.loading import Policy
+from helpers.runs import stop_rules
+from helpers.runs.record import KNOWN_EVAL_SECONDS, RunRecorder, evaluation_due, split_prefix
 from helpers.tasks import TASKS
+from helpers.training.step_clock import PhaseClock
 
 # TRL's metric names and ours (the handoff's, and W&B's).
 _RENAMED = {

@@ -11,14 +11,16 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, set_seed
 
-from helpers import callbacks, tracking, training
-from helpers.models import Policy, merged
-from helpers.profiles import Profile
+from helpers.core import tracking
+from helpers.policy.loading import Policy, merged
 from helpers.recipes import Recipe
-from helpers.records import PAIRS_DIR, load_split
+from helpers.recipes.profiles import Profile
 from helpers.rewards import errors
-from helpers.run_identity import identity
-from helpers.run_record import RunRecorder
+from helpers.runs.identity import identity
+from helpers.runs.record import RunRecorder
+from helpers.tasks.records import PAIRS_DIR, load_split
+from helpers.training import callbacks
+from helpers.training.trainer import build_trainer, describe_run, grpo_arguments
 
 ROWS = 8
 """Completions whose log-probabilities are compared: enough tokens for a mean, few enough to take a second."""
@@ -83,13 +85,11 @@ def dry_run(
     set_seed(seed)
     recorder = RunRecorder(folder)
     track = callbacks.Track(recorder, tracking.NoRun())
-    requested = training.grpo_arguments(recipe, profile, folder, seed, policy.backend) | {"save_strategy": "no"}
+    requested = grpo_arguments(recipe, profile, folder, seed, policy.backend) | {"save_strategy": "no"}
     train = load_split("train", pairs)
     known = identity(recipe, profile, seed, pairs) | {"backend": policy.backend}
-    recorder.write_config(
-        known | training.describe_run(recipe, [], requested, policy, train) | {"command": "a dry run"}
-    )
-    trainer, _, _ = training.build_trainer(recipe, policy, train, requested, track)
+    recorder.write_config(known | describe_run(recipe, [], requested, policy, train) | {"command": "a dry run"})
+    trainer, _, _ = build_trainer(recipe, policy, train, requested, track)
     watch = Watch(trainer, seconds)
     trainer.add_callback(watch)
     with errors.recording(track.reward_error):

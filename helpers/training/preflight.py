@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from helpers import memory, profiles, recipes
-from helpers.doctor import GIB, Check
-from helpers.profiles import Profile
-from helpers.progress import in_notebook
-from helpers.recipes import Recipe
-from helpers.records import PAIRS_DIR, SPLITS, Rows, count_by_task, load_split
+from helpers import recipes
+from helpers.cli.doctor import GIB, Check
+from helpers.core.progress import in_notebook
+from helpers.recipes import Recipe, memory, profiles
+from helpers.recipes.profiles import Profile
 from helpers.tasks import TASKS
+from helpers.tasks.records import PAIRS_DIR, SPLITS, Rows, count_by_task, load_split
 
 if TYPE_CHECKING:
-    from helpers.dry_run import DryRun, LogProbs
-    from helpers.models import Policy
+    from helpers.policy.loading import Policy
+    from helpers.training.dry_run import DryRun, LogProbs
 
 STEPS = 2
 GENERATION_PROMPT = "<|im_start|>assistant\n"
@@ -46,7 +46,8 @@ def run(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR, seed: int = 0
 
     In a notebook on a GPU backend they run in a process of their own, as its trainings do.
     """
-    from helpers import apart, backends
+    from helpers.policy import backends
+    from helpers.training import apart
 
     if in_notebook() and backends.choose(profile)[0] != "transformers":
         return apart.call_apart(functools.partial(_run, recipe, profile, pairs, seed))
@@ -59,7 +60,7 @@ def _run(recipe: Recipe, profile: Profile, pairs: Path, seed: int) -> list[Check
 
 def examine(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR, seed: int = 0) -> Iterator[Check]:
     """`run`, each check as soon as it is known. `UserError` where policy or pairs are missing."""
-    from helpers import backends
+    from helpers.policy import backends
 
     fitted, _ = profiles.fit(recipe, profile)
     splits = {split: load_split(split, pairs) for split in SPLITS}
@@ -223,7 +224,7 @@ def check_dry_run(
     """Two steps for real, without warm-up (its first rate is zero); then a check on everything that they show."""
     import torch
 
-    from helpers import dry_run
+    from helpers.training import dry_run
 
     short = replace(recipe, max_steps=STEPS, warmup_share=0.0)
     try:

@@ -1,7 +1,7 @@
 """The step report: what the seconds of a training step went to, measured on any GRPO trainer.
 
 A `PhaseClock` wraps the trainer's own methods on the instance, so that Unsloth's rewritten trainer is measured as TRL's
-is. `helpers.speed` reads what it leaves in the run record.
+is. `helpers.runs.speed` reads what it leaves in the run record.
 """
 
 import functools
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from helpers.run_record import PHASES, phase_key
+from helpers.runs.record import PHASES, phase_key
 
 _PHASE_OF = {
     "_generate": "generation",

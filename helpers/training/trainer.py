@@ -1,6 +1,6 @@
-"""Training: a recipe on a profile becomes a run with its record. Also launchable by accelerate or torchrun:
+"""Training: a recipe on a profile becomes a run with its record. Launchers start the same verb:
 
-python -m helpers.training --recipe v4.1 --profile cpu --out runs/v4.1
+    torchrun --nproc_per_node 2 -m helpers train --recipe v4.1 --profile l4 --out runs/v4.1
 
 TRL's `GRPOTrainer` does the learning. Every setting that decides generation or loss is passed by name, then read back
 from the trainer, because defaults differ between TRL versions and Unsloth changes them.
@@ -21,17 +21,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from helpers import apart, backends, evaluation, models, processes, profiles, recipes, rewards, stop_rules, tracking
-from helpers.errors import UserError, require_known
-from helpers.files import PROJECT_ROOT
-from helpers.models import Policy
-from helpers.profiles import Profile
-from helpers.progress import in_notebook
-from helpers.recipes import Recipe
-from helpers.records import PAIRS_DIR, count_by_task, eval_subset, load_records
+from helpers import recipes, rewards
+from helpers.core import processes, tracking
+from helpers.core.errors import UserError, require_known
+from helpers.core.files import PROJECT_ROOT
+from helpers.core.progress import in_notebook
+from helpers.policy import backends, evaluation, loading
+from helpers.policy.loading import Policy
+from helpers.recipes import Recipe, profiles
+from helpers.recipes.profiles import Profile
 from helpers.rewards import errors
-from helpers.run_identity import identity, is_finished, require_same_run, shown
-from helpers.run_record import CONFIG, RunRecorder
+from helpers.runs import stop_rules
+from helpers.runs.identity import identity, is_finished, require_same_run, shown
+from helpers.runs.record import CONFIG, RunRecorder
+from helpers.tasks.records import PAIRS_DIR, count_by_task, eval_subset, load_records
+from helpers.training import apart
 
 _VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "unsloth", "vllm")
 _CHECKPOINT_FILES = ("trainer_state.json", "adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
@@ -117,7 +121,7 @@ def train_beside(
     On a CPU with a core to spare it is begun at once; a GPU trains one policy at a time, so there it waits to be asked.
     """
     fitted, _ = profiles.fit(recipe, profile)
-    models.describe_base(fitted, profile, pairs)  # made here with its progress shown; the other would wait unseen
+    loading.describe_base(fitted, profile, pairs)  # made here with its progress shown; the other would wait unseen
     spare = profile.device == "cpu" and (os.cpu_count() or 1) > profile.threads
     train = functools.partial(train_or_reuse, recipe, profile, folder, seed, pairs=pairs)
     return apart.Pending(train, folder, fitted.max_steps, now=spare)
@@ -255,7 +259,8 @@ def build_trainer(
     from transformers import PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from helpers import callbacks, rollouts, step_report
+    from helpers.policy.cpu import rollouts
+    from helpers.training import callbacks, step_clock
 
     meter = callbacks.RewardMeter(recipe.num_generations, track.history)
     with backends.engine_in_32_bits(policy.backend):
@@ -265,7 +270,7 @@ def build_trainer(
             args=GRPOConfig(**requested),
             train_dataset=Dataset.from_list(training_rows(train)),
             processing_class=policy.tokenizer,
-            peft_config=None if models.has_lora(policy.model) else models.lora_config(recipe),
+            peft_config=None if loading.has_lora(policy.model) else loading.lora_config(recipe),
         )
     check_effective(trainer, requested, recipe)
     if requested["use_vllm"]:
@@ -273,7 +278,7 @@ def build_trainer(
     trainer.remove_callback(PrinterCallback)
     if policy.backend == "transformers":
         rollouts.answer_in_rounds(trainer)
-    clock = step_report.PhaseClock.attach(trainer)
+    clock = step_clock.PhaseClock.attach(trainer)
     trainer.add_callback(callbacks.RunRecordCallback(recipe.name, track, meter, clock))
     return trainer, replace(policy, model=trainer.model, sampler=backends.sampler(trainer, policy)), clock
 
@@ -292,7 +297,7 @@ def _start_policy(
 
     from transformers import set_seed  # not earlier: the backend says what is imported first
 
-    from helpers import warmup
+    from helpers.training import warmup
 
     if recipe.sft_task:
         policy = warmup.warm_up(policy, splits, recipe, profile, folder / warmup.FOLDER, known)
@@ -302,7 +307,7 @@ def _start_policy(
 
 def _open_record(folder: Path, config: dict[str, Any], checkpoint: Path | None) -> Any:
     """The run record, cut back to the checkpoint that is gone on with, and W&B beside it."""
-    from helpers import callbacks
+    from helpers.training import callbacks
 
     recorder = RunRecorder(folder)
     recorder.truncate_after(_step_of(checkpoint) if checkpoint else -1)
@@ -326,7 +331,7 @@ def _add_judges(
     stop: Sequence[str],
 ) -> Any:
     """What judges a run while it trains: evaluations of the subset (returned), and the stop table."""
-    from helpers import callbacks
+    from helpers.training import callbacks
 
     settings = evaluation.settings_for(recipe, profile)
     subset = eval_subset(records)
@@ -345,7 +350,7 @@ def _train_and_evaluate(
 
     A policy that was warmed up in `folder` answered the eval split there; what a base policy made here answers is kept.
     """
-    from helpers import base_answers, callbacks, warmup
+    from helpers.training import base_answers, callbacks, warmup
 
     def answer(split: str, step: int) -> list[dict[str, Any]]:
         """The policy's answers to a whole split as it is now."""
@@ -432,9 +437,3 @@ def _of_notebook() -> bool:
 def _git_commit() -> str:
     answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     return answer.stdout.strip() or "not a git checkout"
-
-
-if __name__ == "__main__":
-    from helpers.cli import main
-
-    raise SystemExit(main(["train", *sys.argv[1:]]))

@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from helpers import base_answers, callbacks, evaluation, models, processes, run_identity, sft
-from helpers.files import read_jsonl
-from helpers.models import Policy
-from helpers.profiles import Profile
+from helpers.core import processes
+from helpers.core.files import read_jsonl
+from helpers.core.tracking import NoRun
+from helpers.policy import evaluation, loading, sft
+from helpers.policy.loading import Policy
 from helpers.recipes import Recipe
-from helpers.run_record import EVAL, RunRecorder
-from helpers.tracking import NoRun
+from helpers.recipes.profiles import Profile
+from helpers.runs import identity
+from helpers.runs.record import EVAL, RunRecorder
+from helpers.training import base_answers, callbacks
 
 FOLDER = "warmup"
 """Where a run keeps its warm-up."""
@@ -28,10 +31,10 @@ def warm_up(
     from transformers import set_seed
 
     set_seed(known["seed"])
-    policy = models.with_lora(policy, recipe)
-    if run_identity.is_finished(folder):
-        run_identity.require_same_run(folder, known)
-        models.restore_adapter(policy, folder / "adapter")
+    policy = loading.with_lora(policy, recipe)
+    if identity.is_finished(folder):
+        identity.require_same_run(folder, known)
+        loading.restore_adapter(policy, folder / "adapter")
     else:
         _train(policy, splits, recipe, profile, folder, known)
     return policy
@@ -91,7 +94,7 @@ def _fine_tune(
 def _described(policy: Policy, recipe: Recipe) -> dict[str, Any]:
     return {
         "policy": policy.name,
-        "base_policy": run_identity.shown(Path(policy.source)),
+        "base_policy": identity.shown(Path(policy.source)),
         "reward_version": recipe.version,
         "parser": recipe.parser,
     }

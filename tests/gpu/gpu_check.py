@@ -26,9 +26,9 @@ sys.path.insert(0, str(ROOT))
 
 import gpu_report as report  # noqa: E402
 
-from helpers import gpus  # noqa: E402
-from helpers.errors import UserError  # noqa: E402
-from helpers.files import write_json, write_text  # noqa: E402
+from helpers.core import gpus  # noqa: E402
+from helpers.core.errors import UserError  # noqa: E402
+from helpers.core.files import write_json, write_text  # noqa: E402
 
 SECTIONS = Path(__file__).with_name("gpu_sections.py")
 BUDGET = 540.0

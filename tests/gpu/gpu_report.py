@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from helpers.run_record import PHASES
+from helpers.runs.record import PHASES
 
 BACKENDS = {
     "unsloth-vllm": "Unsloth + vLLM",

@@ -18,13 +18,15 @@ from typing import Any
 import gpu_report as report
 import random_policy
 
-from helpers import gpus, memory, preflight, profiles, recipes
-from helpers.doctor import GIB
-from helpers.errors import UserError
-from helpers.files import PROJECT_ROOT, write_json
-from helpers.memory import Shape
-from helpers.profiles import Profile
-from helpers.recipes import Recipe
+from helpers import recipes
+from helpers.cli.doctor import GIB
+from helpers.core import gpus
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT, write_json
+from helpers.recipes import Recipe, memory, profiles
+from helpers.recipes.memory import Shape
+from helpers.recipes.profiles import Profile
+from helpers.training import preflight
 
 CAP_GIB = 22.1
 """What torch sees of an L4."""
@@ -40,7 +42,7 @@ ENGINES = {
     "trl-vllm": ("vllm", True),
     "trl": ("transformers", False),
 }
-"""The backend of `helpers.backends` behind each row, and whether vLLM generates."""
+"""The backend of `helpers.policy.backends` behind each row, and whether vLLM generates."""
 
 _VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate", "unsloth", "unsloth_zoo", "vllm", "bitsandbytes")
 
@@ -111,7 +113,7 @@ def make_policy(job: Job) -> dict[str, Any]:
 
 def check(job: Job) -> dict[str, Any]:
     """Preflight of the whole recipe, as `python -m helpers preflight` runs it."""
-    from helpers import backends
+    from helpers.policy import backends
 
     profile = on_card(profile_of(job))
     backends.begin(profile, backends.choose(profile)[0])
@@ -122,7 +124,7 @@ def check(job: Job) -> dict[str, Any]:
 
 def train(job: Job) -> dict[str, Any]:
     """A few steps on the section's backend: their step reports, and whether it samples what is trained."""
-    from helpers import backends
+    from helpers.policy import backends
 
     started = time.monotonic()
     recipe, profile, changes = setting(job)
@@ -132,7 +134,7 @@ def train(job: Job) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     with Peak(job.on_cpu) as peak:
         policy = backends.load_policy(recipe, profile, profile.backend)
-        from helpers import dry_run  # not earlier: the backend says what is imported first
+        from helpers.training import dry_run  # not earlier: the backend says what is imported first
 
         seen = dry_run.dry_run(recipe, profile, policy, folder, seconds=job.seconds - (time.monotonic() - started))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -148,7 +150,7 @@ def setting(job: Job) -> tuple[Recipe, Profile, list[str]]:
 
     `UserError` where the backend cannot be used here, or where nothing makes the shape fit.
     """
-    from helpers import backends
+    from helpers.policy import backends
 
     backend, vllm = ENGINES[job.section]
     for needed in (backend, "vllm") if vllm else (backend,):
@@ -165,7 +167,7 @@ def setting(job: Job) -> tuple[Recipe, Profile, list[str]]:
 
 def summary(folder: Path, recipe: Recipe) -> dict[str, Any]:
     """The step reports of the run in `folder`: medians over the steps after the first, where there are any."""
-    from helpers import analysis, speed
+    from helpers.runs import analysis, speed
 
     run = analysis.load_run(folder)
     later = run.metrics.dropna(subset=["time/step_s"]).iloc[1:]
@@ -218,12 +220,14 @@ class Peak(threading.Thread):
 
 def learn(job: Job) -> dict[str, Any]:
     """A whole V4.1 run of the embedded policy on this device: its paired gain and its curve."""
-    from helpers import analysis, models, training
+    from helpers import training
     from helpers.plots import run as run_plots
+    from helpers.policy import loading
+    from helpers.runs import analysis
 
     profile, folder = learning_profile(job), job.work / "learn"
     capped = cap(job)
-    base = models.load_base(recipes.V41, profile)
+    base = loading.load_base(recipes.V41, profile)
     shutil.rmtree(folder, ignore_errors=True)
     started = time.monotonic()
     training.train_grpo(recipes.V41, profile, folder)

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import embedded, profiles
-from helpers.files import write_json
-from helpers.memory import Shape
-from helpers.profiles import EmbeddedSettings
-from helpers.records import load_split
+from helpers.core.files import write_json
+from helpers.policy import embedded
+from helpers.recipes import profiles
+from helpers.recipes.memory import Shape
+from helpers.recipes.profiles import EmbeddedSettings
+from helpers.tasks.records import load_split
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from helpers import decoding, evaluation
-from helpers.models import Policy
+from helpers.policy import evaluation
+from helpers.policy.cpu import decoding
+from helpers.policy.loading import Policy
 
 
 def answer_in_rounds(trainer: Any) -> None:

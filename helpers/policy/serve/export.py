@@ -16,15 +16,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from helpers import analysis, evaluation, models, stats
-from helpers.errors import UserError
-from helpers.files import write_json, write_text
-from helpers.models import Policy
-from helpers.progress import Progress
-from helpers.records import load_split
-from helpers.run_policy import Origin, RunPolicy, load_run_policy, read_origin
-from helpers.stats import Interval
+from helpers.core import stats
+from helpers.core.errors import UserError
+from helpers.core.files import write_json, write_text
+from helpers.core.progress import Progress
+from helpers.core.stats import Interval
+from helpers.policy import evaluation, loading
+from helpers.policy.loading import Policy
+from helpers.policy.run_policy import Origin, RunPolicy, load_run_policy, read_origin
+from helpers.runs import analysis
 from helpers.tasks import SYSTEM_PROMPTS, TASKS
+from helpers.tasks.records import load_split
 
 PROMPTS = 40
 SELECTION = "of each task's records in the eval split, in file order, the same number at even steps"
@@ -79,7 +81,7 @@ def export_run(folder: Path, out: Path, merged: bool = False, prompts: int = PRO
         raise UserError(f"{out}: already there; give another --out, or remove it first")
     selected = selection(prompts)
     origin = read_origin(folder)
-    models.require_adapter(folder / "adapter")
+    loading.require_adapter(folder / "adapter")
     building = out.with_name(f".{out.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     try:
@@ -135,15 +137,15 @@ def selection(prompts: int = PROMPTS) -> list[dict[str, Any]]:
 def load_exported_adapter(folder: Path, adapter: Path) -> RunPolicy:
     """An export's adapter on the base policy of the run in `folder`."""
     base = load_run_policy(folder, adapter=None)
-    return replace(base, policy=models.load_adapter(base.policy, adapter))
+    return replace(base, policy=loading.load_adapter(base.policy, adapter))
 
 
 def load_merged(folder: Path, merged: Path) -> RunPolicy:
     """The 16-bit model of an export, on the device and with the lengths of the run in `folder`."""
     origin = read_origin(folder)
     profile = replace(origin.profile, dtype="bfloat16", load_in_4bit=False)
-    models.prepare(profile)
-    return RunPolicy(models.load(str(merged), profile), origin.recipe, profile)
+    loading.prepare(profile)
+    return RunPolicy(loading.load(str(merged), profile), origin.recipe, profile)
 
 
 def _answers(found: RunPolicy, records: list[dict[str, Any]], title: str) -> list[dict[str, Any]]:

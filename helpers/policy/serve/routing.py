@@ -15,18 +15,20 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from helpers import analysis, embedded, memory, models, stats
-from helpers.analysis import Rewards, Run
-from helpers.errors import UserError, require_known
-from helpers.evaluation import rewards_by_prompt, score_row
-from helpers.files import PROJECT_ROOT, write_json
-from helpers.profiles import EmbeddedSettings
-from helpers.recipes import parser_of
-from helpers.records import PAIRS_DIR, load_split
-from helpers.run_policy import read_origin
-from helpers.run_record import KNOWN_EVAL_SECONDS, split_prefix
-from helpers.stats import Interval
+from helpers.core import stats
+from helpers.core.errors import UserError, require_known
+from helpers.core.files import PROJECT_ROOT, write_json
+from helpers.core.stats import Interval
+from helpers.policy import embedded, loading
+from helpers.policy.evaluation import rewards_by_prompt, score_row
+from helpers.policy.run_policy import read_origin
+from helpers.recipes import memory, parser_of
+from helpers.recipes.profiles import EmbeddedSettings
+from helpers.runs import analysis
+from helpers.runs.analysis import Rewards, Run
+from helpers.runs.record import KNOWN_EVAL_SECONDS, split_prefix
 from helpers.tasks import TASKS
+from helpers.tasks.records import PAIRS_DIR, load_split
 
 MARGIN = 0.05
 """The gain in reward that a dearer policy has to be worth; one of extraction's eight value checks is 0.05."""
@@ -264,7 +266,7 @@ def read(path: Path) -> Route:
         if not (run / "config.json").is_file():
             raise UserError(f"{path}: policy {name!r}: no run folder {policy.run} beside the file or in the project")
         if policy.adapter is not None:
-            models.require_adapter(run / policy.adapter)
+            loading.require_adapter(run / policy.adapter)
         policies[name] = policy.model_copy(update={"run": run})
     return route.model_copy(update={"policies": policies})
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers import evaluation
-from helpers.errors import UserError, require_known
-from helpers.evaluation import Generation
-from helpers.files import PROJECT_ROOT, read_jsonl
-from helpers.records import SPLITS, load_split
-from helpers.routing import Route, policy_of
-from helpers.run_policy import Origin, RunPolicy, load_run_policy, read_origin
+from helpers.core.errors import UserError, require_known
+from helpers.core.files import PROJECT_ROOT, read_jsonl
+from helpers.policy import evaluation
+from helpers.policy.evaluation import Generation
+from helpers.policy.run_policy import Origin, RunPolicy, load_run_policy, read_origin
+from helpers.policy.serve.routing import Route, policy_of
 from helpers.tasks import TASKS, build_prompt
+from helpers.tasks.records import SPLITS, load_split
 
 VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values of --max-lora-rank that vLLM 0.30 accepts (vllm/config/lora.py, MaxLoRARanks)."""

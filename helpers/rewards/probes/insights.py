@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from helpers.rewards.numbers import WrittenNumber, numbers_in
 from helpers.rewards.probes.base import Probe
-from helpers.rewards.table import TableFacts
-from helpers.rewards.text import terms
+from helpers.rewards.text.numbers import WrittenNumber, numbers_in
+from helpers.rewards.text.table import TableFacts
+from helpers.rewards.text.words import terms
 from helpers.tasks import user_text
 
 _FACTORS = (1.37, 0.63, 1.71, 2.29, 0.41, 3.83, 1.19, 5.47, 0.29, 7.93)

@@ -6,7 +6,7 @@ from typing import Any
 
 from helpers.rewards.probes.base import Probe
 from helpers.rewards.push import states
-from helpers.rewards.text import without_accents
+from helpers.rewards.text.words import without_accents
 from helpers.tasks import MAX_PUSH_CHARACTERS, user_text
 
 _SYNONYMS = (

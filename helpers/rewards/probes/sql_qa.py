@@ -8,9 +8,9 @@ import sqlglot
 from sqlglot import exp
 
 from helpers.rewards.probes.base import Probe
-from helpers.rewards.results import result_share
 from helpers.rewards.sql_qa import query_result, split_answer
-from helpers.rewards.text import terms
+from helpers.rewards.sql_results import result_share
+from helpers.rewards.text.words import terms
 
 _QUOTED = re.compile(r"('[^']*')")
 _EXPLANATION = "Esta consulta responde à pergunta que foi feita sobre a loja."

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from helpers.rewards.text import terms, words
+from helpers.rewards.text.words import terms, words
 
 FUNCTION_WORD_SHARE = 0.12
 """Prose has a third of function words; a notification at least an eighth; a list of keywords none."""

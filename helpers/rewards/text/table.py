@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, permutations
 from typing import Any
 
-from helpers.rewards.language import stems
-from helpers.rewards.numbers import Sources, WrittenNumber, numbers_in
-from helpers.rewards.text import fold
+from helpers.rewards.text.language import stems
+from helpers.rewards.text.numbers import Sources, WrittenNumber, numbers_in
+from helpers.rewards.text.words import fold
 
 MAX_ROWS = 30
 

@@ -15,8 +15,8 @@ V4's plateau and baseline come from a V4 run of the same policy, or from the han
 Fewer than ten prompts a task decide nothing.
 """
 
-from helpers.decision.effects import Effects, effects
-from helpers.decision.facts import (
+from helpers.runs.decision.effects import Effects, effects
+from helpers.runs.decision.facts import (
     FLOORS,
     HANDOFF,
     TARGET,
@@ -27,8 +27,8 @@ from helpers.decision.facts import (
     reference_from,
     reference_run,
 )
-from helpers.decision.questions import Answer, answer_questions
-from helpers.decision.tree import Decision, decide
+from helpers.runs.decision.questions import Answer, answer_questions
+from helpers.runs.decision.tree import Decision, decide
 
 __all__ = [
     "FLOORS",

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from helpers import analysis, stats
-from helpers.analysis import Run
-from helpers.parsing_baselines import PARSERS
+from helpers.core import stats
+from helpers.runs import analysis
+from helpers.runs.analysis import Run
+from helpers.parsing.baselines import PARSERS
 from helpers.rewards import score
-from helpers.stats import Interval
+from helpers.core.stats import Interval
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from helpers import analysis, recipes, stats
-from helpers.analysis import ALL, Rewards, Run
-from helpers.errors import UserError
-from helpers.stats import Interval
-from helpers.stop_rules import NEAR
+from helpers import recipes
+from helpers.core import stats
+from helpers.runs import analysis
+from helpers.runs.analysis import ALL, Rewards, Run
+from helpers.core.errors import UserError
+from helpers.core.stats import Interval
+from helpers.runs.stop_rules import NEAR
 from helpers.tasks import TASKS
 
 TARGET = 0.55

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from helpers import analysis, stats
-from helpers.analysis import ALL, Run
-from helpers.decision.effects import effects
-from helpers.decision.facts import (
+from helpers.core import stats
+from helpers.runs import analysis
+from helpers.runs.analysis import ALL, Run
+from helpers.runs.decision.effects import effects
+from helpers.runs.decision.facts import (
     MIN_PROMPTS,
     TARGET,
     Fact,
@@ -16,8 +17,8 @@ from helpers.decision.facts import (
     reference_for,
     values_of,
 )
-from helpers.stats import Interval
-from helpers.stop_rules import HANDOFF_STEPS, NEAR
+from helpers.core.stats import Interval
+from helpers.runs.stop_rules import HANDOFF_STEPS, NEAR
 
 JUMP = 0.18
 """What the parser fix should bring extraction: the handoff's 0.35 against its baseline of 0.17."""

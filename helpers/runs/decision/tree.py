@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Literal
 
-from helpers import analysis, stats
-from helpers.analysis import Rewards, Run
-from helpers.decision.facts import FLOORS, MIN_PROMPTS, Fact, Reference, fewest_prompts, gather_facts, reference_for
-from helpers.stats import Interval
-from helpers.stop_rules import NEAR
+from helpers.core import stats
+from helpers.runs import analysis
+from helpers.runs.analysis import Rewards, Run
+from helpers.runs.decision.facts import FLOORS, MIN_PROMPTS, Fact, Reference, fewest_prompts, gather_facts, reference_for
+from helpers.core.stats import Interval
+from helpers.runs.stop_rules import NEAR
 from helpers.tasks import TASKS
 
 Scenario = Literal["A", "B", "C", "undecided", "none"]

@@ -7,18 +7,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from helpers.commerce.build_db import connect
-from helpers.commerce.drafts import EVERYTHING, Draft
-from helpers.commerce.extraction_pairs import extraction_drafts
-from helpers.commerce.insight_pairs import insight_drafts
-from helpers.commerce.leaks import NEAR, NEAR_TASKS, NearDuplicates, find_leaks, identity
-from helpers.commerce.push_pairs import push_drafts
-from helpers.commerce.schema import DEFAULT_SEED
-from helpers.commerce.sql_pairs import sql_drafts
-from helpers.errors import UserError
-from helpers.files import write_jsonl
-from helpers.records import PAIRS_DIR, SPLITS, load_split
-from helpers.tasks import TASKS, classify_task, user_text
+from helpers.core.errors import UserError
+from helpers.core.files import write_jsonl
+from helpers.tasks.pairs.drafts import EVERYTHING, Draft
+from helpers.tasks.pairs.extraction import extraction_drafts
+from helpers.tasks.pairs.insights import insight_drafts
+from helpers.tasks.pairs.leaks import NEAR, NEAR_TASKS, NearDuplicates, find_leaks, identity
+from helpers.tasks.pairs.push import push_drafts
+from helpers.tasks.pairs.sql_qa import sql_drafts
+from helpers.tasks.records import PAIRS_DIR, SPLITS, load_split
+from helpers.tasks.shop.database import connect
+from helpers.tasks.shop.schema import DEFAULT_SEED
+from helpers.tasks.spec import TASKS, classify_task, user_text
 
 Rows = list[dict[str, Any]]
 Source = Callable[[sqlite3.Connection, random.Random, str], Iterator[Draft]]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from helpers.tasks import build_prompt
+from helpers.tasks.spec import build_prompt
 
 MAX_USER_CHARACTERS = 600
 EVERYTHING = "1"  # a WHERE condition that keeps all rows

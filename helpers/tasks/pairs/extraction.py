@@ -7,10 +7,10 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
-from helpers.commerce.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft
-from helpers.commerce.portuguese import category_name, load_text
-from helpers.commerce.reviews import sentiment_of, strip_accents
-from helpers.tasks import REVIEW_FIELDS
+from helpers.tasks.pairs.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft
+from helpers.tasks.pairs.portuguese import category_name, load_text
+from helpers.tasks.shop.reviews import sentiment_of, strip_accents
+from helpers.tasks.spec import REVIEW_FIELDS
 
 MAX_REFERENCE_CHARACTERS = 330
 _BOOLEANS = [name for name, kind in REVIEW_FIELDS.items() if kind == "bool"]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from helpers.commerce.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft
-from helpers.commerce.portuguese import (
+from helpers.tasks.pairs.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft
+from helpers.tasks.pairs.portuguese import (
     category_name,
     in_state,
     load_text,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from helpers.tasks import user_text
+from helpers.tasks.spec import user_text
 
 NEAR = 0.8  # share of a prompt's 5-grams in one train prompt above which the two are near-duplicates
 NEAR_TASKS = ("extraction", "push")

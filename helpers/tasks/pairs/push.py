@@ -5,10 +5,10 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
-from helpers.commerce.drafts import EVERYTHING, Draft
-from helpers.commerce.portuguese import category_name, load_text, number
-from helpers.commerce.reviews import product_nouns
-from helpers.tasks import MAX_PUSH_CHARACTERS
+from helpers.tasks.pairs.drafts import EVERYTHING, Draft
+from helpers.tasks.pairs.portuguese import category_name, load_text, number
+from helpers.tasks.shop.reviews import product_nouns
+from helpers.tasks.spec import MAX_PUSH_CHARACTERS
 
 _CUSTOMERS = """
 SELECT customer_unique_id, customer_city, product_category_name, price

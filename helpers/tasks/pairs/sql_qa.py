@@ -5,8 +5,8 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from helpers.commerce.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft
-from helpers.commerce.portuguese import (
+from helpers.tasks.pairs.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft
+from helpers.tasks.pairs.portuguese import (
     category_name,
     in_state,
     load_text,
@@ -31,7 +31,7 @@ def sql_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHI
     `where` limits the orders from which values (states, categories, months ...) are drawn.
     """
     values = _values(db, where)
-    families = list(load_text("questions")["family"])
+    families = list(load_text("sql_qa")["family"])
     asked: set[str] = set()
     while families:
         rng.shuffle(families)
@@ -134,7 +134,7 @@ def _draft(
         return None
     question = rng.choice(family["questions"]).format(**slots)
     text = f"```sql\n{sql}\n```\n{_explanation(rng, family, slots)}"
-    request = rng.choice(load_text("questions")["requests"]["openings"])
+    request = rng.choice(load_text("sql_qa")["requests"]["openings"])
     user_text = request.format(schema=schema_part(family["columns"]), question=question)
     if len(user_text) > MAX_USER_CHARACTERS or len(text) > MAX_REFERENCE_CHARACTERS:
         return None
@@ -182,7 +182,7 @@ def schema_part(columns: dict[str, list[str]]) -> str:
     >>> schema_part({"orders_enriched": ["customer_state", "is_late"]})
     'Tabela orders_enriched (um pedido por linha): customer_state, is_late (1 = entregue com atraso)'
     """
-    notes = load_text("questions")["notes"]
+    notes = load_text("sql_qa")["notes"]
     lines = []
     for table, names in columns.items():
         grain = " (um pedido por linha)" if table == "orders_enriched" else ""

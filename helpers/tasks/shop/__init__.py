@@ -1,1 +1,1 @@
-"""A shop shaped like the public Olist data set: simulate or import it, build its database, draw the pairs from it."""
+"""A shop shaped like the public Olist data set: simulated or imported, with its schema and its database."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.commerce.schema import ALL_TABLES, SQL_DIR, Table, create_statement
-from helpers.errors import UserError
-from helpers.files import replacing
+from helpers.core.errors import UserError
+from helpers.core.files import replacing
+from helpers.tasks.shop.schema import ALL_TABLES, SQL_DIR, Table, create_statement
 
 
 def build_db(tables: dict[str, pd.DataFrame], path: Path) -> None:

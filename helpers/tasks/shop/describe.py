@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.commerce.build_db import connect
-from helpers.commerce.simulate import load_facts
-from helpers.records import load_split
-from helpers.tasks import TASKS, user_text
+from helpers.tasks.records import load_split
+from helpers.tasks.shop.database import connect
+from helpers.tasks.shop.simulate import load_facts
+from helpers.tasks.spec import TASKS, user_text
 
 RELATIVE, POINTS = 0.10, 1.0
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.commerce.schema import ALL_TABLES, REVIEW_LABELS, TABLES, Table
-from helpers.errors import UserError
-from helpers.files import replacing
+from helpers.core.errors import UserError
+from helpers.core.files import replacing
+from helpers.tasks.shop.schema import ALL_TABLES, REVIEW_LABELS, TABLES, Table
 
 _TIMESTAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 _EXPECTED = {"integer": "a whole number", "real": "a number", "timestamp": "a moment as YYYY-MM-DD HH:MM:SS"}

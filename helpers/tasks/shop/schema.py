@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from helpers.files import PROJECT_ROOT
-from helpers.tasks import REVIEW_FIELDS
+from helpers.core.files import PROJECT_ROOT
+from helpers.tasks.spec import REVIEW_FIELDS
 
 Kind = Literal["text", "integer", "real", "timestamp"]
 

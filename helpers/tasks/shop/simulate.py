@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from helpers.commerce.reviews import OrderFacts, write_review
-from helpers.commerce.schema import DEFAULT_ORDERS, DEFAULT_SEED, REVIEW_LABELS
+from helpers.tasks.shop.reviews import OrderFacts, write_review
+from helpers.tasks.shop.schema import DEFAULT_ORDERS, DEFAULT_SEED, REVIEW_LABELS
 
 Tables = dict[str, pd.DataFrame]
 

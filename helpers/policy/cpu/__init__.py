@@ -1,0 +1,1 @@
+"""Fast decoding on a CPU: attention over grouped heads, prompts read once, rollouts."""
