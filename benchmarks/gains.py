@@ -51,7 +51,7 @@ def rewards(run: Path, adapter: str | None, samples: int) -> Rewards:
     settings = evaluation.settings_for(found.recipe, found.profile, samples=samples)
     rows = evaluation.evaluate(found.policy, records, settings, on_batch=line.update)
     line.close(f"{len(rows)} answers")
-    return evaluation.rewards_by_prompt(rows)
+    return analysis.rewards_by_prompt(rows)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from helpers import recipes
 from helpers.core.errors import UserError
 from helpers.policy import evaluation, loading
 from helpers.recipes import profiles
+from helpers.rewards import score_row
 from helpers.tasks import TASKS
 from helpers.tasks.records import eval_subset, load_split
 
@@ -177,7 +178,7 @@ def test_a_policy_that_is_nowhere_is_refused_in_one_line(tmp_path):
 def test_the_same_completions_can_be_scored_with_another_version_and_parser(policy, records):
     record = next(record for record in records if record["task"] == "extraction")
     comma = record["reference"]["text"].replace('"sentiment_score": ', '"sentiment_score": 4,5, "x": ', 1)
-    read = {name: evaluation.score_row(record, comma, "v4.1", name)["total"] for name in ("regex", "tolerant")}
+    read = {name: score_row(record, comma, "v4.1", name)["total"] for name in ("regex", "tolerant")}
     assert read["regex"] == 0 < read["tolerant"]
     (row,) = evaluation.evaluate(policy, [record], replace(SETTINGS, version="v4.2", parser="handoff"))
     assert (row["version"], row["parser"]) == ("v4.2", "handoff")
@@ -185,7 +186,7 @@ def test_the_same_completions_can_be_scored_with_another_version_and_parser(poli
 
 def test_an_unknown_parser_is_answered_with_the_valid_ones(records):
     with pytest.raises(UserError, match="regex, handoff, tolerant"):
-        evaluation.score_row(records[0], "", "v4.1", "perfect")
+        score_row(records[0], "", "v4.1", "perfect")
 
 
 def test_a_lora_policy_answers_the_same_with_its_adapter_merged_and_gets_its_weights_back(policy):

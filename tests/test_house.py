@@ -28,7 +28,8 @@ ORDER = (
     ("runs",),
     ("policy", "plots"),
     ("training",),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}
 WITH_TORCH = ("policy", "training")

@@ -12,6 +12,7 @@ from helpers.parsing.audit import UNKNOWN, Case, audit, by_family, judge, newly_
 from helpers.parsing.baselines import PARSERS
 from helpers.parsing.trials import PARSER_NAMES, Trial, run_trials
 from helpers.plots.parser import family_map, outcome_bars
+from helpers.runs.decision.effects import parser_effect
 
 CASES = [
     Case("strict", "strict", '{"nota": 4.5}', {"nota": 4.5}),
@@ -70,8 +71,8 @@ def test_the_parser_effect_is_the_paired_difference_of_the_rewards() -> None:
     record = {"id": "r", "task": "extraction", "reference": {"fields": fields}, "meta": {}}
     strict = json.dumps(fields)
     pairs = [(strict, record), (strict.replace("4.5", "4,5"), record)] * 10
-    assert audits.parser_effect(pairs, "handoff", "tolerant").mean == 0
-    assert audits.parser_effect(pairs, "regex", "tolerant").low > 0
+    assert parser_effect(pairs, "handoff", "tolerant").mean == 0
+    assert parser_effect(pairs, "regex", "tolerant").low > 0
     assert set(PARSERS) == {"regex", "handoff", "tolerant"}
 
 

@@ -13,12 +13,11 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 from helpers.core import gpus, tracking
+from helpers.core.checks import GIB, Check
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT
 from helpers.core.gpus import Gpu
@@ -28,17 +27,6 @@ HELP = "tell what this machine is, which profile it gets, and what is off"
 SUPPORTED_PYTHONS = ((3, 11), (3, 12))
 CUDA_13_DRIVER = 580
 HUB_SECONDS = 5.0
-GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Check:
-    """One answer. `off` means that the project cannot run as it should; `note` is worth reading; `ok` is neither."""
-
-    name: str
-    value: str
-    state: Literal["ok", "note", "off"] = "ok"
-    remedy: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""How far each parser can be trusted: on texts of known meaning, on completions, and in what it does to a reward."""
+"""How far each parser can be trusted: on texts of known meaning and on completions."""
 
 import re
 from collections import Counter
@@ -9,12 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from helpers import rewards
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT, read_jsonl
-from helpers.core.stats import Interval, paired_difference
 from helpers.parsing import REPAIRS, parse_completion, repair_class
-from helpers.parsing.baselines import PARSERS
 from helpers.parsing.trials import PARSER_NAMES, Trial, run_trials
 
 QUIRKS = PROJECT_ROOT / "data" / "parser_quirks.jsonl"
@@ -164,18 +161,3 @@ def with_decimal_commas(text: str) -> str:
     '{"sentiment_score": 4,5, "main_complaint": "Nota 4.5"}'
     """
     return _DECIMAL_POINT.sub(r"\1,\2", text)
-
-
-def parser_effect(
-    completions: Sequence[tuple[str, dict[str, Any]]], before: str, after: str, version: str = "v4.1", seed: int = 0
-) -> Interval:
-    """What the parser alone does to the extraction reward: the same (completion, record) pairs scored with both.
-
-    The interval is a paired bootstrap over prompts (`stats.paired_difference`); a positive mean says that `after`
-    (a name of `parsing_baselines.PARSERS`) pays more.
-    """
-    totals = {
-        name: [rewards.score("extraction", text, record, version, PARSERS[name]).total for text, record in completions]
-        for name in (before, after)
-    }
-    return paired_difference(totals[before], totals[after], seed=seed)

@@ -6,18 +6,18 @@ inherits anything from the model's own generation config.
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from helpers import rewards
 from helpers.core import stats
 from helpers.core.errors import require_known
-from helpers.parsing.baselines import PARSERS
 from helpers.policy.loading import Policy, merged
-from helpers.recipes import Recipe, parser_of
+from helpers.recipes import Recipe
 from helpers.recipes.profiles import Profile
+from helpers.rewards import score_row
+from helpers.runs import analysis
 from helpers.tasks import TASKS
 
 MODES = ("sample", "greedy")
@@ -126,27 +126,9 @@ def evaluate(
     return rows
 
 
-def score_row(record: dict[str, Any], completion: str, version: str, parser: str | None = None) -> dict[str, Any]:
-    """A completion's score as plain values: total, parts, flags, and the repairs its parser made."""
-    if parser is not None:
-        require_known("parser", parser, tuple(PARSERS))
-    score = rewards.score(record["task"], completion, record, version, PARSERS[parser] if parser else None)
-    return {
-        "record_id": record["id"],
-        "task": record["task"],
-        "version": version,
-        "parser": parser or parser_of(version),
-        "total": score.total,
-        "parts": dict(score.parts),
-        "flags": [flag for flag in score.flags if not flag.startswith("repair:")],
-        "repairs": list(score.repairs),
-        "completion": completion,
-    }
-
-
 def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Means and 95 % intervals over prompts: `eval/mean_reward`, `eval/<task>`, each with `_low` and `_high`."""
-    totals = {task: list(found.values()) for task, found in rewards_by_prompt(rows).items()}
+    totals = {task: list(found.values()) for task, found in analysis.rewards_by_prompt(rows).items()}
     summary = _interval("mean_reward", stats.stratified_mean(totals))
     for task, values in totals.items():
         summary |= _interval(task, stats.bootstrap_mean(values))
@@ -156,20 +138,6 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
     summary["eval/completion_length"] = sum(row["completion_tokens"] for row in rows) / len(rows)
     summary["eval/clipped_ratio"] = sum(row["clipped"] for row in rows) / len(rows)
     return summary
-
-
-def rewards_by_prompt(rows: Sequence[Mapping[Any, Any]]) -> dict[str, dict[str, float]]:
-    """Task -> record id -> mean reward, of scored completions as eval.jsonl holds them.
-
-    >>> rewards_by_prompt([{"task": "push", "record_id": "p1", "total": total} for total in (0.0, 1.0)])
-    {'push': {'p1': 0.5}}
-    """
-    by_task = {task: [row for row in rows if row["task"] == task] for task in TASKS}
-    return {
-        task: stats.by_prompt([row["record_id"] for row in own], [row["total"] for row in own])
-        for task, own in by_task.items()
-        if own
-    }
 
 
 def settings_for(

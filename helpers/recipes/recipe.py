@@ -10,19 +10,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from helpers.core.errors import require_known
+from helpers.rewards import parser_of
 
 HUB_05B = "Polygl0t/Tucano2-qwen-0.5B-Instruct"
 HUB_05B_BASE = "Polygl0t/Tucano2-qwen-0.5B-Base"
 HUB_37B = "Polygl0t/Tucano2-qwen-3.7B-Instruct"
-
-
-def parser_of(version: str) -> str:
-    """The JSON parser that a reward version reads completions with (`helpers.parsing.baselines.PARSERS`).
-
-    >>> parser_of("v4"), parser_of("v4.2-extraction")
-    ('regex', 'tolerant')
-    """
-    return "regex" if version == "v4" else "tolerant"
 
 
 @dataclass(frozen=True)

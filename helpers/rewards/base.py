@@ -47,6 +47,15 @@ WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
 """version -> task -> part -> weight. The positive weights of a task sum to 1; a negative one is the cost of a fault."""
 
 
+def parser_of(version: str) -> str:
+    """The JSON parser that a reward version reads completions with (`helpers.parsing.baselines.PARSERS`).
+
+    >>> parser_of("v4"), parser_of("v4.2-extraction")
+    ('regex', 'tolerant')
+    """
+    return "regex" if version == "v4" else "tolerant"
+
+
 def version_for(task: str, version: str) -> str:
     """The plain version that `task` is scored with under `version`.
 

@@ -8,7 +8,7 @@ from helpers.core.errors import require_known
 from helpers.parsing import parse_completion
 from helpers.parsing.baselines import PARSERS
 from helpers.rewards import extraction, insights, push, sql_qa
-from helpers.rewards.base import WEIGHTS, Parser, Score, TaskReward, total_of, version_for
+from helpers.rewards.base import WEIGHTS, Parser, Score, TaskReward, parser_of, total_of, version_for
 from helpers.tasks import REVIEW_FIELDS, TASKS
 
 MAX_CHARACTERS = 20_000
@@ -47,6 +47,24 @@ def score(
     text, noticed = _readable(completion)
     parts = _REWARDS[plain][task](text, record, parser or _PARSER_OF[plain])
     return Score(total_of(parts.shares, WEIGHTS[plain][task]), parts.shares, (*noticed, *parts.flags))
+
+
+def score_row(record: dict[str, Any], completion: str, version: str, parser: str | None = None) -> dict[str, Any]:
+    """A completion's score as plain values: total, parts, flags, and the repairs its parser made."""
+    if parser is not None:
+        require_known("parser", parser, tuple(PARSERS))
+    scored = score(record["task"], completion, record, version, PARSERS[parser] if parser else None)
+    return {
+        "record_id": record["id"],
+        "task": record["task"],
+        "version": version,
+        "parser": parser or parser_of(version),
+        "total": scored.total,
+        "parts": dict(scored.parts),
+        "flags": [flag for flag in scored.flags if not flag.startswith("repair:")],
+        "repairs": list(scored.repairs),
+        "completion": completion,
+    }
 
 
 def _readable(completion: object) -> tuple[str, tuple[str, ...]]:

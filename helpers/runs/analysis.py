@@ -1,29 +1,31 @@
 """Read a run record and ask it questions: curves with intervals, paired gains, coverage, before and after.
 
-Every mean is over prompts (`helpers.core.stats`). "The start" is the base policy's evaluation (the first step recorded, 0),
-"the end" the last one of the same split and decoding, so that a gain compares the same prompts.
+Every mean is over prompts (`helpers.core.stats`). "The start" is the base policy's evaluation (the first step recorded,
+0), "the end" the last one of the same split and decoding, so that a gain compares the same prompts.
 """
 
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from helpers.core import stats
-from helpers.policy import evaluation
-from helpers.runs import stop_rules
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT
-from helpers.runs.record import CONFIG, EVAL, EVENTS, METRICS, evaluation_due, has_ended
 from helpers.core.stats import Interval
+from helpers.rewards import score_row
+from helpers.runs import stop_rules
+from helpers.runs.record import CONFIG, EVAL, EVENTS, METRICS, evaluation_due, has_ended
 from helpers.runs.stop_rules import RuleStatus
 from helpers.tasks import TASKS
+from helpers.tasks.records import PAIRS_DIR, load_split
 
 ALL = "all"
 """Stands for all tasks together, beside the names in `TASKS`."""
@@ -117,6 +119,16 @@ class Gain:
     difference: Interval
 
 
+@dataclass(frozen=True)
+class Measured:
+    """How a candidate's rewards were obtained; two candidates compare only where all of it is equal."""
+
+    split: str
+    mode: str
+    version: str
+    parser: str
+
+
 def load_run(path: Path | str) -> Run:
     """Read the run record in folder `path`.
 
@@ -200,7 +212,35 @@ def prompt_rewards(run: Run, step: int, split: str, mode: str = "sample") -> dic
     """Task -> record id -> mean reward of that prompt's completions, at one evaluation."""
     rows = run.scored
     rows = rows[(rows["step"] == step) & (rows["split"] == split) & (rows["mode"] == mode)]
-    return evaluation.rewards_by_prompt(rows[["task", "record_id", "total"]].to_dict("records"))
+    return rewards_by_prompt(rows[["task", "record_id", "total"]].to_dict("records"))
+
+
+def rewards_by_prompt(rows: Sequence[Mapping[Any, Any]]) -> dict[str, dict[str, float]]:
+    """Task -> record id -> mean reward, of scored completions as eval.jsonl holds them.
+
+    >>> rewards_by_prompt([{"task": "push", "record_id": "p1", "total": total} for total in (0.0, 1.0)])
+    {'push': {'p1': 0.5}}
+    """
+    by_task = {task: [row for row in rows if row["task"] == task] for task in TASKS}
+    return {
+        task: stats.by_prompt([row["record_id"] for row in own], [row["total"] for row in own])
+        for task, own in by_task.items()
+        if own
+    }
+
+
+def rewards_under(run: Run, step: int, measured: Measured, pairs: Path = PAIRS_DIR) -> Rewards:
+    """Task -> record id -> reward of one evaluation of a run, under any reward version.
+
+    Completions that the record scores under another version are scored again. Raises `UserError` where the run has no
+    such evaluation, or where `pairs` no longer holds the records it answered.
+    """
+    rows = run.evals
+    rows = rows[(rows["step"] == step) & (rows["split"] == measured.split) & (rows["mode"] == measured.mode)]
+    scored = rows[(rows["version"] == measured.version) & (rows["parser"] == measured.parser)]
+    if rows.empty:
+        raise UserError(f"{run.where}: no evaluation of {measured.split} in mode {measured.mode} at step {step}")
+    return rewards_by_prompt(scored.to_dict("records") if len(scored) else _rescored(run, rows, measured, pairs))
 
 
 def task_interval(rewards: Rewards, task: str = ALL, draws: int = stats.DRAWS) -> Interval:
@@ -557,3 +597,18 @@ def _warn(name: str, faults: Iterable[str], warnings: list[str]) -> None:
 
 def _short(path: Path) -> str:
     return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else str(path)
+
+
+def _rescored(run: Run, rows: pd.DataFrame, measured: Measured, pairs: Path) -> list[dict[Any, Any]]:
+    """The rows of an evaluation scored again; the record must have answered the very records that `pairs` hold."""
+    split = measured.split.removesuffix("_subset")
+    file = f"{split}.jsonl"
+    known = run.config.get("data", {}).get(file)
+    if known != sha256((pairs / file).read_bytes()).hexdigest():
+        raise UserError(f"{run.where}: answered another {file} than {pairs / file}; it cannot be scored again with it")
+    records = {record["id"]: record for record in load_split(split, pairs)}
+    first = rows.drop_duplicates(["record_id", "sample"])
+    return [
+        score_row(records[record], completion, measured.version, measured.parser)
+        for record, completion in zip(first["record_id"], first["completion"], strict=True)
+    ]

@@ -1,30 +1,20 @@
 """What the branch notebooks 04a to 04c ask of run records: stages, verdicts, and comparisons under two rewards."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from helpers import recipes
 from helpers.core import stats
-from helpers.policy.serve import routing
-from helpers.runs import analysis, decision
-from helpers.runs.analysis import ALL, Rewards, Run
-from helpers.tasks.pairs.build import write_extra_pairs
-from helpers.tasks.shop.schema import DB_PATH
-from helpers.runs.decision import FLOORS, Decision, Fact
-from helpers.recipes.profiles import Profile
-from helpers.recipes import parser_of
-from helpers.tasks.records import PAIRS_DIR
-from helpers.policy.serve.routing import Measured
-from helpers.runs.record import CONFIG
 from helpers.core.stats import Interval
+from helpers.recipes import parser_of
+from helpers.runs import analysis, decision
+from helpers.runs.analysis import ALL, Measured, Rewards, Run
+from helpers.runs.decision import FLOORS, Decision, Fact
+from helpers.runs.record import CONFIG
 from helpers.tasks import TASKS
-
-EXTRA_PAIRS = 200
-EXTRA_WHERE = "sentiment='negative'"
-"""The handoff's expansion of insights: 200 more pairs (148 -> about 350) from orders with negative reviews."""
+from helpers.tasks.records import PAIRS_DIR
 
 
 @dataclass(frozen=True)
@@ -117,26 +107,6 @@ def weakest_task(run: Run, found: Decision) -> tuple[str, str]:
     return task, f"03's decision is {found.scenario}, which names no task; {task} is lowest: {means[task]}{sure}"
 
 
-def apply_fix(
-    task: str, profile: Profile, runs: Path, seed: int = 0, on_eval: Callable[[Path], None] | None = None
-) -> Path | None:
-    """Train scenario C's recipe for `task` in `runs` (a finished one is used as it is); None where the fix is no
-    training: sql_qa is accepted and routed.
-
-    More insights pairs are written to `runs` first, from `data/commerce.db`.
-    """
-    from helpers import training
-
-    recipe = recipes.FIXES[task]
-    if recipe is None:
-        return None
-    extra = None
-    if recipe.extra_pairs:
-        extra = runs / f"extra-{recipe.extra_pairs}.jsonl"
-        write_extra_pairs(extra, DB_PATH, recipe.extra_pairs, EXTRA_PAIRS, EXTRA_WHERE)
-    return training.train_or_reuse(recipe, profile, runs / recipe.name, seed=seed, on_eval=on_eval, extra=extra)
-
-
 def compare_under(
     first: Run, second: Run, versions: Sequence[str] = ("v4.1", "v4.2"), mode: str = "sample", pairs: Path = PAIRS_DIR
 ) -> list[Comparison]:
@@ -203,4 +173,4 @@ def _v41_beside(run: Run) -> Run | None:
 
 
 def _end_under(run: Run, version: str, mode: str, pairs: Path) -> Rewards:
-    return routing.rewards_under(run, run.max_steps, Measured("eval", mode, version, parser_of(version)), pairs)
+    return analysis.rewards_under(run, run.max_steps, Measured("eval", mode, version, parser_of(version)), pairs)

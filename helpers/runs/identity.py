@@ -9,8 +9,8 @@ from typing import Any
 from helpers import recipes
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT, read_jsonl
-from helpers.recipes.profiles import Profile
 from helpers.recipes import Recipe
+from helpers.recipes.profiles import Profile
 from helpers.runs.record import CONFIG, EVENTS, has_ended
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats as distributions
 
-from helpers.runs.analysis import Run
 from helpers.core.errors import UserError
-from helpers.runs.record import PHASES, phase_key
 from helpers.core.stats import LEVEL, Interval
+from helpers.runs.analysis import Run
+from helpers.runs.record import PHASES, phase_key
 from helpers.tasks import TASKS
 
 FIRST = 20

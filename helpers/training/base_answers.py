@@ -17,6 +17,7 @@ from helpers.core.files import write_json
 from helpers.policy import evaluation
 from helpers.policy.cpu import decoding
 from helpers.policy.loading import Policy
+from helpers.rewards import score_row
 from helpers.runs.record import jsonable
 from helpers.training import callbacks
 
@@ -62,6 +63,5 @@ def _scored(rows: Rows, records: Rows, settings: evaluation.Settings) -> Rows:
     """The rows under the settings' reward version: it may not be that of the run that asked."""
     by_id = {record["id"]: record for record in records}
     return [
-        row | evaluation.score_row(by_id[row["record_id"]], row["completion"], settings.version, settings.parser)
-        for row in rows
+        row | score_row(by_id[row["record_id"]], row["completion"], settings.version, settings.parser) for row in rows
     ]

@@ -12,6 +12,7 @@ from helpers.core import processes
 from helpers.core.progress import Progress, in_notebook, say
 from helpers.policy import evaluation
 from helpers.policy.loading import Policy
+from helpers.rewards import score_row
 from helpers.runs import stop_rules
 from helpers.runs.record import KNOWN_EVAL_SECONDS, RunRecorder, evaluation_due, split_prefix
 from helpers.tasks import TASKS
@@ -185,7 +186,7 @@ class EvalRewardCallback(TrainerCallback):
         """What V4's parser would have paid for the base policy's extractions: what the stop rule compares with."""
         records = {record["id"]: record for record in self.records}
         read = [row for row in rows if row["task"] == "extraction"]
-        scored = [evaluation.score_row(records[row["record_id"]], row["completion"], "v4") for row in read]
+        scored = [score_row(records[row["record_id"]], row["completion"], "v4") for row in read]
         return sum(row["total"] for row in scored) / len(scored)
 
 

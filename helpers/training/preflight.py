@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from helpers import recipes
-from helpers.cli.doctor import GIB, Check
+from helpers.core.checks import GIB, Check
 from helpers.core.progress import in_notebook
 from helpers.recipes import Recipe, memory, profiles
 from helpers.recipes.profiles import Profile

@@ -8,11 +8,9 @@ Candidates compare only under one reward version, on one split, decoded in one m
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from helpers.core import stats
@@ -20,15 +18,14 @@ from helpers.core.errors import UserError, require_known
 from helpers.core.files import PROJECT_ROOT, write_json
 from helpers.core.stats import Interval
 from helpers.policy import embedded, loading
-from helpers.policy.evaluation import rewards_by_prompt, score_row
 from helpers.policy.run_policy import read_origin
 from helpers.recipes import memory, parser_of
 from helpers.recipes.profiles import EmbeddedSettings
 from helpers.runs import analysis
-from helpers.runs.analysis import Rewards, Run
+from helpers.runs.analysis import Measured, Rewards, Run
 from helpers.runs.record import KNOWN_EVAL_SECONDS, split_prefix
 from helpers.tasks import TASKS
-from helpers.tasks.records import PAIRS_DIR, load_split
+from helpers.tasks.records import PAIRS_DIR
 
 MARGIN = 0.05
 """The gain in reward that a dearer policy has to be worth; one of extraction's eight value checks is 0.05."""
@@ -36,16 +33,6 @@ MARGIN = 0.05
 CostUnit = Literal["seconds a completion", "parameters"]
 SECONDS: CostUnit = "seconds a completion"
 PARAMETERS: CostUnit = "parameters"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """How a candidate's rewards were obtained; two candidates compare only where all of it is equal."""
-
-    split: str
-    mode: str
-    version: str
-    parser: str
 
 
 @dataclass(frozen=True)
@@ -131,7 +118,7 @@ def candidate(
     run = analysis.load_run(folder)
     step = run.max_steps if trained else 0
     measured = Measured(split, mode, version, parser_of(version))
-    rewards = rewards_under(run, step, measured, pairs)
+    rewards = analysis.rewards_under(run, step, measured, pairs)
     value, unit = cost or (seconds_a_completion(run, step, split, mode), SECONDS)
     return Candidate(
         name or (run.name if trained else f"{run.name} base"),
@@ -143,20 +130,6 @@ def candidate(
         measured,
         run.config.get("data", {}).get(f"{split.removesuffix('_subset')}.jsonl"),
     )
-
-
-def rewards_under(run: Run, step: int, measured: Measured, pairs: Path = PAIRS_DIR) -> Rewards:
-    """Task -> record id -> reward of one evaluation of a run, under any reward version.
-
-    Completions that the record scores under another version are scored again. Raises `UserError` where the run has no
-    such evaluation, or where `pairs` no longer holds the records it answered.
-    """
-    rows = run.evals
-    rows = rows[(rows["step"] == step) & (rows["split"] == measured.split) & (rows["mode"] == measured.mode)]
-    scored = rows[(rows["version"] == measured.version) & (rows["parser"] == measured.parser)]
-    if rows.empty:
-        raise UserError(f"{run.where}: no evaluation of {measured.split} in mode {measured.mode} at step {step}")
-    return rewards_by_prompt(scored.to_dict("records") if len(scored) else _rescored(run, rows, measured, pairs))
 
 
 def seconds_a_completion(run: Run, step: int, split: str, mode: str) -> float:
@@ -349,21 +322,6 @@ def _mean(found: Candidate, task: str) -> Interval:
 
 def _finite(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
-
-
-def _rescored(run: Run, rows: pd.DataFrame, measured: Measured, pairs: Path) -> list[dict[Any, Any]]:
-    """The rows of an evaluation scored again; the record must have answered the very records that `pairs` hold."""
-    split = measured.split.removesuffix("_subset")
-    file = f"{split}.jsonl"
-    known = run.config.get("data", {}).get(file)
-    if known != sha256((pairs / file).read_bytes()).hexdigest():
-        raise UserError(f"{run.where}: answered another {file} than {pairs / file}; it cannot be scored again with it")
-    records = {record["id"]: record for record in load_split(split, pairs)}
-    first = rows.drop_duplicates(["record_id", "sample"])
-    return [
-        score_row(records[record], completion, measured.version, measured.parser)
-        for record, completion in zip(first["record_id"], first["completion"], strict=True)
-    ]
 
 
 def _shape(small: EmbeddedSettings) -> memory.Shape:

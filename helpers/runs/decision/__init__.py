@@ -15,7 +15,7 @@ V4's plateau and baseline come from a V4 run of the same policy, or from the han
 Fewer than ten prompts a task decide nothing.
 """
 
-from helpers.runs.decision.effects import Effects, effects
+from helpers.runs.decision.effects import Effects, effects, parser_effect
 from helpers.runs.decision.facts import (
     FLOORS,
     HANDOFF,
@@ -43,6 +43,7 @@ __all__ = [
     "decide",
     "effects",
     "fact",
+    "parser_effect",
     "reference_for",
     "reference_from",
     "reference_run",

@@ -1,13 +1,15 @@
 """Parser effect and learning effect, told apart by scoring the same completions with three parsers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from helpers.core import stats
-from helpers.runs import analysis
-from helpers.runs.analysis import Run
+from helpers.core.stats import Interval
 from helpers.parsing.baselines import PARSERS
 from helpers.rewards import score
-from helpers.core.stats import Interval
+from helpers.runs import analysis
+from helpers.runs.analysis import Run
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,21 @@ def effects(run: Run) -> Effects | None:
         total=stats.paired_difference(old[0], new[1]),
         parser_changes=[after - before for before, after in zip(old[0], new[0], strict=True)],
     )
+
+
+def parser_effect(
+    completions: Sequence[tuple[str, dict[str, Any]]], before: str, after: str, version: str = "v4.1", seed: int = 0
+) -> Interval:
+    """What the parser alone does to the extraction reward: the same (completion, record) pairs scored with both.
+
+    The interval is a paired bootstrap over prompts (`stats.paired_difference`); a positive mean says that `after`
+    (a name of `helpers.parsing.baselines.PARSERS`) pays more.
+    """
+    totals = {
+        name: [score("extraction", text, record, version, PARSERS[name]).total for text, record in completions]
+        for name in (before, after)
+    }
+    return stats.paired_difference(totals[before], totals[after], seed=seed)
 
 
 def _extractions(run: Run, step: int, split: str) -> dict[str, list[str]]:

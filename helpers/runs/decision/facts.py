@@ -6,10 +6,10 @@ from typing import Any
 
 from helpers import recipes
 from helpers.core import stats
-from helpers.runs import analysis
-from helpers.runs.analysis import ALL, Rewards, Run
 from helpers.core.errors import UserError
 from helpers.core.stats import Interval
+from helpers.runs import analysis
+from helpers.runs.analysis import ALL, Rewards, Run
 from helpers.runs.stop_rules import NEAR
 from helpers.tasks import TASKS
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from helpers.core import stats
+from helpers.core.stats import Interval
 from helpers.runs import analysis
 from helpers.runs.analysis import ALL, Run
 from helpers.runs.decision.effects import effects
@@ -17,7 +18,6 @@ from helpers.runs.decision.facts import (
     reference_for,
     values_of,
 )
-from helpers.core.stats import Interval
 from helpers.runs.stop_rules import HANDOFF_STEPS, NEAR
 
 JUMP = 0.18

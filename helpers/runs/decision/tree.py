@@ -7,10 +7,18 @@ from itertools import product
 from typing import Literal
 
 from helpers.core import stats
+from helpers.core.stats import Interval
 from helpers.runs import analysis
 from helpers.runs.analysis import Rewards, Run
-from helpers.runs.decision.facts import FLOORS, MIN_PROMPTS, Fact, Reference, fewest_prompts, gather_facts, reference_for
-from helpers.core.stats import Interval
+from helpers.runs.decision.facts import (
+    FLOORS,
+    MIN_PROMPTS,
+    Fact,
+    Reference,
+    fewest_prompts,
+    gather_facts,
+    reference_for,
+)
 from helpers.runs.stop_rules import NEAR
 from helpers.tasks import TASKS
 
