@@ -17,6 +17,7 @@ from helpers.policy import evaluation
 from helpers.policy.run_policy import load_run_policy
 from helpers.runs import analysis
 from helpers.runs.analysis import Rewards
+from helpers.runs.load import OWN_RUNS, read_config
 from helpers.runs.record import CONFIG
 from helpers.tasks.records import load_split
 
@@ -27,7 +28,7 @@ def main(runs: list[Path], samples: int) -> None:
         print("no V4.1 run of your own has an adapter; `python -m helpers train` makes one")
     bases: dict[tuple[str, str], Rewards] = {}
     for run in runs:
-        config = analysis.read_config(run)
+        config = read_config(run)
         start = (str(config.get("base_policy")), str(config.get("reward_version")))
         if start not in bases:
             bases[start] = rewards(run, None, samples)
@@ -39,8 +40,8 @@ def main(runs: list[Path], samples: int) -> None:
 
 def own_runs() -> list[Path]:
     """The reader's own V4.1 runs that left an adapter."""
-    trained = (folder.parent for folder in analysis.OWN_RUNS.glob("**/adapter") if (folder.parent / CONFIG).is_file())
-    return sorted(run for run in trained if analysis.read_config(run)["recipe"]["name"] == "v4.1")
+    trained = (folder.parent for folder in OWN_RUNS.glob("**/adapter") if (folder.parent / CONFIG).is_file())
+    return sorted(run for run in trained if read_config(run)["recipe"]["name"] == "v4.1")
 
 
 def rewards(run: Path, adapter: str | None, samples: int) -> Rewards:

@@ -25,7 +25,8 @@ from helpers.core import stats, tracking
 from helpers.policy import loading
 from helpers.recipes import Recipe, profiles
 from helpers.recipes.profiles import Profile
-from helpers.runs import analysis, speed
+from helpers.runs import speed
+from helpers.runs.load import latest_run, load_run
 from helpers.runs.record import PHASES, RunRecorder, phase_key
 from helpers.tasks.records import load_split
 from helpers.training import callbacks
@@ -64,7 +65,7 @@ def main(run_folder: Path | None) -> None:
                 print(f"turn {turn + 1} of {TURNS}, {kind:<5} {found[kind][-1][:, 0].mean():.2f} s a step", flush=True)
         track.wandb_run.finish()
     report(np.concatenate(found["ours"]), np.concatenate(found["stock"]), track.history)
-    run = analysis.load_run(run_folder) if run_folder else analysis.latest_run()[0]
+    run = load_run(run_folder) if run_folder else latest_run()[0]
     print(f"evaluation's share of {run.name}, whole splits included: {speed.evaluation_share(run):.1%} (limit 15 %)")
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from helpers.core.errors import UserError
-from helpers.runs import analysis
+from helpers.runs import analysis, load
+from helpers.runs.load import evaluated_steps, find_runs, latest_run, load_run
 from tests.synthetic_runs import Spec, means, write_run
 
 START, END = means(0.40), means(0.55)
@@ -26,11 +27,11 @@ def with_values(**values):
 
 
 def test_a_sound_record_is_loaded_without_a_warning(folder: Path) -> None:
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     assert run.warnings == []
     assert (run.recipe, run.max_steps, run.last_step, run.reward_version) == ("v4.1", 60, 60, "v4.1")
     assert list(run.series("train/reward").index) == list(range(1, 61))
-    assert analysis.evaluated_steps(run, "eval_subset") == [0, 20, 40, 60]
+    assert evaluated_steps(run, "eval_subset") == [0, 20, 40, 60]
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "eval.jsonl", "events.jsonl"])
@@ -39,19 +40,19 @@ def test_a_line_cut_in_the_middle_is_left_out_and_named(folder: Path, name: str)
     content = path.read_text(encoding="utf-8")
     path.write_text(content[: len(content) - 12], encoding="utf-8")
     last = content.count("\n")
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     assert f"{name}, line {last}: cut off in the middle; left out" in run.warnings
 
 
 def test_a_cut_within_a_character_does_not_stop_the_reading(folder: Path) -> None:
     with (folder / "eval.jsonl").open("ab") as file:
         file.write('{"step": 60, "completion": "promoção'.encode()[:-4])
-    assert any("cut off in the middle" in warning for warning in analysis.load_run(folder).warnings)
+    assert any("cut off in the middle" in warning for warning in load_run(folder).warnings)
 
 
 def test_not_a_number_is_kept_as_such_and_named(folder: Path) -> None:
     edit(folder / "metrics.jsonl", 7, with_values(**{"train/grad_norm": "NaN"}))
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     assert any(warning.startswith("metrics.jsonl, line 7: train/grad_norm is 'NaN'") for warning in run.warnings)
     assert len(run.series("train/grad_norm")) == 59
 
@@ -59,7 +60,7 @@ def test_not_a_number_is_kept_as_such_and_named(folder: Path) -> None:
 @pytest.mark.parametrize("total", ["NaN", None, 1.5, "high", True])
 def test_a_reward_that_is_none_is_left_out_and_named(folder: Path, total: object) -> None:
     edit(folder / "eval.jsonl", 3, with_values(total=total))
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     assert run.warnings == [f"eval.jsonl, line 3: total is {total!r}, not a number from 0 to 1; left out"]
     assert 3 not in set(run.evals["line"])
 
@@ -83,7 +84,7 @@ def test_no_value_in_a_scored_completion_breaks_what_reads_it(folder: Path, bad:
     for index, key in enumerate(rows[0]):
         rows[index] |= {key: bad}
     path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     assert run.warnings
     for read in READERS:
         read(run)
@@ -93,22 +94,22 @@ def test_steps_that_are_missing_are_counted(folder: Path) -> None:
     path = folder / "metrics.jsonl"
     rows = [line for line in path.read_text().splitlines() if json.loads(line)["step"] not in (11, 12, 13)]
     path.write_text("\n".join(rows) + "\n")
-    assert "metrics.jsonl: no training row for 3 steps, the first is 11" in analysis.load_run(folder).warnings
+    assert "metrics.jsonl: no training row for 3 steps, the first is 11" in load_run(folder).warnings
 
 
 def test_an_evaluation_that_is_missing_is_named(folder: Path) -> None:
     path = folder / "eval.jsonl"
     path.write_text("".join(line for line in path.open() if '"step": 20,' not in line))
-    assert "eval.jsonl: no evaluation at step 20 (expected every 20)" in analysis.load_run(folder).warnings
+    assert "eval.jsonl: no evaluation at step 20 (expected every 20)" in load_run(folder).warnings
 
 
 def test_rows_of_another_reward_version_are_told_and_left_out_of_every_mean(folder: Path) -> None:
-    before = analysis.curve(analysis.load_run(folder))
+    before = analysis.curve(load_run(folder))
     path = folder / "eval.jsonl"
     lines = path.read_text().splitlines()
     other = [json.dumps(json.loads(line) | {"version": "v4.2", "total": 1.0}) for line in lines[:65]]
     path.write_text("\n".join([*lines, *other]) + "\n")
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     place = f"eval.jsonl, line {len(lines) + 1}: 65 rows from here on are scored by v4.2 with the tolerant parser"
     assert any(warning.startswith(place) for warning in run.warnings)
     assert analysis.curve(run).equals(before)
@@ -118,7 +119,7 @@ def test_rows_written_twice_count_once(folder: Path) -> None:
     path = folder / "eval.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines, lines[0]]) + "\n")
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     assert run.warnings == ["eval.jsonl, line 1: scored again later, as 1 in all; the later one counts"]
     assert len(run.evals) == len(lines)
 
@@ -126,18 +127,18 @@ def test_rows_written_twice_count_once(folder: Path) -> None:
 def test_many_faults_of_a_file_are_summed_up(folder: Path) -> None:
     path = folder / "metrics.jsonl"
     path.write_text(path.read_text() + "garbage\n" * 40)
-    warnings = analysis.load_run(folder).warnings
+    warnings = load_run(folder).warnings
     assert len(warnings) == 6 and warnings[-1] == "metrics.jsonl: 35 more lines like these"
 
 
 def test_an_unfinished_run_says_where_it_ends(tmp_path: Path) -> None:
-    run = analysis.load_run(write_run(tmp_path / "r", Spec(START, END, max_steps=60, eval_every=20, stopped_at=40)))
+    run = load_run(write_run(tmp_path / "r", Spec(START, END, max_steps=60, eval_every=20, stopped_at=40)))
     assert "metrics.jsonl: ends at step 40 of 60; the run was not finished" in run.warnings
 
 
 def test_without_scored_completions_the_logged_means_make_the_curve(folder: Path) -> None:
     (folder / "eval.jsonl").unlink()
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     assert "eval.jsonl: missing; what it would show is left out" in run.warnings
     assert analysis.curve(run, "push")["mean"].loc[0] == pytest.approx(START["push"])
     assert analysis.gains(run) == {}
@@ -148,17 +149,17 @@ def test_what_is_no_run_folder_is_refused_in_one_line(tmp_path: Path, content: s
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError) as error:
-        analysis.load_run(tmp_path)
+        load_run(tmp_path)
     assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
-        analysis.load_run(tmp_path / "nowhere")
+        load_run(tmp_path / "nowhere")
 
 
 def test_gains_pair_the_same_prompts_of_the_full_split(folder: Path) -> None:
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     gain = analysis.gains(run)
     assert set(gain) == {"all", "extraction", "sql_qa", "insights", "push"}
     assert gain["all"].difference.n == 260
@@ -177,11 +178,11 @@ def test_samples_of_one_prompt_are_one_value(folder: Path) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     again = [row | {"sample": 1} for row in rows]
     path.write_text("\n".join(json.dumps(row) for row in rows + again) + "\n")
-    assert analysis.gains(analysis.load_run(folder))["all"].difference.n == 260
+    assert analysis.gains(load_run(folder))["all"].difference.n == 260
 
 
 def test_coverage_sets_the_plan_beside_what_was_seen(folder: Path) -> None:
-    table = analysis.coverage(analysis.load_run(folder))
+    table = analysis.coverage(load_run(folder))
     assert table.loc["push"].to_dict() == {"records": 148, "expected": 12.0, "seen": 12.0}
 
 
@@ -190,12 +191,12 @@ def test_repairs_are_shares_of_the_extraction_completions(folder: Path) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     base = [row for row in rows if row["step"] == 0 and row["split"] == "eval_subset"]
     needed = sum("decimal_comma" in row["repairs"] for row in base)
-    table = analysis.repairs_by_step(analysis.load_run(folder))
+    table = analysis.repairs_by_step(load_run(folder))
     assert table.loc[0, "decimal_comma"] == pytest.approx(needed / 20)
 
 
 def test_before_and_after_run_from_the_largest_loss_to_the_largest_gain(folder: Path) -> None:
-    table = analysis.before_after(analysis.load_run(folder), "push", n=5)
+    table = analysis.before_after(load_run(folder), "push", n=5)
     changes = table["reward_after"] - table["reward_before"]
     assert len(table) == 5 and changes.is_monotonic_increasing
     assert "passo 0" in table["before"][0] and "passo 60" in table["after"][0]
@@ -203,31 +204,31 @@ def test_before_and_after_run_from_the_largest_loss_to_the_largest_gain(folder: 
 
 def test_the_readers_own_run_comes_before_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own, shipped = tmp_path / "runs", tmp_path / "shipped"
-    monkeypatch.setattr(analysis, "SHIPPED_RUNS", shipped)
-    monkeypatch.setattr(analysis, "OWN_RUNS", tmp_path / "none")
+    monkeypatch.setattr(load, "SHIPPED_RUNS", shipped)
+    monkeypatch.setattr(load, "OWN_RUNS", tmp_path / "none")
     monkeypatch.setenv("HELPERS_RUN_DIR", str(own))
     spec = Spec(START, END, max_steps=20, eval_every=20)
     write_run(shipped / "cpu-v4.1-seed0", spec)
-    assert "shipped with the project" in analysis.latest_run()[1]
+    assert "shipped with the project" in latest_run()[1]
     write_run(own / "now" / "v4.1", spec)
     write_run(own / "now" / "v4", Spec(START, END, max_steps=20, eval_every=20, recipe="v4"))
-    run, told = analysis.latest_run()
+    run, told = latest_run()
     assert run.name == "v4.1" and "your own" in told and "not finished" not in told
 
 
 def test_a_run_that_did_not_come_to_its_end_is_taken_and_told(folder: Path) -> None:
     events = folder / "events.jsonl"
     events.write_text("".join(line for line in events.open() if '"kind": "end"' not in line))
-    run, told = analysis.latest_run(folder.parent, recipe=None)
+    run, told = latest_run(folder.parent, recipe=None)
     assert told.endswith(f"; not finished: step {run.last_step} of {run.max_steps}")
 
 
 def test_no_run_at_all_is_told_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="python -m helpers train"):
-        analysis.latest_run(tmp_path)
+        latest_run(tmp_path)
 
 
 def test_a_model_folder_is_not_taken_for_a_run(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text("{}")
-    assert analysis.find_runs(tmp_path) == []
+    assert find_runs(tmp_path) == []

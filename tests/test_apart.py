@@ -10,7 +10,7 @@ import pytest
 from helpers import recipes, training
 from helpers.core.errors import UserError
 from helpers.recipes import profiles
-from helpers.runs import analysis
+from helpers.runs.load import load_run
 from helpers.runs.record import RunRecorder
 from helpers.training import apart
 
@@ -75,7 +75,7 @@ def test_a_training_left_for_later_is_not_begun_before_its_result_is_asked_for(t
 def test_a_run_trained_beside_another_is_the_run_it_would_have_been_alone(tmp_path):
     beside = training.train_beside(recipes.V41, PROFILE, tmp_path / "beside", seed=3)
     alone = training.train_grpo(recipes.V41, PROFILE, tmp_path / "alone", seed=3)
-    answers = [analysis.load_run(folder).evals["completion"].tolist() for folder in (beside.result(), alone)]
+    answers = [load_run(folder).evals["completion"].tolist() for folder in (beside.result(), alone)]
     assert answers[0] == answers[1]
 
 

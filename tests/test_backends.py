@@ -332,7 +332,7 @@ def test_the_second_process_writes_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes_train_one_run_with_one_record(tmp_path):
-    from helpers.runs import analysis
+    from helpers.runs.load import load_run
     from helpers.tasks import TASKS
 
     folder = tmp_path / "two"
@@ -342,7 +342,7 @@ def test_two_processes_train_one_run_with_one_record(tmp_path):
     options = ["--profile", "smallest", "--out", str(folder)]
     answer = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr[-2000:]
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     assert run.warnings == []
     assert [event["kind"] for event in run.events].count("start") == 1
     last = run.metrics.iloc[-1] if "train/reward" in run.metrics else None

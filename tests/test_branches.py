@@ -14,6 +14,7 @@ from helpers.recipes import profiles
 from helpers.rewards import score
 from helpers.runs import analysis, branches
 from helpers.runs.decision import Decision
+from helpers.runs.load import Run, load_run
 from helpers.tasks import TASKS
 from helpers.tasks.records import PAIRS_DIR, load_split
 from tests.synthetic_runs import Spec, means, write_run
@@ -21,9 +22,9 @@ from tests.synthetic_runs import Spec, means, write_run
 BASE = means(0.36, extraction=0.17)
 
 
-def made(folder: Path, end: dict[str, float], **settings) -> analysis.Run:
+def made(folder: Path, end: dict[str, float], **settings) -> Run:
     spec = Spec(BASE, end, **{"max_steps": 60, "eval_every": 10, "spread": math.inf} | settings)
-    return analysis.load_run(write_run(folder, spec))
+    return load_run(write_run(folder, spec))
 
 
 def undecided() -> Decision:
@@ -78,7 +79,7 @@ def test_a_reward_change_alone_is_no_difference_under_either_version(tmp_path):
     runs = [made(tmp_path / "a", means(0.5)), made(tmp_path / "b", means(0.5))]
     for run, version in zip(runs, ("v4.1", "v4.2-extraction"), strict=True):
         rows(run.path, texts, version)
-    found = branches.compare_under(*(analysis.load_run(run.path) for run in runs))
+    found = branches.compare_under(*(load_run(run.path) for run in runs))
     assert {comparison.difference.mean for comparison in found} == {0.0}
     assert {comparison.verdict for comparison in found} == {"no difference shown"}
     by_version = {c.version: c.first.mean for c in found if c.task == "extraction"}
@@ -88,12 +89,12 @@ def test_a_reward_change_alone_is_no_difference_under_either_version(tmp_path):
 def test_a_stage_counts_prompts_however_often_each_was_answered(tmp_path):
     run = made(tmp_path / "a", means(0.5))
     rows(run.path, dict.fromkeys(TASKS, "") | {"extraction": '{"sentiment": "positive"}'}, "v4.1")
-    once = branches.stage(analysis.load_run(run.path), "once", 60)
+    once = branches.stage(load_run(run.path), "once", 60)
     lines = (run.path / "eval.jsonl").read_text().splitlines()
     failed = {"sample": 1, "total": 0.0, "parts": {"parsed": 0.0}}
     again = [json.dumps(json.loads(line) | failed) for line in lines]
     (run.path / "eval.jsonl").write_text("\n".join([*lines, *again]) + "\n")
-    twice = branches.stage(analysis.load_run(run.path), "twice", 60)
+    twice = branches.stage(load_run(run.path), "twice", 60)
     assert twice.reward.n == once.reward.n == sum(r["task"] == "extraction" for r in load_split("eval"))
     assert twice.parsed.mean == once.parsed.mean / 2 == 0.5
     assert twice.reward.mean == pytest.approx(once.reward.mean / 2)
@@ -107,11 +108,11 @@ def test_a_fix_is_compared_with_the_v41_run_beside_it(tmp_path):
     (fix.path / "config.json").write_text(json.dumps(recipe | {"recipe": recipe["recipe"] | {"name": "v4.2c-push"}}))
     for run, answers in ((elsewhere, dict.fromkeys(TASKS, "")), (beside, texts), (fix, texts)):
         rows(run.path, answers, "v4.1")
-    found = branches.fix_rows(elsewhere, {"push": analysis.load_run(fix.path), "insights": None})
+    found = branches.fix_rows(elsewhere, {"push": load_run(fix.path), "insights": None})
     assert [row["verdict"] for row in found[:2]] == ["no difference shown"] * 2
     assert found[2]["run"] == "not run"
     shutil.rmtree(beside.path)
-    found = branches.fix_rows(analysis.load_run(elsewhere.path), {"push": analysis.load_run(fix.path)})
+    found = branches.fix_rows(load_run(elsewhere.path), {"push": load_run(fix.path)})
     assert [row["verdict"] for row in found] == ["better"] * 2
 
 
@@ -122,7 +123,7 @@ def test_a_better_answer_is_better_under_both_versions(tmp_path):
     runs = [made(tmp_path / "a", means(0.5)), made(tmp_path / "b", means(0.5))]
     for run, texts in zip(runs, (worse, better), strict=True):
         rows(run.path, texts, "v4.1")
-    found = branches.compare_under(*(analysis.load_run(run.path) for run in runs))
+    found = branches.compare_under(*(load_run(run.path) for run in runs))
     assert [c.verdict for c in found if c.task == analysis.ALL] == ["better", "better"]
     table = branches.comparison_table(found, "before", "after")
     assert table.loc[("push", "v4.1"), "verdict"] == "better"
@@ -147,8 +148,8 @@ def test_the_insights_fix_trains_on_two_hundred_more_pairs_from_the_same_base_po
     profile = replace(profiles.get("smallest"), step_share=2 / 600)
     folder = branches.apply_fix("insights", profile, tmp_path, seed=1)
     assert folder is not None
-    config = analysis.load_run(folder).config
-    plain = analysis.load_run(training.train_or_reuse(recipes.V41, profile, tmp_path / "v4.1", seed=1)).config
+    config = load_run(folder).config
+    plain = load_run(training.train_or_reuse(recipes.V41, profile, tmp_path / "v4.1", seed=1)).config
     more = {task: config["coverage"][task]["records"] - plain["coverage"][task]["records"] for task in TASKS}
     assert more == {"extraction": 0, "sql_qa": 0, "insights": 200, "push": 0}
     assert config["base_policy"] == plain["base_policy"]

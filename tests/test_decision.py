@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from helpers.core.files import PROJECT_ROOT
-from helpers.runs import analysis, decision
+from helpers.runs import analysis, decision, load
 from helpers.runs.decision import tree
 from helpers.runs.decision.facts import gather_facts
 from helpers.runs.decision.tree import walk
+from helpers.runs.load import Run, load_run
 from helpers.tasks import TASKS
 from tests.synthetic_runs import Spec, early_then_flat, end_rewards, means, write_run
 
@@ -20,9 +21,9 @@ BASE = means(0.36, extraction=0.17)
 EXACT = math.inf
 
 
-def made(tmp_path: Path, end: dict[str, float], start: dict[str, float] = BASE, **settings) -> analysis.Run:
+def made(tmp_path: Path, end: dict[str, float], start: dict[str, float] = BASE, **settings) -> Run:
     spec = Spec(start, end, **{"max_steps": 60, "eval_every": 10, "spread": EXACT} | settings)
-    return analysis.load_run(write_run(tmp_path / "v4.1", spec))
+    return load_run(write_run(tmp_path / "v4.1", spec))
 
 
 def scenario(tmp_path: Path, end: dict[str, float], **settings) -> str:
@@ -151,13 +152,13 @@ def test_a_run_that_a_rule_stopped_says_which(tmp_path: Path) -> None:
     event = {"time": "", "step": 40, "kind": "stop", "message": "grad_norm 3.2 at step 40"}
     with (run.path / "events.jsonl").open("a") as file:
         file.write(json.dumps(event) + "\n")
-    found = decision.decide(analysis.load_run(run.path), decision.HANDOFF)
+    found = decision.decide(load_run(run.path), decision.HANDOFF)
     assert "stopped at step 40: grad_norm 3.2 at step 40" in found.reasons
 
 
 def test_without_a_reference_the_target_alone_can_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(analysis, "SHIPPED_RUNS", tmp_path / "none")
-    monkeypatch.setattr(analysis, "OWN_RUNS", tmp_path / "none")
+    monkeypatch.setattr(load, "SHIPPED_RUNS", tmp_path / "none")
+    monkeypatch.setattr(load, "OWN_RUNS", tmp_path / "none")
     monkeypatch.setenv("HELPERS_RUN_DIR", str(tmp_path / "none"))
     assert decision.decide(made(tmp_path, means(0.60))).scenario == "A"
     found = decision.decide(made(tmp_path / "other", means(0.50)))
@@ -192,8 +193,8 @@ def test_the_v4_run_of_the_same_policy_is_the_reference(tmp_path: Path) -> None:
 
 
 def test_a_v4_run_of_another_policy_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(analysis, "SHIPPED_RUNS", tmp_path / "none")
-    monkeypatch.setattr(analysis, "OWN_RUNS", tmp_path / "none")
+    monkeypatch.setattr(load, "SHIPPED_RUNS", tmp_path / "none")
+    monkeypatch.setattr(load, "OWN_RUNS", tmp_path / "none")
     monkeypatch.setenv("HELPERS_RUN_DIR", str(tmp_path / "none"))
     write_run(tmp_path / "v4", v4_spec(policy="another"))
     assert decision.reference_for(made(tmp_path, means(0.6))) is None
@@ -202,15 +203,15 @@ def test_a_v4_run_of_another_policy_is_not(tmp_path: Path, monkeypatch: pytest.M
 def test_the_hub_model_without_a_v4_run_is_held_against_the_handoff(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(analysis, "SHIPPED_RUNS", tmp_path / "none")
-    monkeypatch.setattr(analysis, "OWN_RUNS", tmp_path / "none")
+    monkeypatch.setattr(load, "SHIPPED_RUNS", tmp_path / "none")
+    monkeypatch.setattr(load, "OWN_RUNS", tmp_path / "none")
     monkeypatch.setenv("HELPERS_RUN_DIR", str(tmp_path / "none"))
     run = made(tmp_path, means(0.6), policy="Polygl0t/Tucano2-qwen-0.5B-Instruct")
     assert decision.reference_for(run) == decision.HANDOFF
 
 
 def test_a_v4_run_on_the_same_prompts_narrows_the_comparison(tmp_path: Path) -> None:
-    reference = decision.reference_from(analysis.load_run(write_run(tmp_path / "v4", v4_spec(spread=5.0, seed=5))))
+    reference = decision.reference_from(load_run(write_run(tmp_path / "v4", v4_spec(spread=5.0, seed=5))))
     run = made(tmp_path, means(0.50, extraction=0.24), spread=5.0)
     end = analysis.prompt_rewards(run, 60, "eval")
     paired, alone = (gather_facts(end, ref)["improved"].interval for ref in (reference, replace(reference, rewards={})))
@@ -274,7 +275,7 @@ def test_the_target_question_shows_the_gain_over_the_base_policy_too(
 def test_questions_without_their_evaluations_have_no_data(tmp_path: Path) -> None:
     run = made(tmp_path, means(0.6))
     (run.path / "eval.jsonl").unlink()
-    verdicts = [a.verdict for a in decision.answer_questions(analysis.load_run(run.path), decision.HANDOFF)]
+    verdicts = [a.verdict for a in decision.answer_questions(load_run(run.path), decision.HANDOFF)]
     assert verdicts == ["no data"] * 4
 
 

@@ -16,7 +16,7 @@ from helpers.policy import evaluation, loading
 from helpers.policy.run_policy import load_run_policy, read_origin
 from helpers.policy.serve import export
 from helpers.recipes import profiles
-from helpers.runs import analysis
+from helpers.runs.load import SHIPPED_RUNS, find_runs
 from helpers.tasks import TASKS
 
 PROMPTS = 8
@@ -207,7 +207,7 @@ def test_the_card_and_the_check_tell_the_records_facts(run, exported):
     assert Interval(**facts["checks"]["adapter"]["difference"]).n == PROMPTS
 
 
-@pytest.mark.parametrize("run", analysis.find_runs(analysis.SHIPPED_RUNS), ids=lambda run: run.name)
+@pytest.mark.parametrize("run", find_runs(SHIPPED_RUNS), ids=lambda run: run.name)
 def test_a_record_tells_where_its_policy_comes_from_whatever_version_wrote_it(run):
     origin = read_origin(run)
     assert origin.base.startswith("runs/embedded/")

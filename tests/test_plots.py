@@ -9,6 +9,7 @@ from PIL import Image
 from helpers.plots import run as plots
 from helpers.plots.style import TASK_COLORS, TASK_LABELS, WIDTH, panels
 from helpers.runs import analysis, decision
+from helpers.runs.load import Run, load_run
 from helpers.tasks import TASKS
 from tests.synthetic_runs import Spec, means, write_run
 
@@ -26,17 +27,17 @@ FIGURES = [
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> analysis.Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("runs") / "v4.1"
-    return analysis.load_run(write_run(folder, Spec(means(0.4), means(0.6), max_steps=40, eval_every=10)))
+    return load_run(write_run(folder, Spec(means(0.4), means(0.6), max_steps=40, eval_every=10)))
 
 
 @pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> analysis.Run:
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = write_run(tmp_path_factory.mktemp("runs") / "empty", Spec(means(0.4), means(0.6), max_steps=20))
     for name in ("metrics.jsonl", "eval.jsonl", "events.jsonl"):
         (folder / name).write_text("")
-    return analysis.load_run(folder)
+    return load_run(folder)
 
 
 def png_width(figure: Figure) -> int:
@@ -46,12 +47,12 @@ def png_width(figure: Figure) -> int:
 
 
 @pytest.mark.parametrize("draw", FIGURES)
-def test_every_figure_is_drawn_at_notebook_width(run: analysis.Run, draw) -> None:
+def test_every_figure_is_drawn_at_notebook_width(run: Run, draw) -> None:
     assert png_width(draw(run)) == WIDTH * 90
 
 
 @pytest.mark.parametrize("draw", FIGURES)
-def test_a_record_without_rows_still_draws(empty: analysis.Run, draw) -> None:
+def test_a_record_without_rows_still_draws(empty: Run, draw) -> None:
     assert png_width(draw(empty)) == WIDTH * 90
 
 
@@ -61,31 +62,31 @@ def test_task_colours_are_distinct_and_from_the_okabe_ito_palette() -> None:
     assert len(set(TASK_COLORS.values())) == len(TASKS) and set(TASK_COLORS.values()) <= okabe_ito
 
 
-def test_a_task_has_its_colour_in_every_panel_of_the_curves(run: analysis.Run) -> None:
+def test_a_task_has_its_colour_in_every_panel_of_the_curves(run: Run) -> None:
     axes = {axis.get_title(loc="left"): axis for axis in plots.eval_curves([run, run]).axes}
     for task in TASKS:
         colours = {to_rgb(line.get_color()) for line in axes[TASK_LABELS[task]].get_lines()}
         assert colours == {to_rgb(TASK_COLORS[task])}
 
 
-def test_runs_side_by_side_differ_in_more_than_colour(run: analysis.Run) -> None:
+def test_runs_side_by_side_differ_in_more_than_colour(run: Run) -> None:
     first, second = plots.eval_curves([run, run]).axes[0].get_lines()
     assert (first.get_linestyle(), first.get_marker()) != (second.get_linestyle(), second.get_marker())
 
 
-def test_stacked_parts_add_up_to_the_mean_reward(run: analysis.Run) -> None:
+def test_stacked_parts_add_up_to_the_mean_reward(run: Run) -> None:
     axis = next(a for a in plots.reward_parts(run).axes if a.get_title(loc="left") == TASK_LABELS["push"])
     top = max(path.vertices[:, 1].max() for part in axis.collections for path in part.get_paths())
     assert top == pytest.approx(analysis.curve(run, "push")["mean"].max(), abs=1e-6)
 
 
-def test_the_table_shows_answers_as_text_not_as_markup(run: analysis.Run) -> None:
+def test_the_table_shows_answers_as_text_not_as_markup(run: Run) -> None:
     table = plots.before_after_table(run, "push", n=10)
     assert table.count("<tr>") == 11
     assert "&lt;b&gt;10%&lt;/b&gt;" in table and "<b>" not in table
 
 
-def test_the_parser_figure_has_a_row_a_parser(run: analysis.Run) -> None:
+def test_the_parser_figure_has_a_row_a_parser(run: Run) -> None:
     found = decision.effects(run)
     assert found is not None
     labels = [tick.get_text() for tick in plots.parser_effects(found).axes[0].get_yticklabels()]
@@ -101,7 +102,7 @@ def test_a_picture_of_few_colours_keeps_every_tasks_own_colour() -> None:
     assert {tuple(round(255 * part) for part in to_rgb(color)) for color in TASK_COLORS.values()} <= shown
 
 
-def test_no_band_of_a_shown_picture_takes_another_tasks_tint(run: analysis.Run) -> None:
+def test_no_band_of_a_shown_picture_takes_another_tasks_tint(run: Run) -> None:
     figure = plots.eval_curves([run, run])
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")

@@ -5,14 +5,15 @@ import pytest
 
 from helpers.cli import main
 from helpers.plots import report
-from helpers.runs import analysis
+from helpers.runs import load
+from helpers.runs.load import load_run
 from tests.synthetic_runs import Spec, early_then_flat, means, write_run
 
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(analysis, "SHIPPED_RUNS", tmp_path / "none")
-    monkeypatch.setattr(analysis, "OWN_RUNS", tmp_path / "none")
+    monkeypatch.setattr(load, "SHIPPED_RUNS", tmp_path / "none")
+    monkeypatch.setattr(load, "OWN_RUNS", tmp_path / "none")
     monkeypatch.setenv("HELPERS_RUN_DIR", str(tmp_path))
     write_run(tmp_path / "v4.1", Spec(means(0.4), means(0.62), max_steps=40, eval_every=10))
     v4 = {"recipe": "v4", "version": "v4", "parser": "regex", "seed": 3, "shape": early_then_flat}
@@ -37,7 +38,7 @@ def test_without_a_run_named_the_latest_one_is_taken_and_told(runs: Path, capsys
 
 
 def test_the_page_names_the_v4_run_as_its_reference(runs: Path) -> None:
-    run = analysis.load_run(runs / "v4.1")
+    run = load_run(runs / "v4.1")
     found = report.write_report(run, runs / "page.html", examples=1)
     assert found.reference == "V4 run v4 of the same policy"
     assert "V4 run v4 of the same policy" in (runs / "page.html").read_text(encoding="utf-8")
@@ -48,7 +49,7 @@ def test_text_of_a_run_cannot_break_the_page(runs: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace("resposta", "<script>alert(1)</script>"), encoding="utf-8")
     config = runs / "v4.1" / "config.json"
     config.write_text(config.read_text().replace('"started": "2026', '"started": "<img src=x>2026'))
-    report.write_report(analysis.load_run(runs / "v4.1"), runs / "page.html")
+    report.write_report(load_run(runs / "v4.1"), runs / "page.html")
     page = (runs / "page.html").read_text(encoding="utf-8")
     assert "<script>" not in page and "<img src=x>" not in page
 

@@ -17,6 +17,7 @@ from helpers.policy.run_policy import load_run_policy
 from helpers.policy.serve import routing
 from helpers.policy.serve.routing import PARAMETERS, SECONDS, Candidate, Measured
 from helpers.runs import analysis
+from helpers.runs.load import load_run
 from helpers.tasks import TASKS
 
 SHIPPED = PROJECT_ROOT / "data" / "runs"
@@ -182,7 +183,7 @@ def test_there_is_nothing_to_choose_without_candidates_or_answers():
 
 
 def test_a_runs_candidate_has_the_rewards_of_its_record_and_its_measured_seconds():
-    run, found = analysis.load_run(V41), routing.candidate(V41)
+    run, found = load_run(V41), routing.candidate(V41)
     assert found.rewards == analysis.prompt_rewards(run, run.max_steps, "eval")
     timed = [row for row in run.history if "full/eval_sample/mean_reward" in row and row["step"] == run.max_steps]
     answers = run.scored[run.scored["step"].eq(run.max_steps) & run.scored["split"].eq("eval")]
@@ -204,11 +205,11 @@ def test_a_policy_is_priced_by_its_parameters_as_they_are_counted_on_the_model(t
 def test_the_base_policy_of_a_run_is_a_candidate_too():
     base = routing.candidate(V41, trained=False)
     assert base.adapter is None
-    assert base.rewards == analysis.prompt_rewards(analysis.load_run(V41), 0, "eval")
+    assert base.rewards == analysis.prompt_rewards(load_run(V41), 0, "eval")
 
 
 def test_a_run_of_another_reward_version_is_scored_again_under_the_one_asked_for():
-    run = analysis.load_run(V4)
+    run = load_run(V4)
     recorded, again = analysis.prompt_rewards(run, run.max_steps, "eval"), routing.candidate(V4, version="v4.1")
     assert again.measured == routing.candidate(V41).measured
     for task in ("sql_qa", "insights", "push"):  # v4 and v4.1 differ in extraction's parser alone

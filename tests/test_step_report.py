@@ -18,7 +18,8 @@ from helpers.plots import report, steps
 from helpers.policy import loading
 from helpers.policy.cpu import decoding, rollouts
 from helpers.recipes import profiles
-from helpers.runs import analysis, speed
+from helpers.runs import speed
+from helpers.runs.load import SHIPPED_RUNS, load_run
 from helpers.runs.record import PHASES, phase_key
 from helpers.training.step_clock import PhaseClock, peak_memory_gib
 from tests.synthetic_runs import Spec, means, write_run
@@ -35,13 +36,13 @@ def run_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(run_folder):
-    return analysis.load_run(run_folder)
+    return load_run(run_folder)
 
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory):
     """A record as it was before there were step reports."""
-    return analysis.load_run(write_run(tmp_path_factory.mktemp("old") / "old", Spec(means(0.4), means(0.6), 20)))
+    return load_run(write_run(tmp_path_factory.mktemp("old") / "old", Spec(means(0.4), means(0.6), 20)))
 
 
 def step_rows(folder):
@@ -268,7 +269,7 @@ def test_a_record_without_timed_steps_cannot_predict(old):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_first_steps_predict_what_a_whole_run_takes(name):
     """Its steps and the evaluations between them, on the machine that made the shipped record."""
-    run = analysis.load_run(analysis.SHIPPED_RUNS / name)
+    run = load_run(SHIPPED_RUNS / name)
     took = run.series("time/step_s").sum()
     took += sum(row.get("time/eval_s", 0.0) for row in run.history if "eval/mean_reward" in row and row["step"] > 0)
     predicted = speed.predict(run, run.max_steps)
@@ -318,4 +319,4 @@ def test_an_interval_of_one_second_steps_is_told_in_the_unit_that_reads_best():
 
 @pytest.mark.parametrize("folder", sorted((PROJECT_ROOT / "data" / "runs").glob("cpu-*")), ids=lambda path: path.name)
 def test_evaluation_took_at_most_15_percent_of_each_run_that_is_shipped(folder):
-    assert 0 < speed.evaluation_share(analysis.load_run(folder)) <= 0.15
+    assert 0 < speed.evaluation_share(load_run(folder)) <= 0.15

@@ -12,6 +12,7 @@ from helpers.core.files import read_jsonl
 from helpers.policy import loading
 from helpers.recipes import profiles
 from helpers.runs import analysis
+from helpers.runs.load import load_run
 from helpers.tasks import TASKS
 
 PROFILE = replace(profiles.get("smallest"), eval_every=1)
@@ -29,7 +30,7 @@ def metrics(folder):
 
 
 def test_a_run_leaves_a_record_that_loads_without_a_warning(run_folder):
-    run = analysis.load_run(run_folder)
+    run = load_run(run_folder)
     assert run.warnings == []
     assert run.config["recipe"]["name"] == "v4.1"
     assert [event["kind"] for event in run.events][-1] == "end"
@@ -39,7 +40,7 @@ def test_a_run_leaves_a_record_that_loads_without_a_warning(run_folder):
 
 
 def test_every_evaluation_scores_each_record_of_its_set_once_and_samples_extraction_three_times(run_folder):
-    evals = analysis.load_run(run_folder).evals
+    evals = load_run(run_folder).evals
     for (_, split, mode, task, _), times in (
         evals.groupby(["step", "split", "mode", "task", "record_id"]).size().items()
     ):
@@ -58,7 +59,7 @@ def test_evaluations_carry_the_handoffs_keys_with_intervals(run_folder):
 
 
 def test_a_curves_ends_are_the_whole_splits_answers_to_the_subset(run_folder):
-    run = analysis.load_run(run_folder)
+    run = load_run(run_folder)
     for step in (0, 4):
         whole, subset = (analysis.prompt_rewards(run, step, split) for split in ("eval", "eval_subset"))
         for task in TASKS:
@@ -88,7 +89,7 @@ def test_a_half_written_checkpoint_is_passed_over_for_an_older_whole_one(run_fol
     shutil.copytree(run_folder, folder)
     (folder / "checkpoints" / "checkpoint-4" / "optimizer.pt").unlink()
     training.train_grpo(recipes.V41, PROFILE, folder, seed=3, resume=True)
-    resumed = [event["step"] for event in analysis.load_run(folder).events if event["kind"] == "resume"]
+    resumed = [event["step"] for event in load_run(folder).events if event["kind"] == "resume"]
     assert resumed == [3]
     assert metrics(folder) == metrics(run_folder)
 
@@ -197,7 +198,7 @@ def test_an_unknown_stop_rule_is_refused_before_anything_is_written(tmp_path):
 
 def test_the_adapter_of_the_best_evaluation_is_kept_and_said_to_be_selected(run_folder):
     assert (run_folder / "best" / "adapter_model.safetensors").is_file()
-    told = [event for event in analysis.load_run(run_folder).events if "best of" in event["message"]]
+    told = [event for event in load_run(run_folder).events if "best of" in event["message"]]
     means = {row["step"]: row["eval/mean_reward"] for row in metrics(run_folder) if "eval/mean_reward" in row}
     assert told and "optimistic" in told[-1]["message"]
     assert means[told[-1]["step"]] == max(means.values())
@@ -205,7 +206,7 @@ def test_the_adapter_of_the_best_evaluation_is_kept_and_said_to_be_selected(run_
 
 def test_a_rule_that_may_stop_ends_a_real_run_with_a_checkpoint_and_its_name(tmp_path):
     folder = training.train_grpo(recipes.V41, PROFILE, tmp_path / "stopped", seed=3, stop=["clipped"])
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     (stop,) = [event for event in run.events if event["kind"] == "stop"]
     assert (stop["rule"], run.last_step) == ("clipped", stop["step"])
     assert run.last_step < run.max_steps

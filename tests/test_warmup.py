@@ -13,6 +13,7 @@ from helpers.policy import evaluation, loading, sft
 from helpers.policy.serve import routing
 from helpers.recipes import profiles
 from helpers.runs import analysis
+from helpers.runs.load import evaluated_steps, load_run
 from helpers.tasks.records import load_split
 
 PROFILE = replace(profiles.get("smallest"), eval_every=2, sft_learning_rate_factor=50.0, base_model=None)
@@ -90,21 +91,21 @@ def test_html_in_a_review_is_shown_as_text(tokenizer):
 
 
 def test_the_warm_up_leaves_a_record_with_the_base_policy_first_and_the_adapter_last(run_folder):
-    warm = analysis.load_run(run_folder / "warmup")
-    first, last = analysis.evaluated_steps(warm, "eval")
+    warm = load_run(run_folder / "warmup")
+    first, last = evaluated_steps(warm, "eval")
     assert first == 0 and last == 4
     assert warm.series("train/loss").iloc[-1] < warm.series("train/loss").iloc[0]
 
 
 def test_grpo_starts_from_the_warm_ups_answers(run_folder):
-    warm, run = (analysis.load_run(folder) for folder in (run_folder / "warmup", run_folder))
+    warm, run = (load_run(folder) for folder in (run_folder / "warmup", run_folder))
     for mode in ("sample", "greedy"):
         after_sft = analysis.prompt_rewards(warm, 4, "eval", mode)
         assert analysis.prompt_rewards(run, 0, "eval", mode) == after_sft
 
 
 def test_what_the_first_answers_cost_is_what_the_warm_up_paid_for_them(run_folder):
-    warm, run = (analysis.load_run(folder) for folder in (run_folder / "warmup", run_folder))
+    warm, run = (load_run(folder) for folder in (run_folder / "warmup", run_folder))
     for mode in evaluation.MODES:
         paid = routing.seconds_a_completion(warm, 4, "eval", mode)
         assert routing.seconds_a_completion(run, 0, "eval", mode) == paid > 0
@@ -114,7 +115,7 @@ def test_what_the_first_answers_cost_is_what_the_warm_up_paid_for_them(run_folde
 def test_the_answers_taken_over_are_those_of_the_policy_that_grpo_starts_from(run_folder, pairs):
     policy = loading.with_lora(loading.load_base(RECIPE, PROFILE, pairs), RECIPE)
     loading.restore_adapter(policy, run_folder / "warmup" / "adapter")
-    scored = analysis.load_run(run_folder).scored
+    scored = load_run(run_folder).scored
     for mode in evaluation.MODES:
         taken = scored[scored["step"].eq(0) & scored["split"].eq("eval") & scored["mode"].eq(mode)]
         taken = taken[taken["sample"].eq(0)].set_index("record_id")["completion"]

@@ -19,10 +19,11 @@ def run(args: argparse.Namespace) -> int:
     from helpers.plots import report
     from helpers.plots.run import eval_curves
     from helpers.runs import analysis
+    from helpers.runs.load import load_run
 
     if len(args.runs) < 2:
         raise UserError("compare needs two run folders or more; `report` shows one")
-    runs = [analysis.load_run(path) for path in args.runs]
+    runs = [load_run(path) for path in args.runs]
     for found in runs:
         if not analysis.end_rewards(found):
             raise UserError(f"{found.path}: no evaluation at step {found.max_steps}; resume the run, then compare")

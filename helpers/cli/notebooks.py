@@ -25,7 +25,8 @@ from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT, write_text
 from helpers.core.progress import clock
 from helpers.recipes import profiles
-from helpers.runs import analysis, decision, summary
+from helpers.runs import decision, summary
+from helpers.runs.load import latest_run
 
 HELP = "run notebooks in order; executed copies, HTML and run records go to runs/<time>/"
 
@@ -101,7 +102,7 @@ def _run_one(notebook: Path, folder: Path, in_place: bool) -> None:
 
 def _run_branch(folder: Path, in_place: bool) -> None:
     """The notebook that the decision on this folder's V4.1 run names, where it names one."""
-    found = decision.decide(analysis.latest_run(folder)[0])
+    found = decision.decide(latest_run(folder)[0])
     if found.notebook is None:
         print(f"==> no branch is run: {found.title.lower()}; next: {found.next_step}")
         return

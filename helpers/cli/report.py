@@ -18,12 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the page; prints warnings, the decision and where the page is."""
     from helpers.plots import report
-    from helpers.runs import analysis
+    from helpers.runs.load import latest_run, load_run
 
     if args.run:
-        found, told = analysis.load_run(args.run), str(args.run)
+        found, told = load_run(args.run), str(args.run)
     else:
-        found, told = analysis.latest_run()
+        found, told = latest_run()
     print(told)
     for warning in found.warnings:
         print(f"warning: {warning}")

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     """Train; prints the paired gain over the base policy when done."""
     from helpers import recipes
     from helpers.core import processes
-    from helpers.core.files import PROJECT_ROOT
+    from helpers.core.files import PROJECT_ROOT, shown
     from helpers.policy import backends
     from helpers.recipes import profiles
 
@@ -40,14 +40,15 @@ def run(args: argparse.Namespace) -> int:
     from helpers import training
     from helpers.policy import evaluation
     from helpers.runs import analysis, speed
+    from helpers.runs.load import load_run
 
     training.train_grpo(recipe, profile, folder, seed=args.seed, resume=args.resume, stop=args.stop, extra=args.extra)
     if not processes.is_first():
         return 0
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     for mode in evaluation.MODES:
         for task, gain in analysis.gains(run, "eval", mode).items():
             print(f"{mode:<7} {task:<11} {gain.before} -> {gain.after}, paired gain {gain.difference.signed()}")
     print(speed.phase_table(run).to_string(index=False, header=False))
-    print(f"run record: {training.shown(folder)}")
+    print(f"run record: {shown(folder)}")
     return 0

@@ -13,6 +13,15 @@ from helpers.core.errors import UserError
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
+def shown(path: Path) -> str:
+    """A path as a person reads it, fit for a command: from the project's root where it lies inside, else as it is.
+
+    >>> shown(PROJECT_ROOT / "runs" / "v4.1")
+    'runs/v4.1'
+    """
+    return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else str(path)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; it takes `path`'s place only when the block ends without an exception."""

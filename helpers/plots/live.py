@@ -7,6 +7,7 @@ import pandas as pd
 
 from helpers.plots.run import eval_curves
 from helpers.runs import analysis, stop_rules
+from helpers.runs.load import Run, load_run
 
 
 class LivePlot:
@@ -19,7 +20,7 @@ class LivePlot:
         """Redraw from the run record in `folder`."""
         from IPython.display import display
 
-        run = analysis.load_run(folder)
+        run = load_run(folder)
         shown = [eval_curves([run]), stop_table(run)]
         if not self.handles:
             self.handles = [display(item, display_id=True) for item in shown]
@@ -28,7 +29,7 @@ class LivePlot:
                 handle.update(item)
 
 
-def stop_table(run: analysis.Run) -> pd.DataFrame:
+def stop_table(run: Run) -> pd.DataFrame:
     """The stop table as it stands: what is watched, its value, what was expected, the state and why."""
     rows = pd.DataFrame(stop_rules.status_panel(analysis.stop_statuses(run))).set_index("Watched")
     return rows[["Value", "Expected", "State", "Because"]]

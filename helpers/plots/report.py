@@ -14,8 +14,9 @@ from helpers.plots import run as plots
 from helpers.plots import steps
 from helpers.plots.style import TASK_LABELS
 from helpers.runs import analysis, decision, speed, stop_rules
-from helpers.runs.analysis import ALL, Run
+from helpers.runs.analysis import ALL
 from helpers.runs.decision import Reference
+from helpers.runs.load import Run
 from helpers.tasks import TASKS
 
 _TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)

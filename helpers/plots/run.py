@@ -22,8 +22,9 @@ from helpers.plots.style import (
 )
 from helpers.rewards import WEIGHTS
 from helpers.runs import analysis, stop_rules
-from helpers.runs.analysis import ALL, Run
+from helpers.runs.analysis import ALL
 from helpers.runs.decision import Effects
+from helpers.runs.load import Run, evaluated_steps
 from helpers.tasks import TASKS
 
 _LINES = ("-", "--", ":", "-.")
@@ -171,7 +172,7 @@ def repairs_over_time(run: Run) -> Figure:
 def reward_distributions(run: Run, mode: str = "sample") -> Figure:
     """How the rewards of a task's prompts are spread at the start (outline) and at the end (filled)."""
     split = analysis.comparison_split(run, mode)
-    steps = analysis.evaluated_steps(run, split, mode) if split else []
+    steps = evaluated_steps(run, split, mode) if split else []
     figure, axes = panels(2, 2, height=5.2, sharex=True)
     for axis, task in zip(axes.flat, TASKS, strict=True):
         for step, filled in zip((steps[0], steps[-1]) if steps else (), (False, True), strict=False):

@@ -7,7 +7,7 @@ from matplotlib.patches import Patch
 
 from helpers.plots.style import MUTED, SERIES_COLORS, panel
 from helpers.runs import speed
-from helpers.runs.analysis import Run
+from helpers.runs.load import Run
 from helpers.runs.record import PHASES
 
 _HATCHES = ("", "//", "", "\\\\", "", "..", "xx", "")

@@ -15,7 +15,7 @@ from helpers.policy import loading
 from helpers.policy.loading import Policy
 from helpers.recipes import Recipe, profiles
 from helpers.recipes.profiles import Profile
-from helpers.runs import analysis
+from helpers.runs.load import read_config
 from helpers.runs.record import CONFIG
 from helpers.tasks.records import PAIRS_DIR
 
@@ -48,7 +48,7 @@ class RunPolicy:
 
 def read_origin(folder: Path) -> Origin:
     """Where the policy of the run in `folder` comes from. `UserError` where config.json does not tell."""
-    config = analysis.read_config(folder)
+    config = read_config(folder)
     try:
         return Origin.model_validate(config)
     except ValidationError as error:

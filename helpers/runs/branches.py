@@ -10,8 +10,9 @@ from helpers.core import stats
 from helpers.core.stats import Interval
 from helpers.recipes import parser_of
 from helpers.runs import analysis, decision
-from helpers.runs.analysis import ALL, Measured, Rewards, Run
+from helpers.runs.analysis import ALL, Measured, Rewards
 from helpers.runs.decision import FLOORS, Decision, Fact
+from helpers.runs.load import Run, evaluated_steps, find_runs, load_run, read_config, run_roots
 from helpers.runs.record import CONFIG
 from helpers.tasks import TASKS
 from helpers.tasks.records import PAIRS_DIR
@@ -56,8 +57,8 @@ def stage(run: Run, name: str, step: int, mode: str = "sample", task: str = "ext
 
 def stages(folder: Path, mode: str = "sample") -> list[Stage]:
     """Extraction along a warmed-up run: the base model, after the warm-up, after GRPO."""
-    warm, run = analysis.load_run(folder / "warmup"), analysis.load_run(folder)
-    learned = analysis.evaluated_steps(warm, "eval", mode)[-1]
+    warm, run = load_run(folder / "warmup"), load_run(folder)
+    learned = evaluated_steps(warm, "eval", mode)[-1]
     return [
         stage(warm, "base model", 0, mode),
         stage(warm, "after the warm-up", learned, mode),
@@ -140,9 +141,9 @@ def comparison_table(found: Sequence[Comparison], first: str, second: str) -> pd
 def find_fixed(recipe: str) -> Run | None:
     """The latest finished run of a recipe: this session's, the reader's own, or a shipped one; None where there is
     none."""
-    folders = (folder for root in analysis.run_roots() for folder in analysis.find_runs(root))
-    named = (folder for folder in folders if analysis.read_config(folder).get("recipe", {}).get("name") == recipe)
-    return next((run for run in map(analysis.load_run, named) if analysis.end_split(run) == "eval"), None)
+    folders = (folder for root in run_roots() for folder in find_runs(root))
+    named = (folder for folder in folders if read_config(folder).get("recipe", {}).get("name") == recipe)
+    return next((run for run in map(load_run, named) if analysis.end_split(run) == "eval"), None)
 
 
 def fix_rows(v41: Run, fixed: Mapping[str, Run | None]) -> list[dict[str, str]]:
@@ -166,9 +167,9 @@ def fix_rows(v41: Run, fixed: Mapping[str, Run | None]) -> list[dict[str, str]]:
 def _v41_beside(run: Run) -> Run | None:
     """The V4.1 run of the same seed in the folder next to `run`: base policies differ between machines by rounding."""
     for folder in sorted(path for path in run.path.parent.iterdir() if (path / CONFIG).is_file()):
-        config = analysis.read_config(folder)
+        config = read_config(folder)
         if (config.get("recipe", {}).get("name"), config.get("seed")) == ("v4.1", run.config.get("seed")):
-            return analysis.load_run(folder)
+            return load_run(folder)
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from helpers import recipes
 from helpers.core.errors import UserError
-from helpers.core.files import PROJECT_ROOT, read_jsonl
+from helpers.core.files import read_jsonl
 from helpers.recipes import Recipe
 from helpers.recipes.profiles import Profile
 from helpers.runs.record import CONFIG, EVENTS, has_ended
@@ -38,8 +38,3 @@ def is_finished(folder: Path) -> bool:
     """Whether the run record in `folder` says that its run came to its end."""
     events = folder / EVENTS
     return events.is_file() and has_ended(row for _, row in read_jsonl(events))
-
-
-def shown(path: Path) -> str:
-    """A path as a person reads it: from the project's root where it lies inside."""
-    return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else path.name

@@ -13,7 +13,7 @@ from scipy import stats as distributions
 
 from helpers.core.errors import UserError
 from helpers.core.stats import LEVEL, Interval
-from helpers.runs.analysis import Run
+from helpers.runs.load import Run
 from helpers.runs.record import PHASES, phase_key
 from helpers.tasks import TASKS
 

@@ -24,7 +24,7 @@ from typing import Any
 from helpers import recipes, rewards
 from helpers.core import processes, tracking
 from helpers.core.errors import UserError, require_known
-from helpers.core.files import PROJECT_ROOT
+from helpers.core.files import PROJECT_ROOT, shown
 from helpers.core.progress import in_notebook
 from helpers.policy import backends, evaluation, loading
 from helpers.policy.loading import Policy
@@ -32,7 +32,7 @@ from helpers.recipes import Recipe, profiles
 from helpers.recipes.profiles import Profile
 from helpers.rewards import errors
 from helpers.runs import stop_rules
-from helpers.runs.identity import identity, is_finished, require_same_run, shown
+from helpers.runs.identity import identity, is_finished, require_same_run
 from helpers.runs.record import CONFIG, RunRecorder
 from helpers.tasks.records import PAIRS_DIR, count_by_task, eval_subset, load_records
 from helpers.training import apart

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.core import processes
-from helpers.core.files import read_jsonl
+from helpers.core.files import read_jsonl, shown
 from helpers.core.tracking import NoRun
 from helpers.policy import evaluation, loading, sft
 from helpers.policy.loading import Policy
@@ -94,7 +94,7 @@ def _fine_tune(
 def _described(policy: Policy, recipe: Recipe) -> dict[str, Any]:
     return {
         "policy": policy.name,
-        "base_policy": identity.shown(Path(policy.source)),
+        "base_policy": shown(Path(policy.source)),
         "reward_version": recipe.version,
         "parser": recipe.parser,
     }

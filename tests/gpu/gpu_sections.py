@@ -167,9 +167,10 @@ def setting(job: Job) -> tuple[Recipe, Profile, list[str]]:
 
 def summary(folder: Path, recipe: Recipe) -> dict[str, Any]:
     """The step reports of the run in `folder`: medians over the steps after the first, where there are any."""
-    from helpers.runs import analysis, speed
+    from helpers.runs import speed
+    from helpers.runs.load import load_run
 
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     later = run.metrics.dropna(subset=["time/step_s"]).iloc[1:]
     rows = later if len(later) else run.metrics
     step_s = float(rows["time/step_s"].median())
@@ -224,6 +225,7 @@ def learn(job: Job) -> dict[str, Any]:
     from helpers.plots import run as run_plots
     from helpers.policy import loading
     from helpers.runs import analysis
+    from helpers.runs.load import load_run
 
     profile, folder = learning_profile(job), job.work / "learn"
     capped = cap(job)
@@ -232,7 +234,7 @@ def learn(job: Job) -> dict[str, Any]:
     started = time.monotonic()
     training.train_grpo(recipes.V41, profile, folder)
     seconds = time.monotonic() - started
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     kept = job.out / f"{job.shape}-learn"
     kept.mkdir(parents=True, exist_ok=True)
     for record in folder.glob("*.jsonl"):

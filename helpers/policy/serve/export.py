@@ -25,6 +25,7 @@ from helpers.policy import evaluation, loading
 from helpers.policy.loading import Policy
 from helpers.policy.run_policy import Origin, RunPolicy, load_run_policy, read_origin
 from helpers.runs import analysis
+from helpers.runs.load import Run, load_run
 from helpers.tasks import SYSTEM_PROMPTS, TASKS
 from helpers.tasks.records import load_split
 
@@ -177,7 +178,7 @@ def _describe(
     folder: Path, origin: Origin, building: Path, checks: dict[str, Agreement], selected: list[dict[str, Any]]
 ) -> None:
     """README.md and export.json."""
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     write_text(building / "README.md", _card(run, origin, checks, len(selected)))
     facts = {
         "run": run.name,
@@ -194,7 +195,7 @@ def _describe(
     write_json(building / "export.json", facts)
 
 
-def _card(run: analysis.Run, origin: Origin, checks: dict[str, Agreement], prompts: int) -> str:
+def _card(run: Run, origin: Origin, checks: dict[str, Agreement], prompts: int) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent)

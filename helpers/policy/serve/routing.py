@@ -22,7 +22,8 @@ from helpers.policy.run_policy import read_origin
 from helpers.recipes import memory, parser_of
 from helpers.recipes.profiles import EmbeddedSettings
 from helpers.runs import analysis
-from helpers.runs.analysis import Measured, Rewards, Run
+from helpers.runs.analysis import Measured, Rewards
+from helpers.runs.load import Run, load_run
 from helpers.runs.record import KNOWN_EVAL_SECONDS, split_prefix
 from helpers.tasks import TASKS
 from helpers.tasks.records import PAIRS_DIR
@@ -115,7 +116,7 @@ def candidate(
     Its completions are scored again where the record holds no scores under `version`. `cost` defaults to the measured
     seconds a completion of that evaluation. Raises `UserError` where the record lacks the evaluation.
     """
-    run = analysis.load_run(folder)
+    run = load_run(folder)
     step = run.max_steps if trained else 0
     measured = Measured(split, mode, version, parser_of(version))
     rewards = analysis.rewards_under(run, step, measured, pairs)

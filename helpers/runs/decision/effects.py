@@ -9,7 +9,7 @@ from helpers.core.stats import Interval
 from helpers.parsing.baselines import PARSERS
 from helpers.rewards import score
 from helpers.runs import analysis
-from helpers.runs.analysis import Run
+from helpers.runs.load import Run, evaluated_steps
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def effects(run: Run) -> Effects | None:
     split = analysis.comparison_split(run)
     if split is None:
         return None
-    steps = analysis.evaluated_steps(run, split)
+    steps = evaluated_steps(run, split)
     texts = [_extractions(run, step, split) for step in (steps[0], steps[-1])]
     shared = [record for record in texts[0] if record in texts[1]]
     if not any(text for by_record in texts for completions in by_record.values() for text in completions):

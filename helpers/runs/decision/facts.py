@@ -9,7 +9,8 @@ from helpers.core import stats
 from helpers.core.errors import UserError
 from helpers.core.stats import Interval
 from helpers.runs import analysis
-from helpers.runs.analysis import ALL, Rewards, Run
+from helpers.runs.analysis import ALL, Rewards
+from helpers.runs.load import Run, evaluated_steps, find_runs, load_run, read_config, run_roots
 from helpers.runs.stop_rules import NEAR
 from helpers.tasks import TASKS
 
@@ -68,11 +69,11 @@ def reference_for(run: Run) -> Reference | None:
 
 def reference_run(run: Run) -> Run | None:
     """The finished V4 run of `run`'s base policy: beside it, else the reader's own, else shipped; same seed first."""
-    for root in (run.path.parent, *analysis.run_roots()):
-        configs = {folder: analysis.read_config(folder) for folder in analysis.find_runs(root)}
+    for root in (run.path.parent, *run_roots()):
+        configs = {folder: read_config(folder) for folder in find_runs(root)}
         candidates = [folder for folder, config in configs.items() if _is_reference(config, run.config)]
         for folder in sorted(candidates, key=lambda f: configs[f].get("seed") != run.config.get("seed")):
-            v4 = analysis.load_run(folder)
+            v4 = load_run(folder)
             if analysis.end_split(v4):
                 return v4
     return None
@@ -81,7 +82,7 @@ def reference_run(run: Run) -> Run | None:
 def reference_from(v4: Run) -> Reference:
     """The reference that a finished V4 run gives: its end, and its base policy's extraction reward."""
     split = analysis.end_split(v4)
-    steps = analysis.evaluated_steps(v4, split) if split else []
+    steps = evaluated_steps(v4, split) if split else []
     if split is None or len(steps) < 2:
         raise UserError(f"{v4.path}: no reference, as it lacks an evaluation at its start or at step {v4.max_steps}")
     start, end = (analysis.prompt_rewards(v4, step, split) for step in (steps[0], steps[-1]))

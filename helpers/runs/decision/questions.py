@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from helpers.core import stats
 from helpers.core.stats import Interval
 from helpers.runs import analysis
-from helpers.runs.analysis import ALL, Run
+from helpers.runs.analysis import ALL
 from helpers.runs.decision.effects import effects
 from helpers.runs.decision.facts import (
     MIN_PROMPTS,
@@ -18,6 +18,7 @@ from helpers.runs.decision.facts import (
     reference_for,
     values_of,
 )
+from helpers.runs.load import Run, evaluated_steps
 from helpers.runs.stop_rules import HANDOFF_STEPS, NEAR
 
 JUMP = 0.18
@@ -105,7 +106,7 @@ _PARSER_QUESTION = "Did the parser fix change the extraction reward?"
 def _early_extraction(run: Run) -> tuple[int, list[float]] | None:
     """The first evaluation from step 10 of 600 on: its step and the extraction rewards."""
     early = run.max_steps * 10 / HANDOFF_STEPS
-    step = next((step for step in analysis.evaluated_steps(run, "eval_subset") if step >= early), None)
+    step = next((step for step in evaluated_steps(run, "eval_subset") if step >= early), None)
     if step is None:
         return None
     values = list(analysis.prompt_rewards(run, step, "eval_subset").get("extraction", {}).values())
@@ -131,7 +132,7 @@ def _nearest(interval: Interval, baseline: float) -> float:
 def _past_step_130(run: Run, reference: Reference | None) -> Answer:
     at = round(130 * run.max_steps / HANDOFF_STEPS)
     question = f"Did the evaluation go on improving past step {at} (130 of 600)?"
-    steps = analysis.evaluated_steps(run, "eval_subset")
+    steps = evaluated_steps(run, "eval_subset")
     if len(steps) < 2 or steps[-1] <= at:
         return _no_answer(question, reference, "evaluations before and after that step")
     early = min(steps[:-1], key=lambda step: abs(step - at))

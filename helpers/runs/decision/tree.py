@@ -9,7 +9,7 @@ from typing import Literal
 from helpers.core import stats
 from helpers.core.stats import Interval
 from helpers.runs import analysis
-from helpers.runs.analysis import Rewards, Run
+from helpers.runs.analysis import Rewards
 from helpers.runs.decision.facts import (
     FLOORS,
     MIN_PROMPTS,
@@ -19,6 +19,7 @@ from helpers.runs.decision.facts import (
     gather_facts,
     reference_for,
 )
+from helpers.runs.load import Run, evaluated_steps
 from helpers.runs.stop_rules import NEAR
 from helpers.tasks import TASKS
 
@@ -66,7 +67,7 @@ def decide(run: Run, reference: Reference | None = None, draws: int = stats.DRAW
 
 def _recent_means(run: Run, end: Rewards) -> dict[str, float]:
     """Each task's mean reward over the last three subset evaluations; the end alone where there are none."""
-    steps = analysis.evaluated_steps(run, "eval_subset")[-3:]
+    steps = evaluated_steps(run, "eval_subset")[-3:]
     latest: list[Rewards] = [analysis.prompt_rewards(run, step, "eval_subset") for step in steps]
     latest = latest or [end]
     return {task: sum(_plain_mean(rewards.get(task, {})) for rewards in latest) / len(latest) for task in TASKS}

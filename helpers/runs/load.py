@@ -1,0 +1,322 @@
+"""Read a run record: what is sound of it, with a warning for every place that is not; and find runs."""
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT, shown
+from helpers.runs.record import CONFIG, EVAL, EVENTS, METRICS, evaluation_due, has_ended
+from helpers.tasks import TASKS
+
+RUN_DIR_VARIABLE = "HELPERS_RUN_DIR"
+OWN_RUNS = PROJECT_ROOT / "runs"
+SHIPPED_RUNS = PROJECT_ROOT / "data" / "runs"
+_EVAL_TEXT = ("split", "mode", "record_id", "task", "version")
+_EVAL_KEY = ["step", "split", "mode", "sample", "record_id", "version", "parser"]
+_MAX_WARNINGS_A_FILE = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run record, as far as it is sound; `warnings` name every place where something was left out.
+
+    `history` holds the rows of metrics.jsonl with numbers only; `evals` one row a scored completion, including those
+    scored under another reward version or parser (`scored` leaves these out).
+    """
+
+    path: Path
+    config: dict[str, Any]
+    history: list[dict[str, float]]
+    evals: pd.DataFrame
+    events: list[dict[str, Any]]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The run folder's name."""
+        return self.path.resolve().name
+
+    @property
+    def where(self) -> str:
+        """The run's folder, from the project's root where it lies there: fit for a command and for a shipped output."""
+        return shown(self.path.resolve())
+
+    @property
+    def recipe(self) -> str:
+        """The recipe's name; `unknown` where config.json names none."""
+        return str(self.config.get("recipe", {}).get("name", "unknown"))
+
+    @property
+    def max_steps(self) -> int:
+        """The steps that the run was to take; the last one logged where that is not recorded."""
+        return int(self.config.get("max_steps") or self.last_step)
+
+    @property
+    def last_step(self) -> int:
+        """The last step that was logged, 0 for none."""
+        return max((int(row["step"]) for row in self.history), default=0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run says that it came to its end."""
+        return has_ended(self.events)
+
+    @property
+    def reward_version(self) -> str:
+        """The reward version that the run trained on."""
+        return str(self.config.get("reward_version", "unknown"))
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """metrics.jsonl as a table: one row a step, one column a key, NaN where nothing was logged."""
+        if not self.history:
+            return pd.DataFrame(index=pd.Index([], name="step", dtype=int))
+        return pd.DataFrame(self.history).groupby("step").last()
+
+    def series(self, key: str) -> pd.Series:
+        """The logged values of one metric by step; empty where it was never logged."""
+        return self.metrics[key].dropna() if key in self.metrics else pd.Series(dtype=float)
+
+    @cached_property
+    def scored(self) -> pd.DataFrame:
+        """The scored completions under the run's own reward version and parser."""
+        own = self.evals
+        for column, wanted in (("version", self.config.get("reward_version")), ("parser", self.config.get("parser"))):
+            if wanted is not None:
+                own = own[own[column] == wanted]
+        return own
+
+
+def load_run(path: Path | str) -> Run:
+    """Read the run record in folder `path`.
+
+    A cut-off or malformed line, a value that is not a number, missing steps and rows of another reward version are left
+    out or told apart, each with a warning that names the file and the line. Raises `UserError` where `path` is not a
+    run folder or its config.json cannot be read.
+    """
+    folder = Path(path)
+    config = read_config(folder)
+    warnings: list[str] = []
+    history = _sound_metrics(folder / METRICS, warnings)
+    evals = _sound_evals(folder / EVAL, str(config.get("parser", "unknown")), warnings)
+    events = [row for _, row in _read_rows(folder / EVENTS, warnings)]
+    run = Run(folder, config, history, evals, events, warnings)
+    warnings += _missing_steps(run) + _other_versions(run)
+    return run
+
+
+def run_roots() -> list[Path]:
+    """Where runs are looked for: this session's (`HELPERS_RUN_DIR`), the reader's other runs, then the shipped ones."""
+    session = os.environ.get(RUN_DIR_VARIABLE)
+    return [*([Path(session)] if session else []), OWN_RUNS, SHIPPED_RUNS]
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Every run folder under `root` (config.json and metrics.jsonl side by side), latest written first.
+
+    A checkout gives all shipped files one date: those come by name.
+    """
+    folders = [path.parent for path in root.rglob(METRICS) if (path.parent / CONFIG).is_file()]
+    if root == SHIPPED_RUNS:
+        return sorted(folders)
+    return sorted(folders, key=lambda folder: ((folder / METRICS).stat().st_mtime, folder.name), reverse=True)
+
+
+def latest_run(*roots: Path, recipe: str | None = "v4.1") -> tuple[Run, str]:
+    """The latest run of `recipe` under the first of `roots` that has one, and a sentence saying which it is.
+
+    A run that did not come to its end counts too: it may be training now. The sentence says so.
+    `roots` defaults to `run_roots()`. Raises `UserError` where there is none at all.
+    """
+    searched = list(roots) or run_roots()
+    for root in searched:
+        for folder in find_runs(root):
+            if recipe in (None, read_config(folder).get("recipe", {}).get("name")):
+                run = load_run(folder)
+                own = not folder.is_relative_to(SHIPPED_RUNS)
+                kind = "your own latest run" if own else "a run shipped with the project (there is none of your own)"
+                so_far = "" if run.finished else f"; not finished: step {run.last_step} of {run.max_steps}"
+                return run, f"{run.name}: {kind}, {run.where}{so_far}"
+    places = ", ".join(shown(root) for root in searched)
+    raise UserError(f"no {recipe or ''} run record under {places}; `python -m helpers train` makes one")
+
+
+def evaluated_steps(run: Run, split: str, mode: str = "sample") -> list[int]:
+    """The steps at which `split` was evaluated, in order."""
+    rows = run.scored
+    return sorted(int(step) for step in rows.loc[(rows["split"] == split) & (rows["mode"] == mode), "step"].unique())
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a run folder; raises `UserError` where there is none or it is not a run's."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; a run folder holds config.json and metrics.jsonl")
+    path = folder / CONFIG
+    if not path.is_file():
+        raise UserError(f"{folder}: not a run folder (no {CONFIG}); runs are kept under runs/ and data/runs/")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); without it a run cannot be read") from error
+    if not isinstance(config, dict) or not isinstance(config.get("recipe", {}), dict):
+        raise UserError(f"{path}: not a run's config (a JSON object with a `recipe` object is expected)")
+    return config
+
+
+def _read_rows(path: Path, warnings: list[str]) -> list[tuple[int, dict[str, Any]]]:
+    """The (line number, object) pairs of `path` that can be read; each other line adds a warning."""
+    if not path.is_file():
+        warnings.append(f"{path.name}: missing; what it would show is left out")
+        return []
+    rows, faults = [], []
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            cut = number == len(lines)
+            faults.append(f"line {number}: {'cut off in the middle' if cut else 'not JSON'}; left out")
+            continue
+        if isinstance(row, dict) and _is_step(row.get("step")):
+            rows.append((number, row))
+        else:
+            faults.append(f"line {number}: not an object with a whole `step`; left out")
+    _warn(path.name, faults, warnings)
+    return rows
+
+
+def _sound_metrics(path: Path, warnings: list[str]) -> list[dict[str, float]]:
+    history, faults = [], []
+    for number, row in _read_rows(path, warnings):
+        sound: dict[str, float] = {"step": row["step"]}
+        for key, value in row.items():
+            measured = _number(value)
+            if key != "step" and measured is not None:
+                sound[key] = measured
+            if measured is None or not math.isfinite(measured):
+                faults.append(f"line {number}: {key} is {value!r}, not a finite number")
+        history.append(sound)
+    _warn(path.name, faults, warnings)
+    return history
+
+
+def _sound_evals(path: Path, parser: str, warnings: list[str]) -> pd.DataFrame:
+    rows, faults = [], []
+    for number, row in _read_rows(path, warnings):
+        fault = _eval_fault(row)
+        if fault:
+            faults.append(f"line {number}: {fault}; left out")
+        else:
+            rows.append({**_EVAL_DEFAULTS, "parser": parser, **row, "line": number})
+    table = pd.DataFrame(
+        rows, columns=None if rows else list(dict.fromkeys([*_EVAL_KEY, *_EVAL_DEFAULTS, "task", "total", "line"]))
+    )
+    repeated = table.duplicated(subset=_EVAL_KEY, keep="last")
+    if repeated.any():
+        first = int(table.loc[repeated, "line"].iloc[0])
+        faults.append(f"line {first}: scored again later, as {int(repeated.sum())} in all; the later one counts")
+    _warn(path.name, faults, warnings)
+    return table[~repeated].reset_index(drop=True)
+
+
+_EVAL_DEFAULTS: dict[str, Any] = {
+    "sample": 0,
+    "parts": {},
+    "flags": [],
+    "repairs": [],
+    "prompt_tokens": math.nan,
+    "completion_tokens": math.nan,
+    "clipped": False,
+    "completion": "",
+}
+
+
+_EVAL_TYPES: dict[str, type] = {
+    "parser": str,
+    "sample": int,
+    "parts": dict,
+    "flags": list,
+    "repairs": list,
+    "clipped": bool,
+    "completion": str,
+}
+
+
+def _eval_fault(row: dict[str, Any]) -> str | None:
+    missing = [key for key in _EVAL_TEXT if not isinstance(row.get(key), str)]
+    if missing:
+        return f"no {missing[0]}"
+    wrong = [key for key, kind in _EVAL_TYPES.items() if key in row and type(row[key]) is not kind]
+    if wrong:
+        return f"{wrong[0]} is {row[wrong[0]]!r}, not a {_EVAL_TYPES[wrong[0]].__name__}"
+    if any(_number(share) is None for share in row.get("parts", {}).values()):
+        return "a part that is not a number"
+    if row["task"] not in TASKS:
+        return f"unknown task {row['task']!r}"
+    total = _number(row.get("total"))
+    if total is None or not 0 <= total <= 1:
+        return f"total is {row.get('total')!r}, not a number from 0 to 1"
+    return None
+
+
+def _missing_steps(run: Run) -> list[str]:
+    """Warnings for gaps in what should have been logged every step, or every `eval_every` steps."""
+    found = []
+    logged = {int(row["step"]) for row in run.history if any(key.startswith("train/") for key in row)}
+    every = int(run.config.get("logging_steps") or 1)
+    gaps = sorted(set(range(min(logged, default=0), max(logged, default=0) + 1, every)) - logged)
+    if gaps:
+        found.append(f"{METRICS}: no training row for {len(gaps)} steps, the first is {gaps[0]}")
+    eval_every = run.config.get("eval_every")
+    steps = set(evaluated_steps(run, "eval_subset"))
+    if eval_every and steps:
+        due = {step for step in range(max(steps) + 1) if evaluation_due(step, int(eval_every), run.max_steps)}
+        lost = sorted(due - steps)
+        if lost:
+            found.append(f"{EVAL}: no evaluation at step {', '.join(map(str, lost[:5]))} (expected every {eval_every})")
+    if run.last_step < run.max_steps:
+        found.append(f"{METRICS}: ends at step {run.last_step} of {run.max_steps}; the run was not finished")
+    return found
+
+
+def _other_versions(run: Run) -> list[str]:
+    if len(run.scored) == len(run.evals):
+        return []
+    other = run.evals.drop(run.scored.index)
+    kinds = ", ".join(sorted({f"{row.version} with the {row.parser} parser" for row in other.itertuples()}))
+    own = f"{run.reward_version} with the {run.config.get('parser', 'unknown')} parser"
+    first = int(other["line"].iloc[0])
+    return [
+        f"{EVAL}, line {first}: {len(other)} rows from here on are scored by {kinds}, not by the run's {own}; left out"
+    ]
+
+
+def _number(value: Any) -> float | None:
+    """`value` as a float; "NaN" and "Infinity" are how the run record writes those. `None` for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _warn(name: str, faults: Iterable[str], warnings: list[str]) -> None:
+    listed = list(faults)
+    warnings += [f"{name}, {fault}" for fault in listed[:_MAX_WARNINGS_A_FILE]]
+    if len(listed) > _MAX_WARNINGS_A_FILE:
+        warnings.append(f"{name}: {len(listed) - _MAX_WARNINGS_A_FILE} more lines like these")
