@@ -1,4 +1,4 @@
-"""One question about a machine or a run, and its answer."""
+"""The answer to one question about a machine or a run."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Check:
-    """One answer. `off` means that the project cannot run as it should; `note` is worth reading; `ok` is neither."""
+    """One answer. `off`: the project cannot run as it should; `note`: worth reading."""
 
     name: str
     value: str

@@ -14,7 +14,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
 def shown(path: Path) -> str:
-    """A path as a person reads it, fit for a command: from the project's root where it lies inside, else as it is.
+    """A path to show or to paste into a command: relative to the project's root where it lies inside it.
 
     >>> shown(PROJECT_ROOT / "runs" / "v4.1")
     'runs/v4.1'
@@ -53,24 +53,38 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_jsonl(path: Path, faults: list[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, object) for each non-blank line of `path`.
 
     Raises `UserError` naming the file and the line where the file is missing, not UTF-8, or a line is not an object.
+    Given a list of `faults`, such lines are described there and left out instead: a crash or a process that is still
+    writing leaves half a line at the end.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}, line {number}: not JSON ({error}); each line is one JSON object") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: a {type(row).__name__} where a JSON object is expected")
-        yield number, row
+            row = _row(line)
+        except ValueError as error:
+            if faults is None:
+                raise UserError(f"{path}, line {number}: {error}") from error
+            fault = "cut off in the middle" if number == len(lines) else "not a JSON object"
+            faults.append(f"line {number}: {fault}; left out")
+        else:
+            yield number, row
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """The object that a line holds; a `ValueError` says why there is none."""
+    try:
+        row = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON ({error}); each line is one JSON object") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"a {type(row).__name__} where a JSON object is expected")
+    return row

@@ -1,4 +1,4 @@
-"""Which GPUs this machine has, as `nvidia-smi` tells: nothing is imported that a fresh machine may lack."""
+"""Which GPUs this machine has, according to `nvidia-smi`: a fresh machine may have no torch to ask."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ _QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free,driver_versio
 
 @dataclass(frozen=True)
 class Gpu:
-    """One line of `nvidia-smi`; memory in MiB, 0 where it does not say."""
+    """One GPU as `nvidia-smi` lists it; memory in MiB, 0 where it is not reported."""
 
     name: str
     memory: int
@@ -18,12 +18,12 @@ class Gpu:
 
     @property
     def gib(self) -> float:
-        """All of its memory; torch sees 1 to 3 % less."""
+        """Total memory in GiB; torch sees 1 to 3 % less."""
         return self.memory / 1024
 
 
 def find(seconds: float = 30) -> tuple[list[Gpu], str]:
-    """The GPUs that `nvidia-smi` names within `seconds`; where there are none, why not."""
+    """The GPUs that `nvidia-smi` lists within `seconds`, and where there are none, the reason."""
     if shutil.which(_QUERY[0]) is None:
         return [], "no nvidia-smi on this machine"
     try:
@@ -35,14 +35,14 @@ def find(seconds: float = 30) -> tuple[list[Gpu], str]:
 
 
 def parse(text: str) -> list[Gpu]:
-    """Read `nvidia-smi`'s CSV lines; memory that it does not report ("[N/A]") counts as 0.
+    """Read `nvidia-smi`'s CSV lines; memory that is not reported ("[N/A]") counts as 0.
 
     >>> parse("NVIDIA L4, 23034, 22563, 580.65.06")
     [Gpu(name='NVIDIA L4', memory=23034, free=22563, driver='580.65.06')]
     """
-    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.strip()]
-    return [Gpu(name, _mebibytes(total), _mebibytes(free), driver) for name, total, free, driver in rows]
-
-
-def _mebibytes(text: str) -> int:
-    return int(text) if text.isdigit() else 0
+    gpus = []
+    for line in filter(str.strip, text.splitlines()):
+        name, total, free, driver = (cell.strip() for cell in line.split(","))
+        memory, unused = (int(mib) if mib.isdigit() else 0 for mib in (total, free))
+        gpus.append(Gpu(name, memory, unused, driver))
+    return gpus

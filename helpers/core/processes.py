@@ -1,6 +1,6 @@
-"""Which process this is, under `torchrun` or `accelerate launch`: every one trains, the first one alone writes.
+"""Which process this is under `torchrun` or `accelerate launch`: all of them train, only the first one writes.
 
-Both launchers tell through the environment, so that asking needs no torch.
+Both launchers set environment variables, so this needs no torch.
 """
 
 import os
@@ -8,7 +8,7 @@ from collections import Counter
 
 
 def rank() -> int:
-    """This process's number; 0 where there is one process only."""
+    """This process's number; 0 where there is only one."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -18,12 +18,12 @@ def count() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process writes the run record and speaks."""
+    """Whether this process writes the run record and prints."""
     return rank() == 0
 
 
 def wait() -> None:
-    """Go on when every process has come this far. With one process: at once."""
+    """Wait until every process has reached this line; with one process, return at once."""
     if count() > 1:
         from accelerate import PartialState
 
@@ -31,7 +31,7 @@ def wait() -> None:
 
 
 def total(counts: Counter[str]) -> Counter[str]:
-    """The sum of every process's `counts`; each must ask at the same time.
+    """The sum of `counts` over all processes, each of which must call this.
 
     >>> total(Counter(push=2))
     Counter({'push': 2})

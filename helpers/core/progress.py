@@ -10,7 +10,7 @@ from helpers.core import processes
 
 
 def in_notebook() -> bool:
-    """True inside a Jupyter kernel, whoever drives it."""
+    """Whether this runs in a Jupyter kernel, driven by a person or by a machine."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return type(shell).__name__ == "ZMQInteractiveShell"
@@ -26,15 +26,15 @@ def clock(seconds: float) -> str:
 
 
 def say(text: str) -> None:
-    """Write a line above the progress line; of several processes the first one alone speaks."""
+    """Print a line above the progress line; of several processes only the first one prints."""
     if processes.is_first():
         tqdm.write(text)
 
 
 class Progress:
-    """One line that says how far a job is: steps, a note, time gone and left.
+    """One line that shows how far a job is: steps, a note, time elapsed and left.
 
-    In a notebook the line is one display that is rewritten, so that the saved output holds only its last state.
+    In a notebook it rewrites one display, so that the saved output holds only the last state.
     """
 
     def __init__(self, label: str, total: int) -> None:
@@ -52,14 +52,15 @@ class Progress:
             )
 
     def update(self, done: int, note: str = "") -> None:
-        """Show that `done` of `total` steps are behind us."""
+        """Show that `done` of `total` steps are done."""
         if self.bar is not None:
             self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(done - self.bar.n)
             return
         gone = time.monotonic() - self.started
         left = gone / done * (self.total - done) if done else 0.0
-        self._show(f"{self.label}: {done}/{self.total} {note} [{clock(gone)} gone, {clock(left)} left]")
+        text = f"{self.label}: {done}/{self.total} {note} [{clock(gone)} gone, {clock(left)} left]"
+        self.handle.update({"text/plain": text}, raw=True)
 
     def close(self, note: str = "") -> None:
         """End the line, leaving `note` as its last state."""
@@ -67,7 +68,5 @@ class Progress:
             self.bar.set_postfix_str(note)
             self.bar.close()
         else:
-            self._show(f"{self.label}: {note} [{clock(time.monotonic() - self.started)}]")
-
-    def _show(self, text: str) -> None:
-        self.handle.update({"text/plain": text}, raw=True)
+            elapsed = clock(time.monotonic() - self.started)
+            self.handle.update({"text/plain": f"{self.label}: {note} [{elapsed}]"}, raw=True)

@@ -36,9 +36,9 @@ class NoRun:
 
 
 def start(name: str, folder: Path, config: dict[str, Any]) -> Any:
-    """Begin a W&B run whose files lie in `folder`; its metrics are the run record's, under the same keys.
+    """Start a W&B run with its files in `folder`; its metrics are the run record's, under the same keys.
 
-    `WANDB_MODE=disabled` needs no wandb. Where several processes train together, the first one alone is a run.
+    `WANDB_MODE=disabled` needs no wandb. Where several processes train together, only the first one starts a run.
     """
     if wandb_mode()[0] == "disabled" or not processes.is_first():
         return NoRun()

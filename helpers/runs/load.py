@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from helpers.core.errors import UserError
-from helpers.core.files import PROJECT_ROOT, shown
+from helpers.core.files import PROJECT_ROOT, read_jsonl, shown
 from helpers.runs.record import CONFIG, EVAL, EVENTS, METRICS, evaluation_due, has_ended
 from helpers.tasks import TASKS
 
@@ -176,18 +176,10 @@ def _read_rows(path: Path, warnings: list[str]) -> list[tuple[int, dict[str, Any
     if not path.is_file():
         warnings.append(f"{path.name}: missing; what it would show is left out")
         return []
-    rows, faults = [], []
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            cut = number == len(lines)
-            faults.append(f"line {number}: {'cut off in the middle' if cut else 'not JSON'}; left out")
-            continue
-        if isinstance(row, dict) and _is_step(row.get("step")):
+    rows: list[tuple[int, dict[str, Any]]] = []
+    faults: list[str] = []
+    for number, row in read_jsonl(path, faults):
+        if _is_step(row.get("step")):
             rows.append((number, row))
         else:
             faults.append(f"line {number}: not an object with a whole `step`; left out")

@@ -4,7 +4,6 @@ For notebooks. On a GPU their kernel has imported transformers before it trains,
 vLLM engine gives its memory back only when its process ends. On a CPU a second training takes the second core.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
+from helpers.core.files import read_jsonl
 from helpers.core.progress import Progress, say
 from helpers.runs.record import EVENTS, METRICS
 
@@ -97,5 +97,4 @@ class Watcher:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     """The whole lines that are there by now; the last one may be half written."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    return [row for _, row in read_jsonl(path, faults=[])] if path.exists() else []
