@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from helpers.parsing.completions import Search, choose, search_objects
+from helpers.parsing.search import Search, choose, search_objects
 from helpers.parsing.objects import Budget, TooMuchError
 from helpers.parsing.repairs import REPAIRS, RepairClass, repair_class
 from helpers.parsing.strict import NOT_STRICT, after_space, read_strict_at
