@@ -3,13 +3,15 @@
 import json
 import math
 import re
+import time
 
 import pytest
 
 from helpers.core.files import PROJECT_ROOT, read_jsonl
-from helpers.parsing import REPAIRS, extract_json, parse_completion, parse_counted, repair_class
+from helpers.parsing import PARSERS, REPAIRS, extract_json, parse_completion, repair_class
 from helpers.parsing.audit import same
-from helpers.parsing.baselines import PARSERS, handoff_object, regex_object
+from helpers.parsing.baselines import handoff_object, regex_object
+from helpers.parsing.completions import parse_counted
 from helpers.parsing.objects import MAX_DEPTH
 from helpers.tasks import REVIEW_FIELDS
 
@@ -233,3 +235,10 @@ def test_the_earlier_parsers_keep_their_defects() -> None:
     assert handoff_object('{"notas": [1,2], "media": 1,5}') == {"notas": [1.2], "media": 1.5}
     assert PARSERS["handoff"]('{"a":' * 100_000 + "1" + "}" * 100_000).reason == "exception: RecursionError"
     assert PARSERS["regex"]('{"a": ' + "9" * 5000 + "}").reason == "exception: ValueError"
+
+
+@pytest.mark.parametrize("text", ["{" * 200_000, "}" * 100_000 + "{" * 100_000])
+def test_the_earlier_parsers_read_braces_without_a_partner_in_linear_time(text: str) -> None:
+    started = time.process_time()
+    assert regex_object(text) is None and handoff_object(text) is None
+    assert time.process_time() - started < 2

@@ -1,4 +1,4 @@
-"""How far each parser can be trusted: on texts of known meaning and on completions."""
+"""How far each parser can be trusted, on texts of known meaning and on completions."""
 
 import re
 from collections import Counter
@@ -11,7 +11,8 @@ import pandas as pd
 
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT, read_jsonl
-from helpers.parsing import REPAIRS, parse_completion, repair_class
+from helpers.parsing.completions import parse_completion
+from helpers.parsing.repairs import REPAIRS, repair_class
 from helpers.parsing.trials import PARSER_NAMES, Trial, run_trials
 
 QUIRKS = PROJECT_ROOT / "data" / "parser_quirks.jsonl"
@@ -106,7 +107,7 @@ def audit(
     limit: float = 2.0,
     on_parser: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
-    """One row a case and parser: id, family, parser, `has_object`, outcome, microseconds, detail.
+    """One row per case and parser: id, family, parser, `has_object`, outcome, microseconds, detail.
 
     Each parser runs in its own child process; a case that takes more than `limit` seconds is a timeout.
     """
@@ -121,7 +122,7 @@ def audit(
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
-    """One row a parser: how many cases of each outcome, and the median microseconds a text that it finished."""
+    """One row per parser: how many cases of each outcome, and the median microseconds per text that it finished."""
     parsers = list(dict.fromkeys(results["parser"]))
     counts = pd.crosstab(results["parser"], results["outcome"]).reindex(index=parsers)
     counts = counts[[outcome for outcome in OUTCOMES if outcome in counts]]

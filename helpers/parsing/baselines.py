@@ -1,17 +1,13 @@
-"""The parsers that came before ours, kept with their defects so that a parser's effect can be told from learning.
-
-For comparison only. `PARSERS` holds them beside ours under the names that reward versions and the audit use.
-"""
+"""The two parsers that came before ours, kept with their defects: they separate the parser's effect from learning."""
 
 import json
 import re
 from collections.abc import Callable
 from typing import Any
 
-from helpers.parsing import ParsedCompletion, parse_completion
+from helpers.parsing.completions import ParsedCompletion, parse_completion
 
 _FENCE = re.compile(r"^```(?:json)?\s*|\s*```$", re.MULTILINE)
-_OUTER_BRACES = re.compile(r"\{[\s\S]*\}")
 _DECIMAL_COMMA = re.compile(r"(\d+),(\d+)")
 
 
@@ -38,13 +34,14 @@ def handoff_object(text: str) -> dict[str, Any] | None:
     {'sentiment_score': 4.5}
     """
     stripped = _FENCE.sub("", text.strip()).strip()
-    found = _loads_or_outer_braces(stripped)
-    return _loads_or_outer_braces(_points_for_commas(stripped)) if found is None else found
+    value = _loads_or_outer_braces(stripped)
+    return _loads_or_outer_braces(_points_for_commas(stripped)) if value is None else value
 
 
 def _loads_or_outer_braces(text: str) -> dict[str, Any] | None:
-    outer = _OUTER_BRACES.search(text)
-    for attempt in (text, outer.group() if outer else ""):
+    # What `\{[\s\S]*\}` finds: a search with the pattern itself is quadratic in `{{{...` without a closing brace.
+    outer = text[text.find("{") : text.rfind("}") + 1] if "{" in text else ""
+    for attempt in (text, outer):
         try:
             value = json.loads(attempt)
         except json.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Parsers on trial: each in a child process of its own, with a time limit a text, so that a hang is a result."""
+"""Parsers on trial: each in its own child process with a time limit per text, so that a hang is a result too."""
 
 import os
 import time
@@ -128,7 +128,7 @@ def _baseline(name: str) -> Read:
 
 
 def _tolerant() -> Read:
-    from helpers.parsing import extract_json
+    from helpers.parsing.completions import extract_json
 
     return extract_json
 
@@ -188,4 +188,4 @@ _READERS: dict[str, Callable[[], Read]] = {
 _MODULES = {"json_repair": "json_repair", "json5": "json5", "baml-py": "baml_py"}
 
 PARSER_NAMES: tuple[str, ...] = tuple(name for name in _READERS if find_spec(_MODULES.get(name, "json")))
-"""The parsers that can be tried on this machine: the three of `parsing_baselines.PARSERS`, and installed libraries."""
+"""The parsers that can be tried on this machine: the three of `PARSERS`, and installed libraries."""
