@@ -1,4 +1,4 @@
-"""The house stays in order: imports go down, nothing heavy below, pins exact, documents true, notebooks fit to share."""
+"""The house stays in order: imports go down, nothing heavy below, pins exact, pages true, notebooks fit to share."""
 
 import ast
 import json
