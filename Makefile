@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Every target that runs Python first makes sure of .venv (target `venv`).
 .DEFAULT_GOAL := help
-.PHONY: help run series test test-slow lint bench gpu-check notebooks venv
+.PHONY: help run series test test-slow lint format coverage bench gpu-check notebooks venv
 .NOTPARALLEL:
 
 VENV := .venv
@@ -35,17 +35,27 @@ series: venv data/commerce.db ## the same with every notebook of the series
 notebooks: venv data/commerce.db ## run the series and refresh the executed copies kept in notebooks/
 	$(call timed,refreshing notebooks/,$(PY) -m helpers notebooks --all --in-place)
 
-lint: venv ## ruff and mypy
-	$(call timed,ruff,$(PY) -m ruff check .)
+format: venv ## put imports in order and lay the code out as ruff does
+	$(PY) -m ruff check --select I --fix .
+	$(PY) -m ruff format .
+
+lint: venv ## ruff (rules and layout) and mypy
+	$(call timed,ruff,$(PY) -m ruff check . && $(PY) -m ruff format --check .)
 	$(call timed,mypy,$(PY) -m mypy)
 
 # tests/conftest.py gives tests and notebooks the smallest training settings and a folder of their own.
-test: lint data/commerce.db ## ruff, mypy, the tests, the doctests and every notebook (nbval), under 12 minutes on 2 cores
+test: lint data/commerce.db ## lint, the tests, the doctests and every notebook (nbval), under 12 minutes on 2 cores
 	$(call timed,pytest,$(PY) -m pytest -m 'not slow' -n 2 --dist loadfile --nbval-lax --nbval-current-env \
 		--nbval-kernel-startup-timeout 120 tests helpers notebooks)
 
 test-slow: venv data/commerce.db ## the tests that train for minutes
 	$(call timed,slow tests,$(PY) -m pytest -m slow tests)
+
+# The processes that tests start are measured too ([tool.coverage.run] in pyproject.toml).
+coverage: venv data/commerce.db ## which lines of helpers/ the tests run, notebooks aside
+	@$(PY) -m coverage erase
+	$(call timed,tests with coverage,$(PY) -m coverage run -m pytest -m 'not slow' -n 2 --dist loadfile tests helpers)
+	@$(PY) -m coverage combine -q && $(PY) -m coverage report
 
 bench: venv ## every script of benchmarks/, one after the other
 	@for script in benchmarks/*.py; do printf '==> %s\n' "$$script"; $(PY) "$$script" || exit 1; done

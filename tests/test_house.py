@@ -1,4 +1,4 @@
-"""The house stays in order: imports go down, nothing heavy below, pins exact, notebooks fit to read and to share."""
+"""The house stays in order: imports go down, nothing heavy below, pins exact, pages true, notebooks fit to share."""
 
 import ast
 import json
@@ -37,6 +37,15 @@ HEAVY = ("torch", "trl", "transformers", "peft", "accelerate", "datasets", "unsl
 MACHINE_PATH = re.compile(r"/(?:root|home|tmp|work|Users|mnt|content)/|[A-Z]:\\\\")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "data").glob("*.md")),
+    ROOT / "data" / "runs" / "README.md",
+]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+WRITTEN_LATER = ("runs/", "data/commerce.db", "data/runs/gpu/")
+"""What a run, a build or `make gpu-check` writes: pages may name it, a fresh clone does not have it."""
 
 
 def room_of(path: Path) -> str:
@@ -128,6 +137,117 @@ def test_every_package_that_helpers_imports_is_pinned() -> None:
     assert not unpinned
 
 
+def readme_section(heading: str) -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of a Markdown table's rows, without its two header lines."""
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[1:]]
+
+
+def test_the_table_of_rooms_has_every_room_in_import_order() -> None:
+    named = [cells[0].strip("`") for cells in rows(readme_section("The house").split("###")[0])]
+    assert named == [room for floor in ORDER for room in floor if not room.startswith("__")]
+
+
+def test_the_table_of_rooms_names_modules_that_exist_and_every_inner_package() -> None:
+    for room, _, holds in rows(readme_section("The house").split("###")[0]):
+        folder = HELPERS / room.strip("`")
+        names = [name for name in re.findall(r"`(\w+)`", holds) if name.islower()]
+        assert not [name for name in names if not ((folder / name).is_dir() or (folder / f"{name}.py").is_file())]
+        packages = {path.parent.name for path in folder.glob("*/__init__.py")}
+        assert packages <= set(names), f"{folder.name}: {packages - set(names)}"
+
+
+def tree() -> list[str]:
+    """The paths of the README's file tree: two levels, a folder's entries indented by two spaces."""
+    text = readme_section("The house").split("<!-- tree -->")[1].split("<!-- /tree -->")[0]
+    paths, folder = [], ""
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("```"):
+            name = line.split()[0]
+            folder = folder if line.startswith("  ") else name
+            paths.append(f"{folder}{name}" if line.startswith("  ") else name)
+    return paths
+
+
+def test_the_file_tree_of_the_readme_is_the_tree_on_disk() -> None:
+    shown = tree()
+    assert not [path for path in shown if not (ROOT / path).exists()]
+    assert not [path for path in shown if path.endswith("/") != (ROOT / path).is_dir()]
+    for folder, pattern in (("helpers", "*/__init__.py"), ("notebooks", "*.ipynb"), ("docs", "*.md")):
+        entries = {
+            f"{path.parent.relative_to(ROOT)}/" if path.name == "__init__.py" else str(path.relative_to(ROOT))
+            for path in (ROOT / folder).glob(pattern)
+        }
+        assert entries <= set(shown), f"the README's tree lacks {sorted(entries - set(shown))}"
+
+
+def test_where_to_change_what_names_what_is_there() -> None:
+    places = re.findall(r"`([A-Z_]+)` in `([\w./]+)`", readme_section("The house"))
+    assert places
+    missing = [
+        f"{name} in {path}"
+        for name, path in places
+        if not re.search(rf"^{name}\b", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert not missing
+
+
+def named_paths(text: str) -> Iterator[str]:
+    """What stands in a code span and looks like a path from the root; a placeholder such as `<task>` is none."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    for span in re.findall(r"(?<!`)`([\w./*-]+)`(?!`)", prose):
+        first, slash, _ = span.partition("/")
+        if (slash and (ROOT / first).is_dir()) or (not slash and span.endswith((".md", ".toml", ".txt", ".yaml"))):
+            yield span
+
+
+@each_page
+def test_every_path_that_a_page_names_exists(page: Path) -> None:
+    if page.name == "add_a_task.md":
+        return  # it names files that its reader writes; a test of its own does what it says
+    missing = [
+        path
+        for path in named_paths(page.read_text(encoding="utf-8"))
+        if not path.startswith(WRITTEN_LATER) and not any(ROOT.glob(path)) and not (page.parent / path).exists()
+    ]
+    assert not missing
+
+
+def missing_links(text: str, folder: Path) -> list[str]:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+    return [link for link in links if "://" not in link and not (folder / link).exists()]
+
+
+@each_page
+def test_every_relative_link_of_a_page_resolves(page: Path) -> None:
+    assert not missing_links(page.read_text(encoding="utf-8"), page.parent)
+
+
+@each_page
+def test_every_make_target_that_a_page_names_exists(page: Path) -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    named = re.findall(r"(?:`|^    )make ([a-z][a-z-]+)(?![\w/-])", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(named) <= set(targets)
+
+
+def test_the_table_of_moved_modules_leads_to_modules_that_exist() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    moved = re.findall(r"^\| `(helpers\.[\w.]+)` \| `(helpers\.[\w.]+)` \|$", text, re.MULTILINE)
+    existing = {dotted(path) for path in modules()}
+    assert moved
+    assert not [new for _, new in moved if new not in existing]
+
+
+def test_the_workflow_runs_what_the_continuous_integration_script_runs() -> None:
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    assert re.search(r"run: make PYTHON=\S+ test$", workflow.replace("${{ matrix.python }}", ""), re.MULTILINE)
+
+
 def read(notebook: Path) -> NotebookNode:
     return nbformat.read(notebook, as_version=4)
 
@@ -137,7 +257,7 @@ def code_cells(notebook: Path) -> list[NotebookNode]:
 
 
 @each_notebook
-def test_a_code_cell_has_at_most_15_lines_and_markdown_before_it(notebook: Path) -> None:
+def test_a_notebooks_code_cell_has_at_most_15_lines_and_markdown_before_it(notebook: Path) -> None:
     cells = read(notebook).cells
     for number, cell in enumerate(cells):
         if cell.cell_type == "code":
@@ -174,3 +294,15 @@ def test_a_notebook_keeps_no_trace_of_the_runner(notebook: Path) -> None:
     traces = {"papermill", "execution"}
     assert not traces & set(content.metadata)
     assert not [cell.id for cell in content.cells if traces & set(cell.metadata)]
+
+
+@each_notebook
+def test_every_relative_link_of_a_notebook_resolves(notebook: Path) -> None:
+    text = "\n".join(cell.source for cell in read(notebook).cells if cell.cell_type == "markdown")
+    assert not missing_links(text, notebook.parent)
+
+
+@each_notebook
+def test_a_notebook_that_names_the_handoff_links_to_it_where_it_is_first_named(notebook: Path) -> None:
+    cells = [cell.source for cell in read(notebook).cells if cell.cell_type == "markdown" and "handoff" in cell.source]
+    assert not cells or "[handoff](../docs/handoff.md)" in cells[0]

@@ -1,4 +1,6 @@
-"""What the README says of the code is what the code says."""
+"""What the README says of the code is what the code says, and what it says of results stands in RESULTS.md."""
+
+import re
 
 import pytest
 
@@ -33,3 +35,9 @@ def test_every_verb_that_it_shows_exists():
 def test_every_file_it_links_to_is_there():
     links = [part.split(")")[0] for part in README.split("](")[1:]]
     assert links and all((PROJECT_ROOT / link).exists() for link in links)
+
+
+def test_every_interval_that_it_gives_is_one_of_the_results():
+    intervals = re.findall(r"[+-]?\d\.\d+ \[[^\]]+\]", README.replace("\n", " "))
+    results = (PROJECT_ROOT / "RESULTS.md").read_text(encoding="utf-8").replace("\n", " ")
+    assert intervals and not [interval for interval in intervals if interval not in results]
