@@ -1,7 +1,5 @@
 """How a run trained: reward and health by step, what it saw of each task, the parser's repairs, the stop rules."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -63,52 +61,32 @@ def _window(run: Run) -> int:
 
 def training_health(run: Run) -> Figure:
     """Six signs of a sound run: lengths, cut completions, groups without difference, gradient, rate, entropy."""
-    figure, axes = grid(len(_HEALTH), columns=3, row_height=2.6, sharex=True)
-    for axis, (key, title, note) in zip(axes, _HEALTH, strict=True):
+    limit = run.config.get("recipe", {}).get("max_completion_length")
+    signs: tuple[tuple[str, str, float | None, str], ...] = (
+        ("train/completion_length", "Completion length (tokens)", limit, f"limit {limit}"),
+        ("train/clipped_ratio", "Share cut at the limit", 0.5, "stop above"),
+        ("train/frac_reward_zero_std", "Groups with equal rewards", 0.5, "stop above, if sustained"),
+        ("train/grad_norm", "Gradient norm", 2.0, "stop above"),
+        ("train/learning_rate", "Learning rate applied", None, ""),
+        ("train/entropy", "Entropy (nats a token)", None, ""),
+    )
+    figure, axes = grid(len(signs), columns=3, row_height=2.6, sharex=True)
+    for axis, (key, title, threshold, label) in zip(axes, signs, strict=True):
         series = run.series(key)
         axis.plot(series.index, series, ".", color=MUTED, ms=2.5)
         smooth = series if key == "train/learning_rate" else _moving_mean(series, run)
         axis.plot(smooth.index, smooth, color=ALL_TASKS_COLOR)
         axis.set_title(title)
-        note(axis, run)
+        if threshold:
+            red, place = SERIES_COLORS[3], axis.get_yaxis_transform()
+            axis.axhline(threshold, color=red, ls="--", lw=1.2)
+            axis.text(0.02, threshold, label, transform=place, va="bottom", color=red, fontsize=9)
+            room = 1.12 if threshold == limit else 1.15
+            axis.set_ylim(0, max(axis.get_ylim()[1], threshold * room))
+        else:
+            axis.set_ylim(bottom=0)
     label_outer(axes, 3, "Training step")
     return figure
-
-
-def _draw_line(axis: Axes, y: float, label: str) -> None:
-    axis.axhline(y, color=SERIES_COLORS[3], ls="--", lw=1.2)
-    place = axis.get_yaxis_transform()
-    axis.text(0.02, y, label, transform=place, va="bottom", color=SERIES_COLORS[3], fontsize=9)
-
-
-def _limit_line(axis: Axes, run: Run) -> None:
-    limit = run.config.get("recipe", {}).get("max_completion_length")
-    if limit:
-        _draw_line(axis, limit, f"limit {limit}")
-        axis.set_ylim(0, limit * 1.12)
-
-
-def _threshold(value: float, label: str) -> Callable[[Axes, Run], None]:
-    def draw(axis: Axes, run: Run) -> None:
-        """Draw the threshold with its label, and make room for it."""
-        _draw_line(axis, value, label)
-        axis.set_ylim(0, max(axis.get_ylim()[1], value * 1.15))
-
-    return draw
-
-
-def _from_zero(axis: Axes, run: Run) -> None:
-    axis.set_ylim(bottom=0)
-
-
-_HEALTH: tuple[tuple[str, str, Callable[[Axes, Run], None]], ...] = (
-    ("train/completion_length", "Completion length (tokens)", _limit_line),
-    ("train/clipped_ratio", "Share cut at the limit", _threshold(0.5, "stop above")),
-    ("train/frac_reward_zero_std", "Groups with equal rewards", _threshold(0.5, "stop above, if sustained")),
-    ("train/grad_norm", "Gradient norm", _threshold(2.0, "stop above")),
-    ("train/learning_rate", "Learning rate applied", _from_zero),
-    ("train/entropy", "Entropy (nats a token)", _from_zero),
-)
 
 
 def coverage_bars(run: Run) -> Figure:

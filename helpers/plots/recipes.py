@@ -11,15 +11,15 @@ from helpers.plots.style import ALL_TASKS_COLOR, MUTED, SERIES_COLORS, panel, ta
 from helpers.recipes import Recipe
 from helpers.recipes.memory import PHASES, MemoryPlan
 
-_LOOKS = {
-    "Weights": (SERIES_COLORS[0], ""),
-    "vLLM's copy of the weights": (SERIES_COLORS[4], "///"),
-    "vLLM's work space": (SERIES_COLORS[1], "///"),
-    "KV cache": (SERIES_COLORS[2], ""),
-    "LoRA, gradients, optimiser": (SERIES_COLORS[3], "..."),
-    "Activations kept": (SERIES_COLORS[5], "xxx"),
-    "Logits, then a block": (SERIES_COLORS[6], ""),
-    "CUDA and fragmentation": (MUTED, "..."),
+_LOOKS: dict[str, dict[str, Any]] = {
+    "Weights": {"color": SERIES_COLORS[0], "hatch": ""},
+    "vLLM's copy of the weights": {"color": SERIES_COLORS[4], "hatch": "///"},
+    "vLLM's work space": {"color": SERIES_COLORS[1], "hatch": "///"},
+    "KV cache": {"color": SERIES_COLORS[2], "hatch": ""},
+    "LoRA, gradients, optimiser": {"color": SERIES_COLORS[3], "hatch": "..."},
+    "Activations kept": {"color": SERIES_COLORS[5], "hatch": "xxx"},
+    "Logits, then a block": {"color": SERIES_COLORS[6], "hatch": ""},
+    "CUDA and fragmentation": {"color": MUTED, "hatch": "..."},
 }
 """Colour and hatch of each consumer, the same in every figure; they read without colours too."""
 
@@ -62,9 +62,9 @@ def plan_bars(plans: Sequence[MemoryPlan]) -> Figure:
     consumers = {row.consumer for plan in plans for row in plan.rows if row.gib}
     for position, (plan, phase) in enumerate(bars):
         _stack(axis, -position, plan, phase)
-    for consumer in _LOOKS:
+    for consumer, look in _LOOKS.items():
         if consumer in consumers:
-            axis.barh(0, 0, label=consumer, **_look(consumer))
+            axis.barh(0, 0, label=consumer, edgecolor="white", **look)
     axis.set_yticks(
         [-i for i in range(len(bars))], [f"{plan.model}\non {plan.profile}, {phase}" for plan, phase in bars]
     )
@@ -81,7 +81,7 @@ def _stack(axis: Axes, y: float, plan: MemoryPlan, phase: str) -> None:
     left = 0.0
     for row in plan.rows:
         if phase in row.phases and row.gib:
-            axis.barh(y, row.gib, left=left, height=0.6, **_look(row.consumer))
+            axis.barh(y, row.gib, left=left, height=0.6, edgecolor="white", **_LOOKS[row.consumer])
             if row.gib > narrow:
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
                 axis.text(left + row.gib / 2, y, f"{row.gib:.1f}", ha="center", va="center", fontsize=9, bbox=box)
@@ -89,8 +89,3 @@ def _stack(axis: Axes, y: float, plan: MemoryPlan, phase: str) -> None:
     axis.plot([plan.available] * 2, [y - 0.42, y + 0.42], color=ALL_TASKS_COLOR, lw=2)
     verdict = f"{left:.1f} of {plan.available:g}" if left <= plan.available else f"{left:.1f}: too much"
     axis.text(max(left, plan.available), y, f"  {verdict}", va="center", fontsize=9)
-
-
-def _look(consumer: str) -> dict[str, Any]:
-    color, hatch = _LOOKS[consumer]
-    return {"color": color, "hatch": hatch, "edgecolor": "white"}
