@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from helpers.cli import main
 from helpers.core.files import write_jsonl
-from helpers.plots.rewards import kind_heat_map, probe_heat_map
+from helpers.plots import kind_heat_map, probe_heat_map
 from helpers.rewards.audit import audit, fixed_answer_floor, order, table
 from helpers.tasks import TASKS
 from helpers.tasks.records import load_split

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.cli.data_card import counts_table
+from helpers.cli.data import counts_table
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT
-from helpers.plots.data import plot_shop
+from helpers.plots import plot_shop
 from helpers.tasks import REVIEW_FIELDS
 from helpers.tasks.records import ReviewFields
 from helpers.tasks.shop.database import build_db, connect

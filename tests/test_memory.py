@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from helpers import recipes
 from helpers.core.errors import UserError
-from helpers.plots.memory import plan_bars
+from helpers.plots import plan_bars
 from helpers.plots.style import WIDTH
 from helpers.recipes import memory, profiles
 from helpers.recipes.memory import GENERATION, GIB, TRAINING

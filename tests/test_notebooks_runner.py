@@ -44,7 +44,7 @@ def series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_notebook(
         folder / "01_first.ipynb",
         "import os, sys\nprint(sys.executable)\nprint(os.getcwd())",
-        "from helpers import summary\nsummary.add({'gain': '+0.17 [0.15, 0.19]'})",
+        "from helpers.runs import summary\nsummary.add({'gain': '+0.17 [0.15, 0.19]'})",
     )
     write_notebook(folder / "02_second.ipynb", "print('second')")
     monkeypatch.setattr(notebooks, "FOLDER", folder)
@@ -108,7 +108,7 @@ def test_branches_that_need_nothing_of_one_another_run_side_by_side(
 ) -> None:
     """Each waits for the file that the other writes: one after the other, neither would end."""
     wait = (
-        "import time; from pathlib import Path; from helpers import summary\n"
+        "import time; from pathlib import Path; from helpers.runs import summary\n"
         "here = summary.run_folder()\n(here / {own!r}).touch()\n"
         "while not (here / {other!r}).exists(): time.sleep(0.1)\n"
         "summary.add({{{own!r}: 'done'}})"
@@ -210,7 +210,7 @@ def test_what_the_user_set_wins_over_the_runners_defaults(tmp_path: Path, monkey
 def test_an_interrupted_run_keeps_what_ran_and_exits_with_130(tmp_path: Path) -> None:
     notebook = write_notebook(tmp_path / "01_long.ipynb", "print('before')", "import time\ntime.sleep(600)")
     script = (  # a background job, as CI may be one, inherits SIGINT switched off
-        "import signal, sys; from pathlib import Path; from helpers import cli, notebooks\n"
+        "import signal, sys; from pathlib import Path; from helpers import cli; from helpers.cli import notebooks\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"notebooks.FOLDER, notebooks.RUNS = Path({str(tmp_path)!r}), Path({str(tmp_path / 'runs')!r})\n"
         "sys.exit(cli.main(['notebooks', '--all']))"

@@ -11,7 +11,7 @@ from helpers.parsing import PARSERS
 from helpers.parsing import audit as audits
 from helpers.parsing.audit import UNKNOWN, Case, audit, by_family, judge, newly_parsed, summary
 from helpers.parsing.trials import PARSER_NAMES, Trial, run_trials
-from helpers.plots.parser import family_map, outcome_bars
+from helpers.plots import family_map, outcome_bars
 from helpers.runs.decision.effects import parser_effect
 
 CASES = [

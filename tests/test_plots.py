@@ -1,16 +1,21 @@
 import io
+import sys
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from helpers.plots import run as plots
+from helpers import plots
 from helpers.plots.style import TASK_COLORS, TASK_LABELS, WIDTH, panels
+from helpers.rewards import WEIGHTS
 from helpers.runs import analysis, decision
 from helpers.runs.load import Run, load_run
 from helpers.tasks import TASKS
+from tests import synthetic_runs
 from tests.synthetic_runs import Spec, means, write_run
 
 FIGURES = [
@@ -23,6 +28,8 @@ FIGURES = [
     plots.repairs_over_time,
     plots.reward_distributions,
     plots.stop_table_history,
+    lambda run: plots.phase_bars([run]),
+    lambda run: plots.planned_coverage(run.config["coverage"]),
 ]
 
 
@@ -40,6 +47,27 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return load_run(folder)
 
 
+@pytest.fixture
+def five(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run of five tasks; the fifth, `returns`, exists for this test only."""
+    four, tasks = TASKS, (*TASKS, "returns")
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("helpers.", "tests.")) and getattr(module, "TASKS", None) == four:
+            monkeypatch.setattr(module, "TASKS", tasks)
+    for table, value in (
+        (TASK_COLORS, "#56B4E9"),
+        (TASK_LABELS, "Return requests"),
+        (WEIGHTS["v4.1"], {"parsed": 0.4, "reason": 0.6}),
+        (synthetic_runs.PARTS, ("parsed", "reason")),
+        (synthetic_runs.SUBSET, 15),
+        (synthetic_runs.FULL, 65),
+        (synthetic_runs.RECORDS, 148),
+    ):
+        monkeypatch.setitem(table, "returns", value)
+    spec = Spec(dict.fromkeys(tasks, 0.4), dict.fromkeys(tasks, 0.6), max_steps=40, eval_every=10)
+    return load_run(write_run(tmp_path / "five", spec))
+
+
 def png_width(figure: Figure) -> int:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
@@ -54,6 +82,37 @@ def test_every_figure_is_drawn_at_notebook_width(run: Run, draw) -> None:
 @pytest.mark.parametrize("draw", FIGURES)
 def test_a_record_without_rows_still_draws(empty: Run, draw) -> None:
     assert png_width(draw(empty)) == WIDTH * 90
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_every_figure_is_drawn_for_five_tasks(five: Run, draw) -> None:
+    assert png_width(draw(five)) == WIDTH * 90
+
+
+@pytest.mark.parametrize("draw", [FIGURES[0], plots.reward_parts, plots.reward_distributions])
+def test_a_fifth_task_has_a_panel_of_its_own(five: Run, draw) -> None:
+    axes = {axis.get_title(loc="left"): axis for axis in draw(five).axes}
+    assert set(TASK_LABELS.values()) <= set(axes)
+    assert axes["Return requests"].has_data() and axes["Return requests"].get_xlabel()
+
+
+@pytest.mark.parametrize("draw", [plots.gain_bars, plots.coverage_bars, FIGURES[-1]])
+def test_a_fifth_task_has_a_row_of_its_own(five: Run, draw) -> None:
+    (axis,) = draw(five).axes
+    rows = {label.get_text(): label.get_position()[1] for label in axis.get_yticklabels()}
+    assert set(TASK_LABELS.values()) <= set(rows)
+    assert min(axis.get_ylim()) < rows["Return requests"] < max(axis.get_ylim())
+
+
+def test_tables_and_audits_hold_five_tasks(five: Run) -> None:
+    assert [row["Task"] for row in plots.gain_rows(five)] == ["All tasks", *TASK_LABELS.values()]
+    assert "Return requests</caption>" in plots.before_after_table(five, "returns", n=1)
+    scores = pd.DataFrame(
+        {"task": task, "record_id": "r", "kind": "reference", "probe": "p", "version": "v4.2", "total": 1.0, "ok": True}
+        for task in TASK_LABELS
+    )
+    assert len(plots.kind_heat_map(scores).axes[0].get_xticks()) == 5
+    assert len(plots.probe_heat_map(scores, "returns").axes[0].get_xticks()) == 1
 
 
 def test_task_colours_are_distinct_and_from_the_okabe_ito_palette() -> None:

@@ -2,80 +2,43 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-HELP = "compare JSON parsers on the quirk corpus, and on your own completions"
+import pandas as pd
+
+from helpers.cli.common import print_frame, require_names, require_positive, write_results
+from helpers.parsing import audit
+from helpers.parsing.trials import PARSER_NAMES
+from helpers.plots.audits import family_map, outcome_bars
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("--completions", type=Path, help="a JSON-lines file with a 'completion' or 'text' in each line")
     parser.add_argument("--parsers", nargs="+", help="parsers to compare (default: every one installed)")
-    parser.add_argument("--limit", type=float, default=2.0, help="seconds a text (default 2)")
+    parser.add_argument("--limit", type=float, default=2.0, help="seconds per text (default 2)")
     parser.add_argument("--out", type=Path, help="a folder for outcomes.csv and the figures")
 
 
 def run(args: argparse.Namespace) -> int:
     """Audit, print the tables, write what `--out` asks for; 1 where our own parser is wrong on the quirk corpus."""
-    from rich.console import Console
-
-    from helpers.core.errors import UserError, require_known
-    from helpers.parsing import audit
-    from helpers.parsing.trials import PARSER_NAMES
-
-    parsers = tuple(args.parsers or PARSER_NAMES)
-    for name in parsers:
-        require_known("parser", name, PARSER_NAMES)
-    if args.limit <= 0:
-        raise UserError(f"--limit {args.limit:g}: the seconds allowed a text must be more than 0")
-    console = Console()
+    require_names("parser", args.parsers, PARSER_NAMES)
+    require_positive("--limit", args.limit, "seconds per text")
     texts = audit.load_completions(args.completions) if args.completions else []
-    results = _audit(console, "quirk corpus", audit.quirk_cases(), parsers, args.limit)
+    results = _audit("quirk corpus", audit.quirk_cases(), args)
     if args.completions:
-        own = _audit(console, str(args.completions), audit.completion_cases(texts), parsers, args.limit)
-        _tell_own(console, own, texts)
+        own = _audit(str(args.completions), audit.completion_cases(texts), args)
+        if {"regex", "tolerant"} <= set(own["parser"]):
+            print(f"{len(audit.newly_parsed(own))} of {len(texts)} completions: read by tolerant, not by regex")
+        print_frame("repairs", audit.repairs_seen(texts).set_index("repair"))
     if args.out:
-        _write(results, args.out)
+        figures = {"families": family_map(results), "outcomes": outcome_bars(results)}
+        write_results(args.out, "outcomes", results, figures)
     return int(bool(((results["parser"] == "tolerant") & (results["outcome"] != "right")).any()))
 
 
-def _audit(console: Any, title: str, cases: list[Any], parsers: tuple[str, ...], limit: float) -> Any:
-    from helpers.parsing.audit import audit, summary
-
-    results = audit(
-        cases, parsers, limit, on_parser=lambda name: console.print(f"{title}: {name} ...", highlight=False)
-    )
-    _table(console, f"{title}: {len(cases)} texts", summary(results))
+def _audit(title: str, cases: list[audit.Case], args: argparse.Namespace) -> pd.DataFrame:
+    """Run the parsers on `cases` and print one row per parser."""
+    parsers = args.parsers or PARSER_NAMES
+    results = audit.audit(cases, parsers, args.limit, on_parser=lambda name: print(f"{title}: {name} ..."))
+    print_frame(f"{title}: {len(cases)} texts", audit.summary(results))
     return results
-
-
-def _tell_own(console: Any, results: Any, texts: list[str]) -> None:
-    """How many completions only our parser reads, and the repairs that took."""
-    from helpers.parsing.audit import newly_parsed, repairs_seen
-
-    if {"regex", "tolerant"} <= set(results["parser"]):
-        console.print(f"{len(newly_parsed(results))} of {len(texts)} completions: read by tolerant, not by regex")
-    _table(console, "repairs", repairs_seen(texts).set_index("repair"))
-
-
-def _table(console: Any, title: str, frame: Any) -> None:
-    from rich.table import Table
-
-    shown = Table(title=title, title_justify="left")
-    for column in (frame.index.name or "", *frame.columns):
-        shown.add_column(str(column), justify="right" if column in frame.columns else "left")
-    for row in frame.itertuples():
-        shown.add_row(*map(str, row))
-    console.print(shown)
-
-
-def _write(results: Any, folder: Path) -> None:
-    """`outcomes.csv`, `families.png` and `outcomes.png`."""
-    from helpers.core.files import replacing, write_text
-    from helpers.plots.parser import family_map, outcome_bars
-
-    write_text(folder / "outcomes.csv", results.to_csv(index=False))
-    for name, figure in {"families": family_map(results), "outcomes": outcome_bars(results)}.items():
-        with replacing(folder / f"{name}.png") as path:
-            figure.savefig(path, format="png")
-    print(f"wrote outcomes.csv and 2 figures to {folder}")

@@ -1,10 +1,16 @@
-"""`python -m helpers audit-rewards`: try to cheat the rewards, and tell what each version lets pass."""
+"""`python -m helpers audit-rewards`: try to cheat the rewards, and report what each version lets pass."""
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-HELP = "score right answers in other dress, wrong ones and cheats under each reward version"
+import pandas as pd
+
+from helpers.cli.common import print_frame, require_names, write_results
+from helpers.core.progress import Progress
+from helpers.plots.audits import kind_heat_map, probe_heat_map
+from helpers.rewards import VERSIONS, audit
+from helpers.tasks import TASKS
+from helpers.tasks.records import PAIRS_DIR, load_records
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,69 +23,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Audit, print the tables, write what `--out` asks for; 1 where v4.2 breaks a bound or the order."""
-    from rich.console import Console
-
-    from helpers.core.errors import require_known
-    from helpers.core.progress import Progress
-    from helpers.rewards import VERSIONS, audit
-    from helpers.tasks import TASKS
-    from helpers.tasks.records import PAIRS_DIR, load_records
-
-    for version in args.versions:
-        require_known("reward version", version, VERSIONS)
-    if args.task:
-        require_known("task", args.task, TASKS)
+    """Audit, print a table per task, write what `--out` asks for; 1 where v4.2 breaks a bound or the order."""
+    require_names("reward version", args.versions, VERSIONS)
+    require_names("task", args.task, TASKS)
     records = load_records(args.pairs or PAIRS_DIR / "eval.jsonl")
     audited = [record for record in records if args.task in (None, record["task"])]
     line = Progress("reward audit", len(audited))
     scores = audit.audit(audited, args.versions, on_record=line.update, others=records)
     line.close(f"{len(scores)} scores")
-    _print(Console(), scores, args)
-    if args.out:
-        _write(scores, args.out)
-    return _verdict(scores, args.versions)
-
-
-def _print(console: Any, scores: Any, args: argparse.Namespace) -> None:
-    """A table a task: the kinds of probes, or every probe."""
-    from rich.table import Table
-
-    from helpers.rewards.audit import table
-
     by = ["kind", "probe"] if args.probes else ["kind"]
-    for task in dict.fromkeys(scores["task"]):
-        shown = Table(title=f"{task}: mean \\[least, greatest] total", title_justify="left")
-        for name in (*by, *args.versions):
-            shown.add_column(name, justify="left" if name in by else "right")
-        for row in table(scores[scores["task"] == task], by).itertuples():
-            labels = row.Index if isinstance(row.Index, tuple) else (row.Index,)
-            shown.add_row(*labels, *row[1:])
-        console.print(shown)
+    tasks = list(dict.fromkeys(scores["task"]))
+    for task in tasks:
+        print_frame(f"{task}: mean [least, greatest] total", audit.table(scores[scores["task"] == task], by))
+    if args.out:
+        figures = {"kinds": kind_heat_map(scores)} | {task: probe_heat_map(scores, task) for task in tasks}
+        write_results(args.out, "scores", scores, figures)
+    return _verdict(scores) if "v4.2" in args.versions else 0
 
 
-def _write(scores: Any, folder: Path) -> None:
-    """`scores.csv`, `kinds.png` and one heat map a task."""
-    from helpers.core.files import replacing, write_text
-    from helpers.plots.rewards import kind_heat_map, probe_heat_map
-
-    write_text(folder / "scores.csv", scores.to_csv(index=False))
-    figures = {"kinds": kind_heat_map(scores)}
-    figures |= {task: probe_heat_map(scores, task) for task in dict.fromkeys(scores["task"])}
-    for name, figure in figures.items():
-        with replacing(folder / f"{name}.png") as path:
-            figure.savefig(path, format="png")
-    print(f"wrote scores.csv and {len(figures)} figures to {folder}")
-
-
-def _verdict(scores: Any, versions: list[str]) -> int:
+def _verdict(scores: pd.DataFrame) -> int:
     """Print v4.2's verdict; v4.1's broken bounds are shown in the tables and are no failure: it measures form."""
-    from helpers.rewards.audit import order
-
-    if "v4.2" not in versions:
-        return 0
     broken = int((~scores.loc[scores["version"] == "v4.2", "ok"]).sum())
-    ladder = order(scores)
+    ladder = audit.order(scores)
     out_of_order = ladder.loc[~ladder["ok"], "record_id"].tolist()
     print(f"v4.2: {broken} totals outside of their bound; order kept for {ladder['ok'].sum()} of {len(ladder)} records")
     if out_of_order:

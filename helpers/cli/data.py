@@ -1,17 +1,32 @@
-"""`python -m helpers data`: the shop's database and the pairs, from the simulator or from real Olist files."""
+"""`python -m helpers data`: the shop's database, the pairs, and the generated parts of the data card (data/README.md),
+from the simulator or from real Olist files."""
 
 import argparse
 import time
+from contextlib import closing
 from pathlib import Path
 
-HELP = "build data/commerce.db and data/pairs from the simulator or from Olist's CSV files"
+import pandas as pd
+
+from helpers.cli.common import require_positive
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT, write_text
+from helpers.plots.data import plot_shop
+from helpers.plots.style import save_png
+from helpers.tasks import TASKS
+from helpers.tasks.pairs.build import build_pairs, write_pairs
+from helpers.tasks.records import PAIRS_DIR, SPLITS, count_by_task, load_split
+from helpers.tasks.shop.database import build_db, connect
+from helpers.tasks.shop.describe import compare_with_facts, comparison_table, describe
+from helpers.tasks.shop.import_olist import read_csv_folder, write_csv_folder
+from helpers.tasks.shop.schema import DB_PATH, DEFAULT_ORDERS, DEFAULT_SEED
+from helpers.tasks.shop.simulate import simulate
+
+CARD = PROJECT_ROOT / "data" / "README.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    from helpers.tasks.records import PAIRS_DIR
-    from helpers.tasks.shop.schema import DB_PATH, DEFAULT_ORDERS, DEFAULT_SEED
-
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of the simulator and the pairs (%(default)s)")
     parser.add_argument("--orders", type=int, default=DEFAULT_ORDERS, help="orders to simulate (%(default)s)")
     parser.add_argument("--olist-csv", type=Path, metavar="DIR", help="import these nine files, simulate nothing")
@@ -28,17 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build the database, then the pairs, telling each step's time."""
-    from helpers.tasks.pairs.build import build_pairs, write_pairs
-    from helpers.tasks.records import count_by_task
-    from helpers.tasks.shop.describe import describe
-
+    """Build the database, then the pairs, printing how long each step took."""
     if args.describe:
         print(describe(args.db, args.pairs))
         return 0
     if args.card:
-        from helpers.cli.data_card import renew_card
-
         print(f"renewed: {', '.join(str(path) for path in renew_card(args.db, args.pairs))}")
         return 0
     started = time.monotonic()
@@ -56,14 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> str:
-    """Write the database; what was written, in a line."""
-    from helpers.core.errors import UserError
-    from helpers.tasks.shop.database import build_db
-    from helpers.tasks.shop.import_olist import read_csv_folder, write_csv_folder
-    from helpers.tasks.shop.simulate import simulate
-
-    if args.orders < 1:
-        raise UserError(f"--orders {args.orders}: at least 1 order")
+    """Write the database; return one line that says what was written."""
+    require_positive("--orders", args.orders, "order")
     if args.olist_csv and args.write_csv:
         raise UserError("--write-csv writes simulated tables, and --olist-csv simulates none: choose one of them")
     tables = read_csv_folder(args.olist_csv) if args.olist_csv else simulate(args.orders, args.seed)
@@ -72,3 +75,37 @@ def _build(args: argparse.Namespace) -> str:
     build_db(tables, args.db)
     source = f"imported from {args.olist_csv}" if args.olist_csv else f"simulated with seed {args.seed}"
     return f"{args.db}: {len(tables['orders']):,} orders {source}"
+
+
+def renew_card(db_path: Path, pairs_dir: Path, card: Path = CARD) -> list[Path]:
+    """Rewrite the generated tables of the data card and its figure; the files written."""
+    text = card.read_text(encoding="utf-8")
+    text = put_between_markers(text, "counts", counts_table(pairs_dir))
+    text = put_between_markers(text, "comparison", comparison_table(compare_with_facts(db_path)))
+    image = card.parent / "figures" / "shop.png"
+    with closing(connect(db_path)) as db:
+        save_png(plot_shop(pd.read_sql("SELECT * FROM orders_enriched", db)), image)
+    write_text(card, text)
+    return [card, image]
+
+
+def counts_table(pairs_dir: Path = PAIRS_DIR) -> str:
+    """How many records each split and task have, as a Markdown table."""
+    lines = [f"| split | {' | '.join(TASKS)} | all |", "|---|" + "---:|" * (len(TASKS) + 1)]
+    for name in SPLITS:
+        counts = count_by_task(load_split(name, pairs_dir))
+        lines.append(f"| {name} | {' | '.join(str(counts[task]) for task in TASKS)} | {sum(counts.values())} |")
+    return "\n".join(lines)
+
+
+def put_between_markers(text: str, name: str, part: str) -> str:
+    """`text` with what stands between the markers of `name` replaced; `UserError` where a marker is missing.
+
+    >>> put_between_markers("<!-- n -->\\nold\\n<!-- /n -->", "n", "new")
+    '<!-- n -->\\nnew\\n<!-- /n -->'
+    """
+    before, opening, rest = text.partition(f"<!-- {name} -->\n")
+    _, closing_mark, after = rest.partition(f"<!-- /{name} -->")
+    if not opening or not closing_mark:
+        raise UserError(f"the data card has lost its markers <!-- {name} --> and <!-- /{name} -->")
+    return f"{before}{opening}{part}\n{closing_mark}{after}"

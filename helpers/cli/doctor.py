@@ -1,6 +1,6 @@
-"""`python -m helpers doctor`: what this machine is and whether the project can run on it, one `Check` a question.
+"""`python -m helpers doctor`: what this machine is and whether the project can run on it, one `Check` per question.
 
-Only the standard library is imported: the doctor must answer where nothing is installed yet.
+Nothing that has to be installed is needed: the doctor must answer where nothing is installed yet.
 """
 
 import argparse
@@ -21,9 +21,12 @@ from helpers.core.checks import GIB, Check
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT
 from helpers.core.gpus import Gpu
-from helpers.recipes import profiles
 
-HELP = "tell what this machine is, which profile it gets, and what is off"
+try:
+    from helpers.recipes import profiles
+except ModuleNotFoundError:  # nothing is installed yet: `check_packages` names every package
+    profiles = None  # type: ignore[assignment]
+
 SUPPORTED_PYTHONS = ((3, 11), (3, 12))
 CUDA_13_DRIVER = 580
 HUB_SECONDS = 5.0
@@ -50,16 +53,18 @@ def run(args: argparse.Namespace) -> int:
 
 def examine(root: Path = PROJECT_ROOT) -> list[Check]:
     """Every check, machine first."""
-    found, _ = gpus.find()
-    requirements = root / ("requirements.txt" if found else "requirements-cpu.txt")
+    cards, _ = gpus.find()
+    profile = check_profile()
+    embedded = profiles is None or profile.state == "off" or profiles.get("auto").embedded
+    requirements = root / ("requirements.txt" if cards else "requirements-cpu.txt")
     return [
         check_python(),
-        *check_hardware(found, root),
-        check_profile(),
-        check_hub(needed=_loads_from_hub()),
-        check_wandb(),
+        *check_hardware(cards, root),
+        profile,
+        check_hub(needed=not embedded),
+        Check("W&B", ": ".join(tracking.wandb_mode())),
         check_data(root),
-        *check_packages(read_pins(requirements), bool(found)),
+        *check_packages(read_pins(requirements), bool(cards)),
     ]
 
 
@@ -94,7 +99,7 @@ def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Check:
 
 
 def check_packages(pins: dict[str, str], gpu: bool = False) -> Iterator[Check]:
-    """One check a pinned package: installed, at its pin, and not a CPU build on a machine with a GPU."""
+    """One check per pinned package: installed, at its pin, and not a CPU build on a machine with a GPU."""
     for name, pin in pins.items():
         try:
             installed = metadata.version(name)
@@ -110,18 +115,23 @@ def check_packages(pins: dict[str, str], gpu: bool = False) -> Iterator[Check]:
             yield Check(name, installed)
 
 
-def check_hardware(found: list[Gpu], root: Path) -> Iterator[Check]:
+def check_hardware(cards: list[Gpu], root: Path) -> Iterator[Check]:
     """Cores, memory, disk and GPUs."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     yield Check("Machine", f"{platform.system()} {platform.machine()}, {cores} cores")
-    yield _enough("Memory", f"{memory / GIB:.1f} GiB", memory, 4 * GIB)
     disk = shutil.disk_usage(root)
-    yield _enough("Disk", f"{disk.free / GIB:.1f} of {disk.total / GIB:.1f} GiB free", disk.free, 3 * GIB)
-    if not found:
+    for name, value, size, least in (
+        ("Memory", f"{memory / GIB:.1f} GiB", memory, 4),
+        ("Disk", f"{disk.free / GIB:.1f} of {disk.total / GIB:.1f} GiB free", disk.free, 3),
+    ):
+        if size < least * GIB:
+            yield Check(name, value, "note", f"less than {least} GiB may not be enough")
+        else:
+            yield Check(name, value)
+    if not cards:
         yield Check("GPU", "none (nvidia-smi does not answer): the embedded policy trains on the CPU")
-    for gpu in found:
-        yield check_gpu(gpu)
+    yield from map(check_gpu, cards)
 
 
 def check_gpu(gpu: Gpu) -> Check:
@@ -134,6 +144,8 @@ def check_gpu(gpu: Gpu) -> Check:
 
 def check_profile() -> Check:
     """The profile that `auto` stands for here, and why."""
+    if profiles is None:
+        return Check("Profile", "not known before the packages are installed", "off", "make run or make test does that")
     chosen = os.environ.get("HELPERS_PROFILE")
     try:
         name = profiles.get("auto").name
@@ -174,12 +186,6 @@ def probe(url: str, seconds: float = HUB_SECONDS) -> str | None:
     return outcome[0] if outcome else f"no answer in {seconds:g} s"
 
 
-def check_wandb() -> Check:
-    """Where W&B metrics would go; offline is as good as online."""
-    mode, why = tracking.wandb_mode()
-    return Check("W&B", f"{mode}: {why}")
-
-
 def check_data(root: Path) -> Check:
     """The pairs are shipped and essential; the database is built on demand."""
     pairs = [root / "data" / "pairs" / f"{split}.jsonl" for split in ("train", "eval", "test")]
@@ -194,16 +200,3 @@ def check_data(root: Path) -> Check:
 def as_json(checks: list[Check]) -> str:
     """The checks as one JSON array, for a bug report."""
     return json.dumps([vars(check) for check in checks], ensure_ascii=False, indent=2)
-
-
-def _loads_from_hub() -> bool:
-    try:
-        return profiles.get("auto").embedded is None
-    except UserError:
-        return False
-
-
-def _enough(name: str, value: str, there: int, wanted: int) -> Check:
-    if there < wanted:
-        return Check(name, value, "note", f"less than {wanted / GIB:.0f} GiB may not be enough")
-    return Check(name, value)

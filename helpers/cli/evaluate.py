@@ -4,8 +4,6 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-HELP = "answer and score a split with the base policy or a run's adapter"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""

@@ -3,8 +3,6 @@
 import argparse
 from pathlib import Path
 
-HELP = "write a run's adapter or merged 16-bit model, and check that it answers as before"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""

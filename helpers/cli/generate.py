@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from helpers.policy.serve.routing import Route
     from helpers.policy.serve.serving import Request
 
-HELP = "answer a user's text with the policy that a route, or a run, names"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""

@@ -25,10 +25,7 @@ from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT, write_text
 from helpers.core.progress import clock
 from helpers.recipes import profiles
-from helpers.runs import decision, summary
-from helpers.runs.load import latest_run
-
-HELP = "run notebooks in order; executed copies, HTML and run records go to runs/<time>/"
+from helpers.runs import decide, latest_run, summary
 
 FOLDER = PROJECT_ROOT / "notebooks"
 RUNS = PROJECT_ROOT / "runs"
@@ -57,14 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run them in order; 1 at the first that fails."""
-    main_job = not args.all and not args.notebooks
     chosen = find(() if args.all else args.notebooks or MAIN_JOB, FOLDER)
     folder = new_folder(RUNS)
     print(f"run records, executed copies and HTML: {folder}")
     try:
         for group in groups(chosen):
             _run_group(group, folder, args.in_place)
-        if main_job:
+        if not args.all and not args.notebooks:
             _run_branch(folder, args.in_place)
     except NotebookError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -77,18 +73,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_group(group: list[Path], folder: Path, in_place: bool) -> None:
-    """Run one notebook here, or several two at a time in a process each; what failed is told when all are done."""
+    """Run one notebook here, or several two at a time in a process each; failures are reported when all are done."""
     if len(group) == 1:
-        return _run_one(group[0], folder, in_place)
+        _run_one(group[0], folder, in_place)
+        return
     with ProcessPoolExecutor(AT_ONCE, get_context("spawn")) as pool:
         runs = [pool.submit(_run_one, notebook, folder, in_place) for notebook in group]
-    failed = [error for error in (run.exception() for run in runs) if error]
-    for error in failed:
+    errors = [error for error in (run.exception() for run in runs) if error]
+    for error in errors:
         if not isinstance(error, NotebookError):
             raise error
-    if failed:
-        raise NotebookError("\n".join(map(str, failed)))
-    return None
+    if errors:
+        raise NotebookError("\n".join(map(str, errors)))
 
 
 def _run_one(notebook: Path, folder: Path, in_place: bool) -> None:
@@ -101,25 +97,21 @@ def _run_one(notebook: Path, folder: Path, in_place: bool) -> None:
 
 
 def _run_branch(folder: Path, in_place: bool) -> None:
-    """The notebook that the decision on this folder's V4.1 run names, where it names one."""
-    found = decision.decide(latest_run(folder)[0])
-    if found.notebook is None:
-        print(f"==> no branch is run: {found.title.lower()}; next: {found.next_step}")
+    """Run the notebook that the decision on this folder's V4.1 run names, where it names one."""
+    decided = decide(latest_run(folder)[0])
+    if decided.notebook is None:
+        print(f"==> no branch is run: {decided.title.lower()}; next: {decided.next_step}")
         return
-    print(f"==> scenario {found.scenario}, {found.title.lower()}: the branch is {found.notebook}")
-    summary.add({"branch": f"scenario {found.scenario}, notebook {found.notebook}"}, folder)
-    _run_one(find([found.notebook], FOLDER)[0], folder, in_place)
+    print(f"==> scenario {decided.scenario}, {decided.title.lower()}: the branch is {decided.notebook}")
+    summary.add({"branch": f"scenario {decided.scenario}, notebook {decided.notebook}"}, folder)
+    _run_one(find([decided.notebook], FOLDER)[0], folder, in_place)
 
 
 def _print_summary(folder: Path) -> None:
     numbers = summary.read(folder)
     if numbers:
-        print("\nmain numbers")
-    for title, value in numbers.items():
-        print(f"  {title}: {value}")
-    print("\nread them in context")
-    for path in sorted(folder.glob("*.html")):
-        print(f"  {path}")
+        print("\nmain numbers", *(f"  {title}: {value}" for title, value in numbers.items()), sep="\n")
+    print("\nread them in context", *(f"  {path}" for path in sorted(folder.glob("*.html"))), sep="\n")
 
 
 def find(names: Sequence[str], folder: Path) -> list[Path]:
@@ -127,12 +119,16 @@ def find(names: Sequence[str], folder: Path) -> list[Path]:
 
     Raises `UserError` listing the notebooks there are where one is unknown.
     """
-    there = {path.stem: path for path in sorted(folder.glob("[0-9]*.ipynb"))}
-    by_number = {stem.split("_")[0]: path for stem, path in there.items()}
-    unknown = [name for name in names if name not in there and name not in by_number]
-    if unknown:
-        raise UserError(f"no notebook {unknown[0]!r} in {folder}; there are: {', '.join(there) or 'none'}")
-    return [there.get(name) or by_number[name] for name in names] if names else list(there.values())
+    by_name = {path.stem: path for path in sorted(folder.glob("[0-9]*.ipynb"))}
+    either = {_number(path): path for path in by_name.values()} | by_name
+    for name in names:
+        if name not in either:
+            raise UserError(f"no notebook {name!r} in {folder}; there are: {', '.join(by_name) or 'none'}")
+    return [either[name] for name in names] if names else list(by_name.values())
+
+
+def _number(notebook: Path) -> str:
+    return notebook.stem.split("_")[0]
 
 
 def groups(notebooks: Sequence[Path]) -> list[list[Path]]:
@@ -142,7 +138,7 @@ def groups(notebooks: Sequence[Path]) -> list[list[Path]]:
     """
     profile = profiles.get("auto")
     spare = profile.device == "cpu" and (os.cpu_count() or 1) >= profile.threads * AT_ONCE
-    branches = {path.stem.split("_")[0]: path for path in notebooks if spare}
+    branches = {_number(path): path for path in notebooks if spare}
     together = [branches[number] for number in SIDE_BY_SIDE if number in branches]
     first = next((path for path in notebooks if path in together), None)
     return [together if path == first else [path] for path in notebooks if path == first or path not in together]
@@ -157,20 +153,20 @@ def new_folder(runs: Path) -> Path:
 
 def environment(run_folder: Path) -> dict[str, str]:
     """The kernel's environment: nothing in it can ask for a login, or the network where the policy is embedded."""
-    quiet = {
+    defaults = {
         "JUPYTER_PREFER_ENV_PATH": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "WANDB_MODE": tracking.wandb_mode()[0],
         "WANDB_SILENT": "true",
     }
     if profiles.get("auto").embedded:
-        quiet["HF_HUB_OFFLINE"] = "1"
+        defaults["HF_HUB_OFFLINE"] = "1"
     python_path = os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH")]))
-    return quiet | os.environ | {"HELPERS_RUN_DIR": str(run_folder.resolve()), "PYTHONPATH": python_path}
+    return defaults | os.environ | {"HELPERS_RUN_DIR": str(run_folder.resolve()), "PYTHONPATH": python_path}
 
 
 def execute(notebook: Path, run_folder: Path) -> Path:
-    """Run `notebook` in its own folder, with this interpreter; the executed copy, an HTML version beside it.
+    """Run `notebook` in its own folder with this interpreter; the executed copy, with an HTML version beside it.
 
     Raises `NotebookError` at the first failing cell. The copy is saved after every cell, so what ran is never lost.
     """
@@ -185,14 +181,14 @@ def execute(notebook: Path, run_folder: Path) -> Path:
             cwd=notebook.parent,
             progress_bar=False,
             run_folder=run_folder,
-            name=notebook.stem.split("_")[0],
+            name=_number(notebook),
         )
-    except PapermillExecutionError as error:
-        place = f"{notebook.stem} failed in code cell {error.exec_count}"
-        raise NotebookError(f"{place}: {error.ename}: {error.evalue}\n  what ran is kept in {copy}") from error
-    except DeadKernelError as error:
-        place = f"{notebook.stem}: its kernel died, most often for want of memory (see {run_folder / KERNEL_LOG})"
-        raise NotebookError(f"{place}\n  what ran is kept in {copy}") from error
+    except (PapermillExecutionError, DeadKernelError) as error:
+        if isinstance(error, DeadKernelError):
+            reason = f": its kernel died, most often for want of memory (see {run_folder / KERNEL_LOG})"
+        else:
+            reason = f" failed in code cell {error.exec_count}: {error.ename}: {error.evalue}"
+        raise NotebookError(f"{notebook.stem}{reason}\n  what ran is kept in {copy}") from error
     html, _ = HTMLExporter().from_filename(str(copy))
     write_text(copy.with_suffix(".html"), html)
     return copy
@@ -208,41 +204,41 @@ def refresh(notebook: Path, executed: Path) -> None:
 
 
 @dataclass
-class _Teller:
-    """Tells on the terminal which cell runs, and what a long cell's own progress line says."""
+class _CellLines:
+    """Prints which cell runs, and what a long cell's own progress line says."""
 
     name: str
     cells: int
     started: float = field(default_factory=time.monotonic)
-    told: float = 0.0
+    printed: float = 0.0
     cell: int = 0
 
     def begin(self, cell: Any, **_: Any) -> None:
-        """Tell which cell begins, by its first line that is no comment or magic."""
+        """Print which cell begins: its first line that is no comment or magic."""
         self.cell += 1
         lines = cell.source.strip().splitlines()
-        self._say(next((line for line in lines if not line.startswith(("#", "%"))), lines[0]))
+        self._print(next((line for line in lines if not line.startswith(("#", "%"))), lines[0]))
 
     def note(self, text: str) -> None:
-        """Tell what a cell's progress line says, at most once in `SECONDS_BETWEEN_NOTES`."""
-        if time.monotonic() - self.told >= SECONDS_BETWEEN_NOTES:
-            self._say(text)
+        """Print what a cell's progress line says, at most once in `SECONDS_BETWEEN_NOTES`."""
+        if time.monotonic() - self.printed >= SECONDS_BETWEEN_NOTES:
+            self._print(text)
 
-    def _say(self, text: str) -> None:
-        self.told = time.monotonic()
-        gone = clock(self.told - self.started)
-        print(f"  {gone:>6}  {self.name}  cell {self.cell}/{self.cells}  {text[:90]}", flush=True)
+    def _print(self, text: str) -> None:
+        self.printed = time.monotonic()
+        elapsed = clock(self.printed - self.started)
+        print(f"  {elapsed:>6}  {self.name}  cell {self.cell}/{self.cells}  {text[:90]}", flush=True)
 
 
 class _Client(PapermillNotebookClient):
-    """Papermill's client, which also hands a display that rewrites itself (a progress line) to the teller."""
+    """Papermill's client, which also hands a display that rewrites itself (a progress line) to `lines`."""
 
-    teller: _Teller
+    lines: _CellLines
 
     def process_message(self, msg: dict[str, Any], *rest: Any, **named: Any) -> Any:
-        """Papermill's own handling, after the teller has seen a display that was rewritten."""
+        """Note a display that was rewritten, then do as papermill does."""
         if msg["msg_type"] == "update_display_data":
-            self.teller.note(msg["content"]["data"].get("text/plain", ""))
+            self.lines.note(msg["content"]["data"].get("text/plain", ""))
         return super().process_message(msg, *rest, **named)
 
 
@@ -258,10 +254,10 @@ class _Engine(NBClientEngine):
     def execute_managed_notebook(  # type: ignore[override]
         cls, nb_man: Any, kernel_name: str, run_folder: Path, name: str, **_: Any
     ) -> None:
-        """Run the cells; `run_folder` gets the kernel's log, `name` stands before each line told."""
-        teller = _Teller(name, sum(cell.cell_type == "code" for cell in nb_man.nb.cells))
+        """Run the cells; `run_folder` gets the kernel's log, `name` stands before each line printed."""
         client = _Client(nb_man, kernel_name=kernel_name, timeout=None, startup_timeout=120)
-        client.teller, client.on_cell_execute = teller, teller.begin
+        client.lines = _CellLines(name, sum(cell.cell_type == "code" for cell in nb_man.nb.cells))
+        client.on_cell_execute = client.lines.begin
         with (run_folder / KERNEL_LOG).open("a", encoding="utf-8") as log:
             client.execute(env=environment(run_folder), stderr=log)
 

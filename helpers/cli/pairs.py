@@ -3,16 +3,15 @@
 import argparse
 from pathlib import Path
 
+from helpers.cli.common import require_names, require_positive
 from helpers.tasks import TASKS
-
-HELP = "make more records of one task from the database"
+from helpers.tasks.pairs.build import write_extra_pairs
+from helpers.tasks.records import PAIRS_DIR
+from helpers.tasks.shop.schema import DB_PATH, DEFAULT_SEED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    from helpers.tasks.records import PAIRS_DIR
-    from helpers.tasks.shop.schema import DB_PATH, DEFAULT_SEED
-
     parser.add_argument("--task", required=True, help=f"one of: {', '.join(TASKS)}")
     parser.add_argument("--add", type=int, required=True, metavar="N", help="how many new records")
     parser.add_argument(
@@ -28,12 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the new records; no record of the three splits is repeated or, for eval and test, nearly repeated."""
-    from helpers.core.errors import UserError, require_known
-    from helpers.tasks.pairs.build import write_extra_pairs
-
-    require_known("task", args.task, TASKS)
-    if args.add < 1:
-        raise UserError(f"--add {args.add}: at least 1 record")
+    require_names("task", args.task, TASKS)
+    require_positive("--add", args.add, "record")
     path = args.out or args.pairs / f"extra-{args.task}.jsonl"
     rows = write_extra_pairs(path, args.db, args.task, args.add, args.where, args.seed, args.pairs)
     print(f"{path}: {len(rows)} new {args.task} records from orders where {args.where}")

@@ -3,8 +3,6 @@
 import argparse
 from pathlib import Path
 
-HELP = "check policy, data and two training steps before a long run"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""

@@ -1,1 +1,51 @@
-"""Figures: one module a room, each function returns a matplotlib `Figure` in the style of `helpers.plots.style`."""
+"""How it is drawn: figures of a recipe, a run, the two audits and the shop, and a run as an HTML page.
+
+Unless its docstring says otherwise, a function returns a matplotlib `Figure` in the style of `helpers.plots.style`.
+"""
+
+from helpers.plots.audits import family_map, kind_heat_map, outcome_bars, probe_heat_map
+from helpers.plots.curves import eval_curves, reward_distributions, reward_parts
+from helpers.plots.data import plot_shop
+from helpers.plots.gains import before_after_table, gain_bars, gain_rows, headline, on_test, parser_effects
+from helpers.plots.health import (
+    coverage_bars,
+    repairs_over_time,
+    reward_curve,
+    stop_panel,
+    stop_table_history,
+    training_health,
+)
+from helpers.plots.live import LivePlot, stop_table
+from helpers.plots.recipes import plan_bars, planned_coverage, schedules
+from helpers.plots.report import write_report
+from helpers.plots.steps import phase_bars
+
+__all__ = [
+    "LivePlot",
+    "before_after_table",
+    "coverage_bars",
+    "eval_curves",
+    "family_map",
+    "gain_bars",
+    "gain_rows",
+    "headline",
+    "kind_heat_map",
+    "on_test",
+    "outcome_bars",
+    "parser_effects",
+    "phase_bars",
+    "plan_bars",
+    "planned_coverage",
+    "plot_shop",
+    "probe_heat_map",
+    "repairs_over_time",
+    "reward_curve",
+    "reward_distributions",
+    "reward_parts",
+    "schedules",
+    "stop_panel",
+    "stop_table",
+    "stop_table_history",
+    "training_health",
+    "write_report",
+]

@@ -1,6 +1,5 @@
 """Figures of the shop: what the simulated orders look like."""
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -8,13 +7,14 @@ from matplotlib.figure import Figure
 from helpers.plots.style import MUTED, SERIES_COLORS, panels
 from helpers.tasks.shop.simulate import load_facts
 
-_GROUPS = {
-    "on time": lambda delay: delay <= 0,
-    "1-3 days late": lambda delay: (delay > 0) & (delay <= 3),
-    "4-7 days late": lambda delay: (delay > 3) & (delay <= 7),
-    "8+ days late": lambda delay: delay > 7,
-    "not delivered": lambda delay: delay.isna(),
-}
+_LATENESS = (
+    ("on time", "on_time", lambda delay: delay <= 0),
+    ("1-3 days late", "late_1_3", lambda delay: (delay > 0) & (delay <= 3)),
+    ("4-7 days late", "late_4_7", lambda delay: (delay > 3) & (delay <= 7)),
+    ("8+ days late", "late_8_more", lambda delay: delay > 7),
+    ("not delivered", "not_delivered", lambda delay: delay.isna()),
+)
+"""Label, name of the fact, and which delays (days) it is about."""
 
 
 def plot_shop(orders: pd.DataFrame) -> Figure:
@@ -39,13 +39,11 @@ def _delivery_days(axes: Axes, days: pd.Series) -> None:
 
 def _scores(axes: Axes, orders: pd.DataFrame) -> None:
     facts = load_facts()["reviews"]["score_mean"]
-    known = [facts[name] for name in ("on_time", "late_1_3", "late_4_7", "late_8_more", "not_delivered")]
-    scores = orders["review_score"]
-    means = [scores[chosen(orders["delay_days"])].mean() for chosen in _GROUPS.values()]
-    places = np.arange(len(means))
-    axes.barh(places, means, color=SERIES_COLORS[0], height=0.6)
-    axes.plot(known, places, "|", color="black", markersize=14, markeredgewidth=2)
-    axes.set_yticks(places, list(_GROUPS))
+    for row, (_, fact, holds) in enumerate(_LATENESS):
+        mean = orders.loc[holds(orders["delay_days"]), "review_score"].mean()
+        axes.barh(row, mean, color=SERIES_COLORS[0], height=0.6)
+        axes.plot(facts[fact], row, "|", color="black", markersize=14, markeredgewidth=2)
+    axes.set_yticks(range(len(_LATENESS)), [label for label, *_ in _LATENESS])
     axes.invert_yaxis()
     axes.set(title="Mean review score", xlabel="score (bar end: shop, mark: fact)", xlim=(1, 5))
 

@@ -1,13 +1,14 @@
-"""What grows in the notebook while a run trains: one panel a task and the stop table, redrawn at each evaluation."""
+"""What grows in the notebook while a run trains: one panel per task and the stop table, redrawn at each evaluation."""
 
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from IPython.display import display
 
-from helpers.plots.run import eval_curves
-from helpers.runs import analysis, stop_rules
-from helpers.runs.load import Run, load_run
+from helpers.plots.curves import eval_curves
+from helpers.plots.health import stop_panel
+from helpers.runs import Run, load_run
 
 
 class LivePlot:
@@ -18,18 +19,15 @@ class LivePlot:
 
     def __call__(self, folder: Path) -> None:
         """Redraw from the run record in `folder`."""
-        from IPython.display import display
-
         run = load_run(folder)
-        shown = [eval_curves([run]), stop_table(run)]
+        items = [eval_curves([run]), stop_table(run)]
         if not self.handles:
-            self.handles = [display(item, display_id=True) for item in shown]
+            self.handles = [display(item, display_id=True) for item in items]
         else:
-            for handle, item in zip(self.handles, shown, strict=True):
+            for handle, item in zip(self.handles, items, strict=True):
                 handle.update(item)
 
 
 def stop_table(run: Run) -> pd.DataFrame:
     """The stop table as it stands: what is watched, its value, what was expected, the state and why."""
-    rows = pd.DataFrame(stop_rules.status_panel(analysis.stop_statuses(run))).set_index("Watched")
-    return rows[["Value", "Expected", "State", "Because"]]
+    return pd.DataFrame(stop_panel(run)).set_index("Watched")[["Value", "Expected", "State", "Because"]]

@@ -221,8 +221,7 @@ class Peak(threading.Thread):
 
 def learn(job: Job) -> dict[str, Any]:
     """A whole V4.1 run of the embedded policy on this device: its paired gain and its curve."""
-    from helpers import training
-    from helpers.plots import run as run_plots
+    from helpers import plots, training
     from helpers.policy import loading
     from helpers.runs import analysis
     from helpers.runs.load import load_run
@@ -240,7 +239,7 @@ def learn(job: Job) -> dict[str, Any]:
     for record in folder.glob("*.jsonl"):
         shutil.copy(record, kept)
     write_json(kept / "config.json", run.config | {"command": 'make gpu-check SECTIONS="learn"'})
-    run_plots.eval_curves([run]).savefig(job.out / report.CURVE)
+    plots.eval_curves([run]).savefig(job.out / report.CURVE)
     gains = analysis.gains(run, "eval", "sample")
     return {
         "steps": run.last_step,

@@ -1,0 +1,105 @@
+"""Figures of the evaluations of one run, or of several side by side: the means, their parts, their spread."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from helpers.plots.style import (
+    ALL_TASKS_COLOR,
+    LINES,
+    MANY_POINTS,
+    MARKERS,
+    MUTED,
+    grid,
+    label_outer,
+    task_color,
+    task_label,
+)
+from helpers.rewards import WEIGHTS
+from helpers.runs import analysis
+from helpers.runs.analysis import ALL
+from helpers.runs.load import Run, evaluated_steps
+from helpers.tasks import TASKS
+
+
+def eval_curves(runs: Sequence[Run]) -> Figure:
+    """Mean evaluation reward by step, a panel per task and one for all, with 95 % bands; runs differ in line style."""
+    figure, (*axes, legend) = grid(len(TASKS) + 2, columns=3, row_height=2.7, sharex=True, sharey=True)
+    for axis, task in zip(axes, (ALL, *TASKS), strict=True):
+        for index, run in enumerate(runs):
+            _draw_band(axis, analysis.curve(run, task), task_color(task), index)
+        axis.set_title(task_label(task))
+        axis.set_ylim(0, 1)
+    label_outer(axes, 3, "Training step", "Mean reward")
+    legend.axis("off")
+    for index, run in enumerate(runs):
+        style = LINES[index % len(LINES)] + MARKERS[index % len(MARKERS)]
+        face = ALL_TASKS_COLOR if index == 0 else "white"
+        legend.plot([], [], style, color=ALL_TASKS_COLOR, mfc=face, label=run.name)
+    legend.legend(loc="center", title="Run (band: 95 % interval)")
+    return figure
+
+
+def _draw_band(axis: Axes, curve: pd.DataFrame, color: str, index: int) -> None:
+    marker = MARKERS[index % len(MARKERS)] if len(curve) <= MANY_POINTS else ""
+    face = color if index == 0 else "white"
+    axis.plot(curve.index, curve["mean"], LINES[index % len(LINES)] + marker, color=color, mfc=face)
+    axis.fill_between(curve.index, curve["low"], curve["high"], color=color, alpha=0.18 if index == 0 else 0.10, lw=0)
+
+
+def reward_parts(run: Run, split: str = "eval_subset") -> Figure:
+    """What each task's evaluation reward is made of, by step: the weighted parts stacked up to the mean reward.
+
+    The dashed line is the sum of all weights, 1: what lies between is the reward still to be won.
+    """
+    weights = WEIGHTS.get(run.reward_version, {})
+    figure, axes = grid(len(TASKS), columns=2, row_height=3.0, sharex=True, sharey=True)
+    for axis, task in zip(axes, TASKS, strict=True):
+        shares = analysis.part_shares(run, task, split)
+        parts = [part for part in shares if part in weights.get(task, {})]
+        if parts:
+            layers = [shares[part] * weights[task][part] for part in parts]
+            labels = [f"{part.replace('_', ' ')}\n(at most {weights[task][part]:.2f})" for part in parts]
+            axis.stackplot(
+                shares.index, layers, labels=labels, colors=_tints(task, len(parts)), edgecolor="white", linewidth=0.8
+            )
+            # Top layer first, as it is seen; beside the axes, so that no layer lies under the legend.
+            handles, labels = axis.get_legend_handles_labels()
+            axis.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+        axis.axhline(1, color=MUTED, ls="--", lw=1)
+        axis.set_title(task_label(task))
+        axis.set_ylim(0, 1.02)
+    label_outer(axes, 2, "Training step", "Mean reward")
+    return figure
+
+
+def _tints(task: str, count: int) -> list[tuple[float, ...]]:
+    """`count` shades of the task's colour, dark to light."""
+    base = np.array(to_rgb(task_color(task)))
+    return [tuple(base + (1 - base) * share) for share in np.linspace(0.0, 0.75, count)]
+
+
+def reward_distributions(run: Run, mode: str = "sample") -> Figure:
+    """How the rewards of each task's prompts are spread at the start (outline) and at the end (filled)."""
+    split = analysis.comparison_split(run, mode)
+    steps = evaluated_steps(run, split, mode) if split else []
+    figure, axes = grid(len(TASKS), columns=2, row_height=2.6, sharex=True)
+    for axis, task in zip(axes, TASKS, strict=True):
+        start: dict[str, Any] = {"color": ALL_TASKS_COLOR, "histtype": "step", "linewidth": 1.6}
+        end: dict[str, Any] = {"color": task_color(task), "alpha": 0.5}
+        if split and steps:
+            for step, look in ((steps[0], start), (steps[-1], end)):
+                rewards = list(analysis.prompt_rewards(run, step, split, mode).get(task, {}).values())
+                axis.hist(rewards, bins=[position / 20 for position in range(21)], label=f"step {step}", **look)
+        axis.set_title(task_label(task))
+        axis.yaxis.get_major_locator().set_params(integer=True)
+        if steps:
+            axis.set_ylim(0, axis.get_ylim()[1] * 1.3)
+            axis.legend(loc="upper center", ncols=2)
+    label_outer(axes, 2, "Reward of a prompt", "Prompts")
+    return figure
