@@ -1,62 +1,51 @@
-"""The policy of a run: the base it started from with the adapter it trained, as its config.json says.
+"""Load the policy that somebody names: the base policy of a recipe and profile, or the policy of a run.
 
-The one place where a run folder becomes something that answers. Recipe and profile come from the record, so that any
-run can be evaluated, served or exported whatever it was; nothing needs to be repeated on the command line.
+A run's recipe and profile come from its record, so any run can be evaluated, served or exported without repeating them.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+import torch
 
 from helpers import recipes
 from helpers.core.errors import UserError
-from helpers.policy import loading
-from helpers.policy.loading import Policy
-from helpers.recipes import Recipe, profiles
+from helpers.policy import embedded, lora
+from helpers.policy.model import Policy, load, load_tokenizer, prepare
+from helpers.recipes import Recipe, memory, profiles
 from helpers.recipes.profiles import Profile
-from helpers.runs.load import read_config
-from helpers.runs.record import CONFIG
+from helpers.runs.origin import Origin, read_origin
 from helpers.tasks.records import PAIRS_DIR
-
-
-class Origin(BaseModel):
-    """What config.json says of where a run's policy comes from: the fitted recipe, the profile, the base policy.
-
-    Fields that today's recipes and profiles do not have are left out, those they have beyond the record get their
-    defaults: a record outlives the version of the project that wrote it.
-    """
-
-    recipe: Recipe
-    profile: Profile
-    base_policy: str
-
-    @property
-    def base(self) -> str:
-        """The base policy as a server is told it: the hub's name, or the folder of an embedded policy."""
-        return self.recipe.model_id if self.profile.embedded is None else self.base_policy
 
 
 @dataclass(frozen=True)
 class RunPolicy:
-    """A policy that answers, with the fitted recipe and the profile that say how long and in which batches."""
+    """A policy with the fitted recipe and the profile that say how long and in which batches it answers."""
 
     policy: Policy
     recipe: Recipe
     profile: Profile
 
 
-def read_origin(folder: Path) -> Origin:
-    """Where the policy of the run in `folder` comes from. `UserError` where config.json does not tell."""
-    config = read_config(folder)
-    try:
-        return Origin.model_validate(config)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        raise UserError(
-            f"{folder / CONFIG}: {field}: {problem['msg']}; its policy cannot be loaded by this version of the project"
-        ) from error
+def load_base(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR) -> Policy:
+    """The policy a run starts from: the profile's embedded one (made from `pairs`), or the recipe's hub model."""
+    prepare(profile)
+    settings = embedded.stand_in(recipe.model_id, profile)
+    if settings is not None:
+        return embedded.base_policy(profile, pairs, settings=settings)
+    return load(recipe.model_id, profile)
+
+
+def describe_base(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR) -> tuple[Any, int]:
+    """Tokenizer and number of parameters of the policy a run starts from, without loading a hub model's weights.
+
+    Raises `UserError` for a hub model whose shape is not known or whose tokenizer cannot be loaded.
+    """
+    if profile.embedded is not None:
+        policy = load_base(recipe, profile, pairs)
+        return policy.tokenizer, policy.model.num_parameters()
+    return load_tokenizer(recipe.model_id), memory.shape_of(recipe).parameters()
 
 
 def load_run_policy(
@@ -64,32 +53,31 @@ def load_run_policy(
 ) -> RunPolicy:
     """The policy of the run in `folder`: `adapter` is `adapter` (the last one), `best`, or None for the base alone.
 
-    `dtype` names the weights' precision where it is not to be the profile's, 4-bit ones included.
-
-    Raises `UserError` where there is no such adapter, where the run needs a GPU that is not here, or where its embedded
-    base policy is not the one that `pairs` make today: an adapter means nothing on another base.
+    `dtype` overrides the profile's precision, 4-bit weights included. Raises `UserError` where there is no such
+    adapter, the run needs a GPU that is not here, or its embedded base policy is not the one that `pairs` make today:
+    an adapter means nothing on another base.
     """
     origin = read_origin(folder)
     if adapter is not None:
-        loading.require_adapter(folder / adapter)
+        lora.require_adapter(folder / adapter)
     _require_device(folder, origin)
     profile = replace(origin.profile, dtype=dtype, load_in_4bit=False) if dtype else origin.profile
-    policy = loading.load_base(origin.recipe, profile, pairs)
-    made = Path(policy.source).name
-    if origin.profile.embedded is not None and made != Path(origin.base_policy).name:
+    policy = load_base(origin.recipe, profile, pairs)
+    base = Path(policy.source).name
+    if profile.embedded is not None and base != Path(origin.base_policy).name:
         raise UserError(
-            f"{folder}: started from the base policy {origin.base_policy}, but this version makes {made} of "
+            f"{folder}: started from the base policy {origin.base_policy}, but this version makes {base} of "
             f"{pairs / 'train.jsonl'}; use the pairs and the commit that config.json names"
         )
     if adapter is not None:
-        policy = loading.load_adapter(policy, folder / adapter)
+        policy = lora.load_adapter(policy, folder / adapter)
     return RunPolicy(policy, origin.recipe, profile)
 
 
 def find_policy(run: Path | None, best: bool, recipe: str | None, profile: str | None) -> RunPolicy:
-    """What a verb's flags mean: a run's last or best adapter, or without a run the base policy of recipe and profile.
+    """The policy that a verb's flags name: a run's last or best adapter, or the base policy of recipe and profile.
 
-    Raises `UserError` for flags that contradict each other: a run brings its own recipe and profile.
+    Raises `UserError` for flags that contradict each other.
     """
     if run is not None:
         if recipe or profile:
@@ -99,12 +87,10 @@ def find_policy(run: Path | None, best: bool, recipe: str | None, profile: str |
         raise UserError("--best is an adapter of a run; name the run with --run")
     machine = profiles.get(profile or "auto")
     fitted, _ = profiles.fit(recipes.get(recipe or recipes.V41.name), machine)
-    return RunPolicy(loading.load_base(fitted, machine), fitted, machine)
+    return RunPolicy(load_base(fitted, machine), fitted, machine)
 
 
 def _require_device(folder: Path, origin: Origin) -> None:
-    import torch
-
     if origin.profile.device == "cuda" and not torch.cuda.is_available():
         raise UserError(
             f"{folder}: a run of profile {origin.profile.name} on {origin.base}; it needs a GPU that torch sees, "

@@ -1,22 +1,22 @@
-"""Serving: answering a user's text with a run's policy, here or through vLLM on a GPU.
+"""Answers: a run's policy answers a user's text, here or through vLLM on a GPU.
 
 A request is the task's system prompt and the user's text (`tasks.build_prompt`), as in training. What a user sends is
-never trusted: chat tokens in it would forge turns, and more tokens than the policy reads would be lost in silence.
+never trusted: chat tokens in it would forge turns, and tokens beyond what the policy reads would be lost silently.
 """
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from helpers.core.errors import UserError, require_known
-from helpers.core.files import PROJECT_ROOT, read_jsonl
-from helpers.policy import evaluation
-from helpers.policy.evaluation import Generation
-from helpers.policy.run_policy import Origin, RunPolicy, load_run_policy, read_origin
-from helpers.policy.serve.routing import Route, policy_of
+from helpers.core.files import read_jsonl, shown
+from helpers.policy import generation
+from helpers.policy.loading import RunPolicy, load_run_policy
+from helpers.policy.serve.route import Route, policy_name
+from helpers.runs.origin import Origin, read_origin
 from helpers.tasks import TASKS, build_prompt
 from helpers.tasks.records import SPLITS, load_split
 
@@ -24,34 +24,34 @@ VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values of --max-lora-rank that vLLM 0.30 accepts (vllm/config/lora.py, MaxLoRARanks)."""
 
 GPU_SHARE = 0.9
-"""The share of the GPU's memory that all servers of a route take together; vLLM's own default for one is 0.92."""
+"""Share of the GPU's memory for all servers of a route together; vLLM's own default for one is 0.92."""
 
 FIRST_PORT = 8000
 
 
 @dataclass(frozen=True)
 class Request:
-    """One thing asked: an id, a task, and the chat messages before the answer."""
+    """What is to be answered: an id, a task, and the chat messages before the answer."""
 
     id: str
     task: str
     prompt: list[dict[str, str]]
 
 
-def request(task: str, text: str, name: str = "input") -> Request:
-    """What a user asks of a task, with the task's system prompt. `UserError` for an unknown task or no text.
+def text_request(task: str, text: str, request_id: str = "input") -> Request:
+    """A user's text under the task's system prompt. `UserError` for an unknown task or an empty text.
 
-    >>> [message["role"] for message in request("push", "Cliente: Ana").prompt]
+    >>> [message["role"] for message in text_request("push", "Cliente: Ana").prompt]
     ['system', 'user']
     """
     require_known("task", task, TASKS)
     if not text.strip():
-        raise UserError(f"{name} is empty; give the text that the task is about")
-    return Request(name, task, build_prompt(task, text))
+        raise UserError("input is empty; give the text that the task is about")
+    return Request(request_id, task, build_prompt(task, text))
 
 
 def record_request(record_id: str) -> Request:
-    """What a shipped record asks. `UserError` where no split has a record of that id."""
+    """The request that a shipped record makes. `UserError` where no split has a record of that id."""
     for split in SPLITS:
         for record in load_split(split):
             if record["id"] == record_id:
@@ -64,65 +64,63 @@ def read_requests(path: Path) -> list[Request]:
 
     Raises `UserError` naming the line where one is malformed or an id repeats.
     """
-    found: dict[str, Request] = {}
+    requests: dict[str, Request] = {}
     for number, row in read_jsonl(path):
         where = f"{path}, line {number}"
-        asked = _read_request(row, where)
-        if asked.id in found:
-            raise UserError(f"{where}: the id {asked.id!r} is also that of a line before")
-        found[asked.id] = asked
-    if not found:
+        request = _read_request(row, where)
+        if request.id in requests:
+            raise UserError(f"{where}: the id {request.id!r} is also that of a line before")
+        requests[request.id] = request
+    if not requests:
         raise UserError(f"{path}: no requests; each line holds id, task and input")
-    return list(found.values())
+    return list(requests.values())
 
 
 def answer_by_route(
-    requests: Sequence[Request], route: Route, mode: str = "greedy", seed: int = evaluation.SEED
+    requests: Sequence[Request], route: Route, mode: str = "greedy", seed: int = generation.SEED
 ) -> list[dict[str, Any]]:
-    """`answer` with each task's policy of a route, in the requests' order; every policy is loaded once."""
-    names = [policy_of(route, asked.task)[0] for asked in requests]
+    """`answer_requests` with each task's policy of a route, in the requests' order; every policy is loaded once."""
+    names = [policy_name(route, request.task) for request in requests]
     rows: dict[int, dict[str, Any]] = {}
     for name in dict.fromkeys(names):
         places = [place for place, chosen in enumerate(names) if chosen == name]
-        found = load_run_policy(route.policies[name].run, route.policies[name].adapter)
-        given = answer([requests[place] for place in places], found, name, mode, seed)
-        rows |= dict(zip(places, given, strict=True))
+        run_policy = load_run_policy(route.policies[name].run, route.policies[name].adapter)
+        answers = answer_requests([requests[place] for place in places], run_policy, name, mode, seed)
+        rows |= dict(zip(places, answers, strict=True))
     return [rows[place] for place in range(len(requests))]
 
 
-def answer(
-    requests: Sequence[Request],
-    found: RunPolicy,
-    name: str,
-    mode: str = "greedy",
-    seed: int = evaluation.SEED,
-    on_batch: Callable[[int], None] | None = None,
+def answer_requests(
+    requests: Sequence[Request], run_policy: RunPolicy, name: str, mode: str = "greedy", seed: int = generation.SEED
 ) -> list[dict[str, Any]]:
-    """One row a request: id, task, `policy` (= `name`), completion, clipped. Decoded as the run was evaluated; `seed`
-    matters in mode `sample` alone.
+    """One row per request: id, task, `policy` (= `name`), completion, clipped. Decoded as the run was evaluated.
 
     Raises `UserError` for a text that holds the chat template's own tokens, or is too long to be read.
     """
-    settings = evaluation.settings_for(found.recipe, found.profile, mode, seed=seed)
-    for asked in requests:
-        _require_readable(found, asked, settings.limit)
-    answers = evaluation.generate(found.policy, [asked.prompt for asked in requests], settings, on_batch)
-    return [_row(asked, name, given) for asked, given in zip(requests, answers, strict=True)]
+    settings = generation.settings_for(run_policy.recipe, run_policy.profile, mode, seed=seed)
+    for request in requests:
+        _require_readable(run_policy, request, settings.limit)
+    answers = generation.generate(run_policy.policy, [request.prompt for request in requests], settings)
+    return [
+        {"id": request.id, "task": request.task, "policy": name, "completion": given.text, "clipped": given.clipped}
+        for request, given in zip(requests, answers, strict=True)
+    ]
 
 
 def serve_commands(route: Route) -> list[str]:
-    """The `vllm serve` commands that serve a route on one GPU, one a base model, to be run in the project's folder.
+    """The `vllm serve` commands that serve a route on one GPU, one per base model, to be run in the project's folder.
 
     A client names the task as its model, sends that task's system prompt, and temperature 0 for greedy answers. The
     servers share the GPU's memory evenly; start one after the other.
     """
-    served: dict[str, list[str]] = {}
+    tasks_of: dict[str, list[str]] = {}
     for task, entry in route.tasks.items():
-        served.setdefault(read_origin(route.policies[entry.policy].run).base, []).append(task)
-    return [
-        shlex.join(_serve_arguments(route, base, tasks, GPU_SHARE / len(served), FIRST_PORT + number))
-        for number, (base, tasks) in enumerate(served.items())
-    ]
+        tasks_of.setdefault(read_origin(route.policies[entry.policy].run).base, []).append(task)
+    commands = []
+    for number, (base, tasks) in enumerate(tasks_of.items()):
+        arguments = _serve_arguments(route, base, tasks, GPU_SHARE / len(tasks_of), FIRST_PORT + number)
+        commands.append(shlex.join(arguments))
+    return commands
 
 
 def _serve_arguments(route: Route, base: str, tasks: list[str], gpu_share: float, port: int) -> list[str]:
@@ -130,13 +128,16 @@ def _serve_arguments(route: Route, base: str, tasks: list[str], gpu_share: float
     origins = [read_origin(policy.run) for policy in policies.values()]
     adapters = {task: policy.run / policy.adapter for task, policy in policies.items() if policy.adapter is not None}
     plain = [task for task in tasks if task not in adapters]
+    arguments = ["vllm", "serve", base]
+    if plain:
+        arguments += ["--served-model-name", base, *plain]
+    if adapters:
+        arguments += _lora_arguments(adapters, origins)
     return [
-        *("vllm", "serve", base),
-        *(("--served-model-name", base, *plain) if plain else ()),
-        *(_lora_arguments(adapters, origins) if adapters else ()),
+        *arguments,
         *("--dtype", "bfloat16"),
         *("--max-model-len", str(max(origin.recipe.max_seq_length for origin in origins))),
-        *("--generation-config", "vllm"),
+        *("--generation-config", "vllm"),  # not the model card's sampling advice
         *("--gpu-memory-utilization", f"{gpu_share:.2f}"),
         *("--port", str(port)),
     ]
@@ -144,21 +145,17 @@ def _serve_arguments(route: Route, base: str, tasks: list[str], gpu_share: float
 
 def _lora_arguments(adapters: dict[str, Path], origins: list[Origin]) -> list[str]:
     """Every task's adapter under the task's name, all of them in one batch, with the template they were trained on."""
-    rank = max(origin.recipe.lora_r for origin in origins)
+    modules = []
+    for task, folder in adapters.items():
+        path = shown(folder.resolve())
+        # vLLM takes an item with a comma for JSON.
+        modules.append(json.dumps({"name": task, "path": path}) if "," in path else f"{task}={path}")
+    rank = _accepted_rank(max(origin.recipe.lora_r for origin in origins))
+    arguments = ["--enable-lora", "--lora-modules", *modules, "--max-loras", str(len(adapters))]
+    arguments += ["--max-lora-rank", str(rank)]
     templates = [folder / "chat_template.jinja" for folder in adapters.values()]
     template = next((path for path in templates if path.is_file()), None)
-    return [
-        *("--enable-lora", "--lora-modules", *(_lora_module(task, folder) for task, folder in adapters.items())),
-        *("--max-loras", str(len(adapters))),
-        *("--max-lora-rank", str(_accepted_rank(rank))),
-        *(("--chat-template", _shown(template)) if template else ()),
-    ]
-
-
-def _lora_module(task: str, folder: Path) -> str:
-    """`task=folder`; vLLM takes an item with a comma for JSON."""
-    path = _shown(folder)
-    return json.dumps({"name": task, "path": path}) if "," in path else f"{task}={path}"
+    return [*arguments, "--chat-template", shown(template.resolve())] if template else arguments
 
 
 def _accepted_rank(rank: int) -> int:
@@ -173,15 +170,6 @@ def _accepted_rank(rank: int) -> int:
     return fitting[0]
 
 
-def _shown(path: Path) -> str:
-    path = path.resolve()
-    return str(path.relative_to(PROJECT_ROOT) if path.is_relative_to(PROJECT_ROOT) else path)
-
-
-def _row(asked: Request, name: str, given: Generation) -> dict[str, Any]:
-    return {"id": asked.id, "task": asked.task, "policy": name, "completion": given.text, "clipped": given.clipped}
-
-
 def _read_request(row: dict[str, Any], where: str) -> Request:
     for key in ("id", "task"):
         if not isinstance(row.get(key), str) or not row[key]:
@@ -190,7 +178,7 @@ def _read_request(row: dict[str, Any], where: str) -> Request:
     if not isinstance(text, str):
         raise UserError(f"{where}: no text in `input`, and no user message in `prompt`")
     try:
-        return Request(row["id"], row["task"], request(row["task"], text).prompt)
+        return text_request(row["task"], text, row["id"])
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
 
@@ -202,15 +190,17 @@ def _user_text(prompt: Any) -> Any:
     return users[0] if len(users) == 1 else None
 
 
-def _require_readable(found: RunPolicy, asked: Request, limit: int) -> None:
-    tokenizer: Any = found.policy.tokenizer
-    text = asked.prompt[-1]["content"]
+def _require_readable(run_policy: RunPolicy, request: Request, limit: int) -> None:
+    tokenizer: Any = run_policy.policy.tokenizer
+    text = request.prompt[-1]["content"]
     forged = [token for token in tokenizer.all_special_tokens if token in text]
     if forged:
         first = min(forged, key=text.index)
-        raise UserError(f"{asked.id} holds {first}, which the chat template gives a meaning; take it out")
-    rendered = tokenizer.apply_chat_template(asked.prompt, tokenize=False, add_generation_prompt=True)
+        raise UserError(f"{request.id} holds {first}, which the chat template gives a meaning; take it out")
+    rendered = tokenizer.apply_chat_template(request.prompt, tokenize=False, add_generation_prompt=True)
     tokens = len(tokenizer(rendered, add_special_tokens=False)["input_ids"])
-    readable = found.recipe.max_seq_length - limit
+    readable = run_policy.recipe.max_seq_length - limit
     if tokens > readable:
-        raise UserError(f"{asked.id} is {tokens} tokens long; beside an answer the policy reads {readable}, shorten it")
+        raise UserError(
+            f"{request.id} is {tokens} tokens long; beside an answer the policy reads {readable}, shorten it"
+        )

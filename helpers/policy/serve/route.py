@@ -1,8 +1,8 @@
-"""Routing: which policy serves which task, chosen from measured rewards and cost, kept as a small JSON file.
+"""Routing: which policy serves which task, chosen by measured reward and size, kept as a small JSON file.
 
-A task goes to the cheapest candidate. A dearer one takes it only where it is better with the whole 95 % interval of the
-difference above a margin: paired by prompt where both answered the same prompts, else of two independent samples.
-Candidates compare only under one reward version, on one split, decoded in one mode. `pin` overrules the numbers.
+A task goes to the smallest candidate. A larger one takes it only where the whole 95 % interval of its gain lies above a
+margin: paired by prompt where both answered the same prompts, else of two independent samples. Candidates compare only
+under one reward version, on one split, decoded in one mode. `pin` overrules the numbers.
 """
 
 import math
@@ -17,28 +17,26 @@ from helpers.core import stats
 from helpers.core.errors import UserError, require_known
 from helpers.core.files import PROJECT_ROOT, write_json
 from helpers.core.stats import Interval
-from helpers.policy import embedded, loading
-from helpers.policy.run_policy import read_origin
-from helpers.recipes import memory, parser_of
-from helpers.recipes.profiles import EmbeddedSettings
+from helpers.policy import embedded
+from helpers.policy.lora import require_adapter
+from helpers.recipes import memory
 from helpers.runs import analysis
 from helpers.runs.analysis import Measured, Rewards
-from helpers.runs.load import Run, load_run
-from helpers.runs.record import KNOWN_EVAL_SECONDS, split_prefix
+from helpers.runs.load import load_run
+from helpers.runs.origin import read_origin
 from helpers.tasks import TASKS
 from helpers.tasks.records import PAIRS_DIR
 
 MARGIN = 0.05
-"""The gain in reward that a dearer policy has to be worth; one of extraction's eight value checks is 0.05."""
+"""The gain in reward that a larger policy has to be worth; one of extraction's eight value checks is 0.05."""
 
-CostUnit = Literal["seconds a completion", "parameters"]
-SECONDS: CostUnit = "seconds a completion"
-PARAMETERS: CostUnit = "parameters"
+MEASURED = Measured("eval", "sample", "v4.1", "tolerant")
+"""How candidates are compared by default: sampled answers to the eval split under the handoff's reward."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A policy that may serve tasks: a run's adapter (None: its base policy), its rewards by prompt, and its cost.
+    """A policy that may serve tasks: a run's adapter (None: its base policy), its rewards by prompt, its parameters.
 
     `data` identifies the evaluation's prompts (the hash of their file); None where it is not known.
     """
@@ -47,14 +45,13 @@ class Candidate:
     run: Path
     adapter: str | None
     rewards: Rewards
-    cost: float
-    cost_unit: CostUnit
-    measured: Measured
+    parameters: int
+    measured: Measured = MEASURED
     data: str | None = None
 
 
 class RoutedPolicy(BaseModel):
-    """One policy of a route: the run's folder, the adapter in it (None: the base policy), and what an answer costs."""
+    """One policy of a route: the run's folder, the adapter in it (None: the base policy), and its parameters (cost)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     run: Path
@@ -63,7 +60,7 @@ class RoutedPolicy(BaseModel):
 
 
 class Entry(BaseModel):
-    """The policy of one task with its evidence: mean reward, interval, prompts behind it, and the reason why."""
+    """The policy of one task with its evidence: mean reward, interval, number of prompts, and the reason."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     policy: str
@@ -84,12 +81,12 @@ class Route(BaseModel):
     version: str
     parser: str
     margin: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    cost_unit: CostUnit
+    cost_unit: Literal["parameters"] = "parameters"
     policies: dict[str, RoutedPolicy]
     tasks: dict[str, Entry]
 
     @model_validator(mode="after")
-    def _names_what_there_is(self) -> "Route":
+    def _names_known_tasks_and_policies(self) -> "Route":
         if not self.tasks:
             raise ValueError("tasks is empty")
         for task, entry in self.tasks.items():
@@ -101,94 +98,65 @@ class Route(BaseModel):
 
 
 def candidate(
-    folder: Path,
-    name: str = "",
-    *,
-    trained: bool = True,
-    split: str = "eval",
-    mode: str = "sample",
-    version: str = "v4.1",
-    cost: tuple[float, CostUnit] | None = None,
-    pairs: Path = PAIRS_DIR,
+    folder: Path, name: str = "", *, trained: bool = True, measured: Measured = MEASURED, pairs: Path = PAIRS_DIR
 ) -> Candidate:
-    """The candidate that the run in `folder` is: its last adapter, or the base policy it started from.
+    """The run in `folder` as a candidate: its last adapter, or with `trained` off the base policy it started from.
 
-    Its completions are scored again where the record holds no scores under `version`. `cost` defaults to the measured
-    seconds a completion of that evaluation. Raises `UserError` where the record lacks the evaluation.
+    Its completions are scored again where the record holds no scores under that reward version. Raises `UserError`
+    where the record lacks the evaluation, or the size of its hub model is not known.
     """
     run = load_run(folder)
-    step = run.max_steps if trained else 0
-    measured = Measured(split, mode, version, parser_of(version))
-    rewards = analysis.rewards_under(run, step, measured, pairs)
-    value, unit = cost or (seconds_a_completion(run, step, split, mode), SECONDS)
-    return Candidate(
-        name or (run.name if trained else f"{run.name} base"),
-        folder,
-        "adapter" if trained else None,
-        rewards,
-        value,
-        unit,
-        measured,
-        run.config.get("data", {}).get(f"{split.removesuffix('_subset')}.jsonl"),
-    )
+    rewards = analysis.rewards_under(run, run.max_steps if trained else 0, measured, pairs)
+    data = run.config.get("data", {}).get(f"{measured.split.removesuffix('_subset')}.jsonl")
+    default_name = run.name if trained else f"{run.name} base"
+    adapter = "adapter" if trained else None
+    return Candidate(name or default_name, folder, adapter, rewards, parameters(folder), measured, data)
 
 
-def seconds_a_completion(run: Run, step: int, split: str, mode: str) -> float:
-    """The measured seconds a completion of one evaluation, batches and all; `UserError` where it was not timed.
-
-    Where its answers were known, those are the seconds of the run that asked.
-    """
-    logged = "eval/mean_reward" if split == "eval_subset" else f"{split_prefix(split, mode)}mean_reward"
-    own = [row for row in run.history if row["step"] == step and logged in row]
-    taken = [row[key] for row in own for key in ("time/eval_s", KNOWN_EVAL_SECONDS) if key in row]
-    rows = run.scored
-    answered = ((rows["step"] == step) & (rows["split"] == split) & (rows["mode"] == mode)).sum()
-    if not taken or not answered:
-        raise UserError(f"{run.where}: its evaluation of {split} at step {step} was not timed; give the cost yourself")
-    return taken[-1] / int(answered)
-
-
-def parameters(folder: Path) -> tuple[float, CostUnit]:
-    """The cost of a run's policy as its base model's parameters: the same on a busy machine as on an idle one.
-
-    For `candidate(..., cost=parameters(folder))`. Raises `UserError` for a hub model whose sizes are not known.
-    """
+def parameters(folder: Path) -> int:
+    """Parameters of the base model of the run in `folder`, counted from its shape. `UserError` for an unknown model."""
     origin = read_origin(folder)
-    small = embedded.stand_in(origin.recipe.model_id, origin.profile)
-    shape = memory.shape_of(origin.recipe) if small is None else _shape(small)
-    return shape.parameters(), PARAMETERS
+    settings = embedded.stand_in(origin.recipe.model_id, origin.profile)
+    if settings is None:
+        return memory.shape_of(origin.recipe).parameters()
+    shape = memory.Shape(
+        layers=settings.layers,
+        hidden=settings.hidden_size,
+        heads=settings.heads,
+        kv_heads=settings.kv_heads,
+        head_size=settings.head_size,
+        ffn=settings.ffn_size,
+        vocabulary=settings.vocabulary,
+    )
+    return shape.parameters()
 
 
-def choose(candidates: Sequence[Candidate], margin: float = MARGIN, pin: Mapping[str, str] | None = None) -> Route:
+def choose_route(
+    candidates: Sequence[Candidate], margin: float = MARGIN, pin: Mapping[str, str] | None = None
+) -> Route:
     """Route every task that a candidate answered; `pin` maps tasks to candidates' names and overrules the numbers.
 
-    Raises `UserError` where candidates were measured or priced differently, names repeat, or a pin names what is not
-    there.
+    Raises `UserError` where candidates were measured differently, names repeat, or a pin names what is not there.
     """
-    pin = dict(pin or {})
+    pin = pin or {}
     _require_comparable(candidates)
     if not margin >= 0:
-        raise UserError(f"a margin of {margin}: a dearer policy cannot be chosen for being worse; give 0 or more")
-    by_name = {found.name: found for found in candidates}
+        raise UserError(f"a margin of {margin}: a larger policy cannot be chosen for being worse; give 0 or more")
+    by_name = {candidate.name: candidate for candidate in candidates}
     for task, name in pin.items():
         require_known("task", task, TASKS)
         require_known("candidate", name, tuple(by_name))
-    answered = [task for task in TASKS if task in pin or any(found.rewards.get(task) for found in candidates)]
-    if not answered:
+    served = [task for task in TASKS if task in pin or any(candidate.rewards.get(task) for candidate in candidates)]
+    if not served:
         raise UserError("no candidate answered a prompt of any task; there is nothing to choose from")
-    tasks = {task: _entry(task, candidates, margin, by_name.get(pin.get(task, ""))) for task in answered}
-    first, used = candidates[0], {entry.policy for entry in tasks.values()}
-    return Route(
-        **vars(first.measured),
-        margin=margin,
-        cost_unit=first.cost_unit,
-        policies={
-            found.name: RoutedPolicy(run=found.run, adapter=found.adapter, cost=found.cost)
-            for found in candidates
-            if found.name in used
-        },
-        tasks=tasks,
-    )
+    tasks = {task: _entry(task, candidates, margin, by_name.get(pin.get(task, ""))) for task in served}
+    used = {entry.policy for entry in tasks.values()}
+    policies = {
+        name: RoutedPolicy(run=candidate.run, adapter=candidate.adapter, cost=candidate.parameters)
+        for name, candidate in by_name.items()
+        if name in used
+    }
+    return Route(**vars(candidates[0].measured), margin=margin, policies=policies, tasks=tasks)
 
 
 def handoff_pin(small: str, large: str) -> dict[str, str]:
@@ -200,38 +168,31 @@ def handoff_pin(small: str, large: str) -> dict[str, str]:
     return {"extraction": small, "push": small, "sql_qa": large, "insights": large}
 
 
-def table(route: Route) -> list[dict[str, Any]]:
-    """A route as rows for a DataFrame: task, policy, cost, mean, interval, prompts, pinned, reason."""
-    return [
-        {
-            "task": task,
-            "policy": entry.policy,
-            route.cost_unit: route.policies[entry.policy].cost,
-            "mean": entry.mean,
-            "low": entry.low,
-            "high": entry.high,
-            "prompts": entry.prompts,
-            "pinned": entry.pinned,
-            "reason": entry.reason,
-        }
-        for task, entry in route.tasks.items()
-    ]
+def route_table(route: Route) -> list[dict[str, Any]]:
+    """A route as rows for a DataFrame: task, policy, parameters, mean, interval, prompts, pinned, reason."""
+    rows = []
+    for task, entry in route.tasks.items():
+        cost = {route.cost_unit: route.policies[entry.policy].cost}
+        rows.append({"task": task, "policy": entry.policy} | cost | entry.model_dump(exclude={"policy"}))
+    return rows
 
 
-def write(route: Route, path: Path) -> None:
-    """Write a route as JSON. Run folders become relative to the file's folder where they lie under it, else to the
-    project's, so that either can be moved; `UserError` for a run that lies in neither."""
+def write_route(route: Route, path: Path) -> None:
+    """Write a route as JSON, run folders relative to the file's folder or else the project's, so that either can move.
+
+    Raises `UserError` for a run that lies in neither.
+    """
     content = route.model_dump(mode="json")
     for name, policy in route.policies.items():
         content["policies"][name]["run"] = _relative(policy.run.resolve(), path.resolve().parent)
     write_json(path, content)
 
 
-def read(path: Path) -> Route:
-    """The route in a file that `write` made, its runs found on this machine.
+def read_route(path: Path) -> Route:
+    """The route in a file that `write_route` made, with the paths of its runs on this machine.
 
-    Raises `UserError` in one line for a file that is not a route, names a path outside of the file's folder and the
-    project, or names a run or an adapter that is not there.
+    Raises `UserError` for a file that is not a route, names a path outside its folder and the project, or names a run
+    or an adapter that is not there.
     """
     route = _validated(path)
     policies = {}
@@ -240,24 +201,23 @@ def read(path: Path) -> Route:
         if not (run / "config.json").is_file():
             raise UserError(f"{path}: policy {name!r}: no run folder {policy.run} beside the file or in the project")
         if policy.adapter is not None:
-            loading.require_adapter(run / policy.adapter)
+            require_adapter(run / policy.adapter)
         policies[name] = policy.model_copy(update={"run": run})
     return route.model_copy(update={"policies": policies})
 
 
-def policy_of(route: Route, task: str) -> tuple[str, RoutedPolicy]:
-    """The name and the policy that serve `task`; `UserError` where the route does not serve it."""
+def policy_name(route: Route, task: str) -> str:
+    """The name of the policy that serves `task`; `UserError` where the route does not serve it."""
     require_known("task", task, TASKS)
     if task not in route.tasks:
         raise UserError(f"the route serves no {task}, only {', '.join(route.tasks)}")
-    name = route.tasks[task].policy
-    return name, route.policies[name]
+    return route.tasks[task].policy
 
 
-def difference(cheaper: Candidate, dearer: Candidate, task: str) -> tuple[Interval, str]:
-    """How far `dearer` lies above `cheaper` in one task, and how that was compared: "paired" or "unpaired"."""
-    before, after = cheaper.rewards[task], dearer.rewards[task]
-    same_data = cheaper.data is None or dearer.data is None or cheaper.data == dearer.data
+def difference(smaller: Candidate, larger: Candidate, task: str) -> tuple[Interval, str]:
+    """How much better `larger` is than `smaller` in one task, and how they were compared: "paired" or "unpaired"."""
+    before, after = smaller.rewards[task], larger.rewards[task]
+    same_data = smaller.data is None or larger.data is None or smaller.data == larger.data
     if same_data and before.keys() == after.keys():
         return stats.paired_difference(list(before.values()), [after[record] for record in before]), "paired"
     return stats.unpaired_difference(list(before.values()), list(after.values())), "unpaired"
@@ -266,75 +226,58 @@ def difference(cheaper: Candidate, dearer: Candidate, task: str) -> tuple[Interv
 def _require_comparable(candidates: Sequence[Candidate]) -> None:
     if not candidates:
         raise UserError("a route needs at least one candidate")
-    first, names = candidates[0], [found.name for found in candidates]
+    names = [candidate.name for candidate in candidates]
     if len(set(names)) < len(names):
         raise UserError(f"candidates need names of their own; got {', '.join(names)}")
-    for found in candidates:
-        if found.measured != first.measured:
-            measured = f"{_told(first.measured)}, {found.name} by {_told(found.measured)}"
-            raise UserError(f"{first.name} was measured by {measured}; measure both alike")
-        if found.cost_unit != first.cost_unit:
-            raise UserError(f"{first.name} costs {first.cost_unit}, {found.name} {found.cost_unit}; price both alike")
-        if not 0 <= found.cost < math.inf:
-            raise UserError(f"{found.name}: a cost of {found.cost} {found.cost_unit} is no price")
-
-
-def _told(measured: Measured) -> str:
-    return f"{measured.split}, {measured.mode}, reward {measured.version}"
+    first, *rest = candidates
+    for other in rest:
+        if other.measured != first.measured:
+            ways = [
+                f"{one.measured.split}, {one.measured.mode}, reward {one.measured.version}" for one in (first, other)
+            ]
+            raise UserError(f"{first.name} was measured by {ways[0]}, {other.name} by {ways[1]}; measure both alike")
 
 
 def _entry(task: str, candidates: Sequence[Candidate], margin: float, pinned: Candidate | None) -> Entry:
-    answered = [found for found in candidates if found.rewards.get(task)]
-    by_cost = sorted(answered, key=lambda found: (found.cost, -_mean(found, task).mean))
-    chosen, reason = (
-        _cheapest_good_enough(task, by_cost, margin) if by_cost else (candidates[0], "nothing was measured")
-    )
+    answered = [candidate for candidate in candidates if candidate.rewards.get(task)]
+    by_size = sorted(answered, key=lambda candidate: (candidate.parameters, -_mean(candidate, task).mean))
+    if by_size:
+        chosen, reason = _smallest_good_enough(task, by_size, margin)
+    else:
+        chosen, reason = candidates[0], "nothing was measured"
     if pinned is not None:
-        numbers = f"the numbers say {chosen.name}: {reason}" if by_cost else reason
+        numbers = f"the numbers say {chosen.name}: {reason}" if by_size else reason
         chosen, reason = pinned, f"pinned by hand; {numbers}"
     interval = _mean(chosen, task)
+    mean, low, high = (
+        round(value, 6) if math.isfinite(value) else None for value in (interval.mean, interval.low, interval.high)
+    )
     return Entry(
         policy=chosen.name,
-        mean=_finite(interval.mean),
-        low=_finite(interval.low),
-        high=_finite(interval.high),
+        mean=mean,
+        low=low,
+        high=high,
         prompts=interval.n,
         pinned=pinned is not None,
         reason=reason,
     )
 
 
-def _cheapest_good_enough(task: str, by_cost: Sequence[Candidate], margin: float) -> tuple[Candidate, str]:
-    """The cheapest candidate, or the dearer one that beats each choice before it by more than the margin; and why."""
-    chosen, reasons = by_cost[0], ["the cheapest" if len(by_cost) > 1 else "the only candidate"]
-    for dearer in by_cost[1:]:
-        gain, how = difference(chosen, dearer, task)
+def _smallest_good_enough(task: str, by_size: Sequence[Candidate], margin: float) -> tuple[Candidate, str]:
+    """The smallest candidate, or a larger one that beats each choice before it by more than the margin; and why."""
+    chosen, reasons = by_size[0], ["the cheapest" if len(by_size) > 1 else "the only candidate"]
+    for larger in by_size[1:]:
+        gain, how = difference(chosen, larger, task)
         if gain.low > margin:
             reasons = [f"{gain.signed()} ({how}) over {chosen.name}, wholly above {margin:g}"]
-            chosen = dearer
+            chosen = larger
         else:
-            reasons.append(f"{dearer.name} {gain.signed()} ({how}), not wholly above {margin:g}")
+            reasons.append(f"{larger.name} {gain.signed()} ({how}), not wholly above {margin:g}")
     return chosen, "; ".join(reasons)
 
 
-def _mean(found: Candidate, task: str) -> Interval:
-    return stats.bootstrap_mean(list(found.rewards.get(task, {}).values()))
-
-
-def _finite(value: float) -> float | None:
-    return round(value, 6) if math.isfinite(value) else None
-
-
-def _shape(small: EmbeddedSettings) -> memory.Shape:
-    return memory.Shape(
-        layers=small.layers,
-        hidden=small.hidden_size,
-        heads=small.heads,
-        kv_heads=small.kv_heads,
-        head_size=small.head_size,
-        ffn=small.ffn_size,
-        vocabulary=small.vocabulary,
-    )
+def _mean(candidate: Candidate, task: str) -> Interval:
+    return stats.bootstrap_mean(list(candidate.rewards.get(task, {}).values()))
 
 
 def _relative(run: Path, beside: Path) -> str:
@@ -345,7 +288,7 @@ def _relative(run: Path, beside: Path) -> str:
 
 
 def _located(path: Path, name: str, policy: RoutedPolicy) -> Path:
-    """The run folder that a route file means; `UserError` for a path that leads out of where runs may lie."""
+    """The run folder that a route file names; `UserError` for a path that leads out of where runs may lie."""
     for part in (policy.run, Path(policy.adapter or "")):
         if part.is_absolute() or ".." in part.parts:
             raise UserError(
@@ -357,7 +300,7 @@ def _located(path: Path, name: str, policy: RoutedPolicy) -> Path:
 
 def _validated(path: Path) -> Route:
     if not path.is_file():
-        raise UserError(f"{path}: no such file; routing.write makes one")
+        raise UserError(f"{path}: no such file; notebooks 04a and 04c write one")
     try:
         return Route.model_validate_json(path.read_bytes())
     except ValidationError as error:
