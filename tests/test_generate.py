@@ -58,13 +58,6 @@ def test_a_route_answers_each_task_with_its_policy_and_says_which(home, capsys):
     assert greedy(home / "plain", build_prompt("push", TEXT)) != greedy(home / "moved", build_prompt("push", TEXT))
 
 
-def test_a_route_may_name_the_base_policy_of_a_run(home, capsys):
-    base = serve.candidate(home / "moved", "base", trained=False)
-    serve.write_route(serve.choose_route([base]), home / "base.json")
-    told = answers(capsys, "--route", home / "base.json", "--task", "push", "--input", TEXT)
-    assert told.out == greedy(home / "moved", build_prompt("push", TEXT), adapter=None) + "\n"
-
-
 def test_a_run_answers_without_a_route(home, capsys):
     told = answers(capsys, "--run", home / "moved", "--task", "push", "--input", TEXT)
     assert told.out == greedy(home / "moved", build_prompt("push", TEXT)) + "\n"

@@ -89,13 +89,6 @@ def test_the_lora_rank_is_one_that_vllm_accepts_and_the_adapter_fits_in(runs):
     assert list(answer.VLLM_LORA_RANKS) == SNAPSHOT["lora_ranks"]
 
 
-def test_a_base_policy_is_served_under_the_names_of_its_tasks(runs):
-    base = serve.candidate(runs / "small", "base", trained=False)
-    (command,) = map(options, serve.serve_commands(serve.choose_route([base], pin={"push": "base"})))
-    assert set(command["--served-model-name"]) == {MODELS["small"], *TASKS}
-    assert "--enable-lora" not in command
-
-
 def test_vllm_is_told_the_template_the_adapter_was_trained_with_and_no_model_cards_sampling(runs):
     command = options(serve.serve_commands(route_of(runs, dict.fromkeys(TASKS, "small")))[0])
     assert Path(command["--chat-template"][0]).read_text().startswith("{%")

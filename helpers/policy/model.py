@@ -24,8 +24,10 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 
 @dataclass
 class Policy:
-    """A model with its tokenizer. `source` is the folder or hub name it was loaded from, `backend` what it is used by;
-    `sampler` answers in place of the model where the backend has a faster way."""
+    """A model with its tokenizer. `source` is the folder or hub name it was loaded from, `backend` what it is for.
+
+    `sampler` answers in place of the model where the backend has a better way.
+    """
 
     model: Any
     tokenizer: Any

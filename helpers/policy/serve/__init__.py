@@ -9,15 +9,7 @@ from helpers.policy.serve.answer import (
     text_request,
 )
 from helpers.policy.serve.export import export_run
-from helpers.policy.serve.route import (
-    Route,
-    candidate,
-    choose_route,
-    handoff_pin,
-    read_route,
-    route_table,
-    write_route,
-)
+from helpers.policy.serve.route import Route, candidate, choose_route, handoff_pin, read_route, route_table, write_route
 
 __all__ = [
     "Route",

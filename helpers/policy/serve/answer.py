@@ -126,15 +126,10 @@ def serve_commands(route: Route) -> list[str]:
 def _serve_arguments(route: Route, base: str, tasks: list[str], gpu_share: float, port: int) -> list[str]:
     policies = {task: route.policies[route.tasks[task].policy] for task in tasks}
     origins = [read_origin(policy.run) for policy in policies.values()]
-    adapters = {task: policy.run / policy.adapter for task, policy in policies.items() if policy.adapter is not None}
-    plain = [task for task in tasks if task not in adapters]
-    arguments = ["vllm", "serve", base]
-    if plain:
-        arguments += ["--served-model-name", base, *plain]
-    if adapters:
-        arguments += _lora_arguments(adapters, origins)
+    adapters = {task: policy.run / policy.adapter for task, policy in policies.items()}
     return [
-        *arguments,
+        *("vllm", "serve", base),
+        *_lora_arguments(adapters, origins),
         *("--dtype", "bfloat16"),
         *("--max-model-len", str(max(origin.recipe.max_seq_length for origin in origins))),
         *("--generation-config", "vllm"),  # not the model card's sampling advice

@@ -1,8 +1,8 @@
 """Routing: which policy serves which task, chosen by measured reward and size, kept as a small JSON file.
 
 A task goes to the smallest candidate. A larger one takes it only where the whole 95 % interval of its gain lies above a
-margin: paired by prompt where both answered the same prompts, else of two independent samples. Candidates compare only
-under one reward version, on one split, decoded in one mode. `pin` overrules the numbers.
+margin: paired by prompt where both answered the same prompts, else of two independent samples. All are measured alike
+(`MEASURED`). `pin` overrules the numbers.
 """
 
 import math
@@ -31,31 +31,29 @@ MARGIN = 0.05
 """The gain in reward that a larger policy has to be worth; one of extraction's eight value checks is 0.05."""
 
 MEASURED = Measured("eval", "sample", "v4.1", "tolerant")
-"""How candidates are compared by default: sampled answers to the eval split under the handoff's reward."""
+"""How candidates are compared: sampled answers to the eval split under the handoff's reward."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A policy that may serve tasks: a run's adapter (None: its base policy), its rewards by prompt, its parameters.
+    """A run whose last adapter may serve tasks, with its rewards by prompt and the parameters of its base model.
 
     `data` identifies the evaluation's prompts (the hash of their file); None where it is not known.
     """
 
     name: str
     run: Path
-    adapter: str | None
     rewards: Rewards
     parameters: int
-    measured: Measured = MEASURED
     data: str | None = None
 
 
 class RoutedPolicy(BaseModel):
-    """One policy of a route: the run's folder, the adapter in it (None: the base policy), and its parameters (cost)."""
+    """One policy of a route: the run's folder, the adapter in it, and its parameters (cost)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     run: Path
-    adapter: str | None
+    adapter: str
     cost: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -73,7 +71,7 @@ class Entry(BaseModel):
 
 
 class Route(BaseModel):
-    """Which policy serves which task. `run` of each policy is a folder on this machine; `write` makes it relative."""
+    """Which policy serves which task. `run` of each policy is a folder here; `write_route` makes it relative."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     split: str
@@ -97,20 +95,16 @@ class Route(BaseModel):
         return self
 
 
-def candidate(
-    folder: Path, name: str = "", *, trained: bool = True, measured: Measured = MEASURED, pairs: Path = PAIRS_DIR
-) -> Candidate:
-    """The run in `folder` as a candidate: its last adapter, or with `trained` off the base policy it started from.
+def candidate(folder: Path, name: str = "", pairs: Path = PAIRS_DIR) -> Candidate:
+    """The run in `folder` as a candidate, called `name` (default: the run's name).
 
-    Its completions are scored again where the record holds no scores under that reward version. Raises `UserError`
-    where the record lacks the evaluation, or the size of its hub model is not known.
+    Its completions are scored again where the record holds no scores under V4.1's reward. Raises `UserError` where the
+    record lacks the evaluation, or the size of its hub model is not known.
     """
     run = load_run(folder)
-    rewards = analysis.rewards_under(run, run.max_steps if trained else 0, measured, pairs)
-    data = run.config.get("data", {}).get(f"{measured.split.removesuffix('_subset')}.jsonl")
-    default_name = run.name if trained else f"{run.name} base"
-    adapter = "adapter" if trained else None
-    return Candidate(name or default_name, folder, adapter, rewards, parameters(folder), measured, data)
+    rewards = analysis.rewards_under(run, run.max_steps, MEASURED, pairs)
+    data = run.config.get("data", {}).get(f"{MEASURED.split}.jsonl")
+    return Candidate(name or run.name, folder, rewards, parameters(folder), data)
 
 
 def parameters(folder: Path) -> int:
@@ -136,13 +130,16 @@ def choose_route(
 ) -> Route:
     """Route every task that a candidate answered; `pin` maps tasks to candidates' names and overrules the numbers.
 
-    Raises `UserError` where candidates were measured differently, names repeat, or a pin names what is not there.
+    Raises `UserError` where there are no candidates, names repeat, or a pin names what is not there.
     """
     pin = pin or {}
-    _require_comparable(candidates)
+    if not candidates:
+        raise UserError("a route needs at least one candidate")
+    by_name = {candidate.name: candidate for candidate in candidates}
+    if len(by_name) < len(candidates):
+        raise UserError(f"candidates need names of their own; got {', '.join(each.name for each in candidates)}")
     if not margin >= 0:
         raise UserError(f"a margin of {margin}: a larger policy cannot be chosen for being worse; give 0 or more")
-    by_name = {candidate.name: candidate for candidate in candidates}
     for task, name in pin.items():
         require_known("task", task, TASKS)
         require_known("candidate", name, tuple(by_name))
@@ -152,11 +149,11 @@ def choose_route(
     tasks = {task: _entry(task, candidates, margin, by_name.get(pin.get(task, ""))) for task in served}
     used = {entry.policy for entry in tasks.values()}
     policies = {
-        name: RoutedPolicy(run=candidate.run, adapter=candidate.adapter, cost=candidate.parameters)
+        name: RoutedPolicy(run=candidate.run, adapter="adapter", cost=candidate.parameters)
         for name, candidate in by_name.items()
         if name in used
     }
-    return Route(**vars(candidates[0].measured), margin=margin, policies=policies, tasks=tasks)
+    return Route(**vars(MEASURED), margin=margin, policies=policies, tasks=tasks)
 
 
 def handoff_pin(small: str, large: str) -> dict[str, str]:
@@ -200,8 +197,7 @@ def read_route(path: Path) -> Route:
         run = _located(path, name, policy)
         if not (run / "config.json").is_file():
             raise UserError(f"{path}: policy {name!r}: no run folder {policy.run} beside the file or in the project")
-        if policy.adapter is not None:
-            require_adapter(run / policy.adapter)
+        require_adapter(run / policy.adapter)
         policies[name] = policy.model_copy(update={"run": run})
     return route.model_copy(update={"policies": policies})
 
@@ -221,21 +217,6 @@ def difference(smaller: Candidate, larger: Candidate, task: str) -> tuple[Interv
     if same_data and before.keys() == after.keys():
         return stats.paired_difference(list(before.values()), [after[record] for record in before]), "paired"
     return stats.unpaired_difference(list(before.values()), list(after.values())), "unpaired"
-
-
-def _require_comparable(candidates: Sequence[Candidate]) -> None:
-    if not candidates:
-        raise UserError("a route needs at least one candidate")
-    names = [candidate.name for candidate in candidates]
-    if len(set(names)) < len(names):
-        raise UserError(f"candidates need names of their own; got {', '.join(names)}")
-    first, *rest = candidates
-    for other in rest:
-        if other.measured != first.measured:
-            ways = [
-                f"{one.measured.split}, {one.measured.mode}, reward {one.measured.version}" for one in (first, other)
-            ]
-            raise UserError(f"{first.name} was measured by {ways[0]}, {other.name} by {ways[1]}; measure both alike")
 
 
 def _entry(task: str, candidates: Sequence[Candidate], margin: float, pinned: Candidate | None) -> Entry:
@@ -289,7 +270,7 @@ def _relative(run: Path, beside: Path) -> str:
 
 def _located(path: Path, name: str, policy: RoutedPolicy) -> Path:
     """The run folder that a route file names; `UserError` for a path that leads out of where runs may lie."""
-    for part in (policy.run, Path(policy.adapter or "")):
+    for part in (policy.run, Path(policy.adapter)):
         if part.is_absolute() or ".." in part.parts:
             raise UserError(
                 f"{path}: policy {name!r}: the path {part} leads outside; runs lie beside the file or in the project"
