@@ -204,7 +204,7 @@ TRAIN = """
 from dataclasses import replace
 from pathlib import Path
 from helpers import recipes, training
-from helpers.policy import backends
+from helpers.policy import backends, serve
 from helpers.recipes import profiles
 backends.choose = lambda profile: ("unsloth", "backend unsloth")
 def stop(*args): raise SystemExit("loading")
