@@ -18,8 +18,7 @@ from peft import get_peft_model
 
 from helpers import recipes
 from helpers.core.progress import Progress
-from helpers.policy import evaluation, loading
-from helpers.policy.loading import Policy
+from helpers.policy import Policy, generation, loading, lora
 from helpers.recipes import Recipe, profiles
 from helpers.tasks import TASKS
 from helpers.tasks.records import load_split
@@ -35,7 +34,7 @@ def main(a_task: int) -> None:
     records = load_split("eval")
     chosen = [[record["prompt"] for record in records if record["task"] == task][:a_task] for task in TASKS]
     prompts = [prompt for task in chosen for prompt in task]
-    settings = evaluation.settings_for(recipe, profile, mode="greedy")
+    settings = generation.settings_for(recipe, profile, mode="greedy")
     compare(f"{base.name}, the base policy", base, prompts, settings)
     compare(f"{base.name} as during training, with LoRA layers", with_lora(base, recipe), prompts, settings)
 
@@ -43,17 +42,17 @@ def main(a_task: int) -> None:
 def with_lora(base: Policy, recipe: Recipe, seed: int = 0) -> Policy:
     """`base` under LoRA layers whose B matrices are small and random, as after some training, instead of zero."""
     torch.manual_seed(seed)
-    model = get_peft_model(base.model, loading.lora_config(recipe))
+    model = get_peft_model(base.model, lora.lora_config(recipe))
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.01)
     return replace(base, model=model)
 
 
-def compare(title: str, policy: Policy, prompts: Prompts, settings: evaluation.Settings) -> None:
+def compare(title: str, policy: Policy, prompts: Prompts, settings: generation.Settings) -> None:
     """Print how both ways did."""
     alone, loop = timed(lambda: one_at_a_time(policy, prompts, settings.limit))
-    ours, batched = timed(lambda: [answer.text for answer in evaluation.generate(policy, prompts, settings)])
+    ours, batched = timed(lambda: [answer.text for answer in generation.generate(policy, prompts, settings)])
     same = sum(one == other for one, other in zip(alone, ours, strict=True))
     print(f"{title}: {len(prompts)} prompts, greedy, batches of {settings.batch}, same text {same} of {len(prompts)}")
     for clock, slow, fast in zip(("by the clock", "CPU seconds"), loop, batched, strict=True):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from helpers.core.errors import UserError
 from helpers.core.progress import Progress
-from helpers.policy import evaluation
-from helpers.policy.run_policy import load_run_policy
+from helpers.policy import evaluation, generation
+from helpers.policy.loading import load_run_policy
 from helpers.runs import analysis
 from helpers.runs.analysis import Rewards
 from helpers.runs.load import OWN_RUNS, read_config
@@ -46,11 +46,11 @@ def own_runs() -> list[Path]:
 
 def rewards(run: Path, adapter: str | None, samples: int) -> Rewards:
     """Task -> record id -> mean reward of the answers of a run's adapter, or of its base policy."""
-    found = load_run_policy(run, adapter)
+    run_policy = load_run_policy(run, adapter)
     records = load_split("eval")
     line = Progress(f"{run.name}, {adapter or 'base policy'}", samples * len(records))
-    settings = evaluation.settings_for(found.recipe, found.profile, samples=samples)
-    rows = evaluation.evaluate(found.policy, records, settings, on_batch=line.update)
+    settings = generation.settings_for(run_policy.recipe, run_policy.profile, samples=samples)
+    rows = evaluation.evaluate(run_policy.policy, records, settings, on_batch=line.update)
     line.close(f"{len(rows)} answers")
     return analysis.rewards_by_prompt(rows)
 

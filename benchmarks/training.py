@@ -22,7 +22,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from helpers import recipes, rewards, training
 from helpers.core import stats, tracking
-from helpers.policy import loading
+from helpers.policy import loading, lora
 from helpers.recipes import Recipe, profiles
 from helpers.recipes.profiles import Profile
 from helpers.runs import speed
@@ -85,7 +85,7 @@ def block(kind: str, recipe: Recipe, profile: Profile, folder: Path, track: call
             args=GRPOConfig(**requested),
             train_dataset=Dataset.from_list(training.training_rows(load_split("train"))),
             processing_class=policy.tokenizer,
-            peft_config=loading.lora_config(recipe),
+            peft_config=lora.lora_config(recipe),
         )
         trainer.remove_callback(PrinterCallback)
     watch = Stopwatch()

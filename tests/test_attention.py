@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from helpers import recipes
-from helpers.policy import evaluation, loading
+from helpers.policy import generation, loading
 from helpers.policy.cpu import attention
 from helpers.recipes import profiles
 from helpers.tasks.records import load_split
@@ -59,10 +59,10 @@ def test_a_training_pass_is_stock_attention_to_the_bit(policy, stock):
 
 
 def test_greedy_answers_are_those_of_stock_attention(policy, stock):
-    settings = evaluation.settings_for(RECIPE, PROFILE, mode="greedy")
+    settings = generation.settings_for(RECIPE, PROFILE, mode="greedy")
     prompts = [record["prompt"] for record in load_split("eval")[::30]]
     grouped, plain = (
-        [answer.text for answer in evaluation.generate(one, prompts, settings)]
+        [answer.text for answer in generation.generate(one, prompts, settings)]
         for one in (policy, replace(policy, model=stock))
     )
     assert grouped == plain

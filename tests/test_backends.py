@@ -14,8 +14,8 @@ import pytest
 from helpers import recipes, training
 from helpers.core import gpus, processes
 from helpers.core.errors import UserError
-from helpers.policy import backends, evaluation, loading
-from helpers.policy.loading import Policy
+from helpers.policy import backends, generation, loading, lora
+from helpers.policy.model import Policy
 from helpers.recipes import profiles
 from helpers.runs.record import RunRecorder
 
@@ -122,7 +122,7 @@ def test_unsloth_loads_what_recipe_and_profile_say(machine, recipe, profile):
 
 
 def test_unsloths_lora_is_the_same_as_pefts():
-    ours, pefts = backends.unsloth_lora_arguments(recipes.V41, L4), loading.lora_config(recipes.V41)
+    ours, pefts = backends.unsloth_lora_arguments(recipes.V41, L4), lora.lora_config(recipes.V41)
     assert (ours["r"], ours["lora_alpha"], ours["lora_dropout"]) == (pefts.r, pefts.lora_alpha, pefts.lora_dropout)
     assert set(ours["target_modules"]) == set(pefts.target_modules)
     assert (ours["bias"], ours["use_rslora"]) == (pefts.bias, pefts.use_rslora)
@@ -166,7 +166,7 @@ def test_the_base_is_kept_in_32_bits_where_trl_merges_lora_into_it(monkeypatch):
         return Policy(None, None, "", source)
 
     monkeypatch.setattr(backends, "begin", lambda *_: None)
-    monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr(backends, "load", load)
     for backend in ("vllm", "transformers"):
         policy = backends.load_policy(recipes.V41, L4, backend, source="folder")
         assert policy.backend == backend
@@ -203,7 +203,9 @@ def in_a_fresh_python(tmp_path, code):
 TRAIN = """
 from dataclasses import replace
 from pathlib import Path
-from helpers import backends, profiles, recipes, training
+from helpers import recipes, training
+from helpers.policy import backends, serve
+from helpers.recipes import profiles
 backends.choose = lambda profile: ("unsloth", "backend unsloth")
 def stop(*args): raise SystemExit("loading")
 backends._load_with_unsloth = stop
@@ -222,7 +224,8 @@ def test_training_sets_the_environment_then_imports_unsloth_then_the_rest(tmp_pa
 def test_unsloth_after_trl_is_refused_in_one_line_that_says_what_to_do(tmp_path):
     code = (
         "import sys, types\nsys.modules['transformers'] = types.ModuleType('transformers')\n"
-        "from helpers import backends, profiles\nbackends.set_environment(profiles.get('l4'), 'unsloth')"
+        "from helpers.policy import backends\nfrom helpers.recipes import profiles\n"
+        "backends.set_environment(profiles.get('l4'), 'unsloth')"
     )
     answer = in_a_fresh_python(tmp_path, code)
     last = answer.stderr.strip().splitlines()[-1]
@@ -263,7 +266,7 @@ def test_the_engine_answers_an_evaluation_under_its_settings_and_trains_under_it
     engine = Engine()
     trainer = SimpleNamespace(vllm_generation=engine, _last_loaded_step=0, state=SimpleNamespace(global_step=1))
     ask = backends.sampler(trainer, Policy(None, None, "", "", backend="vllm"))
-    greedy = evaluation.Settings(limit=7, batch=2, mode="greedy")
+    greedy = generation.Settings(limit=7, batch=2, mode="greedy")
     assert ask([[1, 2], [3]], greedy) == [[7, 0.0], [7, 0.0]]
     assert ask([[1]], replace(greedy, mode="sample")) == [[7, 1.0]]
     assert (engine.max_completion_length, engine.temperature) == (512, 1.0)
@@ -280,16 +283,16 @@ PROMPTS = [[{"role": "user", "content": text}] for text in ("Oi", "Crie uma noti
 
 
 def test_answering_at_once_gives_the_greedy_answers_of_answering_in_rounds(policy):
-    settings = evaluation.Settings(limit=40, batch=3, mode="greedy")
-    at_once = replace(policy, sampler=lambda ids, s: evaluation.generate_at_once(policy, ids, s))
-    assert evaluation.generate(at_once, PROMPTS, settings) == evaluation.generate(policy, PROMPTS, settings)
+    settings = generation.Settings(limit=40, batch=3, mode="greedy")
+    at_once = replace(policy, sampler=lambda ids, s: generation.generate_at_once(policy, ids, s))
+    assert generation.generate(at_once, PROMPTS, settings) == generation.generate(policy, PROMPTS, settings)
 
 
 def test_a_samplers_tokens_are_read_up_to_their_end(policy):
     end = policy.tokenizer.eos_token_id
     oi = policy.tokenizer("Oi", add_special_tokens=False)["input_ids"]
     sampled = replace(policy, sampler=lambda ids, s: [[*oi, end, end] for _ in ids])
-    (answer, *_) = evaluation.generate(sampled, PROMPTS, evaluation.Settings(limit=9, batch=3))
+    (answer, *_) = generation.generate(sampled, PROMPTS, generation.Settings(limit=9, batch=3))
     assert (answer.text, answer.completion_tokens, answer.clipped) == ("Oi", len(oi) + 1, False)
 
 

@@ -9,7 +9,7 @@ import pytest
 from helpers import recipes
 from helpers.core.files import read_jsonl
 from helpers.core.tracking import NoRun
-from helpers.policy import evaluation, loading
+from helpers.policy import generation, loading
 from helpers.recipes import profiles
 from helpers.runs.record import KNOWN_EVAL_SECONDS, RunRecorder
 from helpers.tasks.records import eval_subset, load_split
@@ -18,7 +18,7 @@ from helpers.training.base_answers import evaluate_base
 
 PROFILE = profiles.get("smallest")
 RECIPE, _ = profiles.fit(recipes.V41, PROFILE)
-SETTINGS = evaluation.settings_for(RECIPE, PROFILE)
+SETTINGS = generation.settings_for(RECIPE, PROFILE)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from helpers import recipes
 from helpers.core.files import read_jsonl
-from helpers.policy import evaluation, loading
+from helpers.policy import generation, loading
 from helpers.recipes import profiles
 from helpers.runs.record import RunRecorder
 from helpers.tasks.records import eval_subset, load_split
@@ -41,7 +41,7 @@ def test_the_subset_is_answered_between_the_ends_but_not_shortly_before_the_last
     recipe, _ = profiles.fit(recipes.V41, profile)
     records = eval_subset(load_split("eval"))[::16]
     clock = SimpleNamespace(phase=lambda _: nullcontext())
-    settings = replace(evaluation.settings_for(recipe, profile), limit=2)
+    settings = replace(generation.settings_for(recipe, profile), limit=2)
     judge = EvalRewardCallback(loading.load_base(recipe, profile), records, settings, 5, track, clock)
     for step in range(1, 13):
         judge.on_step_end(None, SimpleNamespace(global_step=step, max_steps=12), None)

@@ -9,7 +9,7 @@ import torch
 
 from helpers import recipes
 from helpers.core.errors import UserError
-from helpers.policy import evaluation, loading
+from helpers.policy import evaluation, generation, loading, lora, model
 from helpers.recipes import profiles
 from helpers.rewards import score_row
 from helpers.tasks import TASKS
@@ -17,7 +17,7 @@ from helpers.tasks.records import eval_subset, load_split
 
 PROFILE = profiles.get("smallest")
 RECIPE, _ = profiles.fit(recipes.V41, PROFILE)
-SETTINGS = evaluation.settings_for(RECIPE, PROFILE)
+SETTINGS = generation.settings_for(RECIPE, PROFILE)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def records():
 
 
 def texts(policy, records, **changes):
-    return [g.text for g in evaluation.generate(policy, [r["prompt"] for r in records], replace(SETTINGS, **changes))]
+    return [g.text for g in generation.generate(policy, [r["prompt"] for r in records], replace(SETTINGS, **changes))]
 
 
 def test_completions_come_back_in_the_prompts_order_whatever_the_batch(policy, records):
@@ -71,7 +71,7 @@ def test_the_prompts_of_one_task_alone_can_be_answered_several_times(policy, rec
 
 def test_greedy_answers_asked_for_beside_samples_are_those_asked_for_alone(policy, records):
     rows = evaluation.evaluate(policy, records, replace(SETTINGS, samples=2, greedy_too=True))
-    sampled, greedy = ([row for row in rows if row["mode"] == mode] for mode in evaluation.MODES)
+    sampled, greedy = ([row for row in rows if row["mode"] == mode] for mode in generation.MODES)
     assert sampled == evaluation.evaluate(policy, records, replace(SETTINGS, samples=2))
     assert greedy == evaluation.evaluate(policy, records, replace(SETTINGS, mode="greedy"))
     assert texts(policy, records) != texts(policy, records, mode="greedy")
@@ -82,11 +82,11 @@ def test_a_sampler_of_its_own_is_asked_in_one_mode_at_a_time(policy, records):
 
     def sampler(token_ids, settings):
         asked.append((settings.mode, len(token_ids)))
-        return evaluation.generate_at_once(policy, token_ids, settings)
+        return generation.generate_at_once(policy, token_ids, settings)
 
     own = replace(policy, sampler=sampler)
     rows = evaluation.evaluate(own, records, replace(SETTINGS, batch=len(records) - 1, greedy_too=True))
-    assert asked == [(mode, count) for mode in evaluation.MODES for count in (len(records) - 1, 1)]
+    assert asked == [(mode, count) for mode in generation.MODES for count in (len(records) - 1, 1)]
     greedy = [row for row in rows if row["mode"] == "greedy"]
     assert greedy == evaluation.evaluate(policy, records, replace(SETTINGS, mode="greedy"))
 
@@ -95,7 +95,7 @@ def test_the_seconds_of_both_modes_together_are_those_of_the_evaluation(policy, 
     started = time.monotonic()
     found = evaluation.timed_by_mode(policy, records, replace(SETTINGS, greedy_too=True))
     took = time.monotonic() - started
-    assert [rows[0]["mode"] for rows, _ in found] == list(evaluation.MODES)
+    assert [rows[0]["mode"] for rows, _ in found] == list(generation.MODES)
     assert 0 < sum(metrics["time/eval_s"] for _, metrics in found) <= took + 0.01
     speeds = [metrics["time/eval_tokens_per_s"] for _, metrics in found]
     assert speeds[0] == pytest.approx(speeds[1], abs=0.2)
@@ -116,10 +116,10 @@ def test_a_model_in_training_goes_on_training_after_an_evaluation(policy, record
 
 
 def test_a_completion_without_an_end_token_counts_as_clipped_at_the_limit(policy, records):
-    for generation in evaluation.generate(policy, [r["prompt"] for r in records], SETTINGS):
-        assert generation.completion_tokens <= SETTINGS.limit
-        assert not generation.clipped or generation.completion_tokens == SETTINGS.limit
-        assert "<|im_end|>" not in generation.text
+    for answer in generation.generate(policy, [r["prompt"] for r in records], SETTINGS):
+        assert answer.completion_tokens <= SETTINGS.limit
+        assert not answer.clipped or answer.completion_tokens == SETTINGS.limit
+        assert "<|im_end|>" not in answer.text
 
 
 def test_every_end_token_the_model_names_ends_a_completion(policy, records):
@@ -127,11 +127,11 @@ def test_every_end_token_the_model_names_ends_a_completion(policy, records):
     kept = policy.model.generation_config.eos_token_id
     policy.model.generation_config.eos_token_id = [*kept, ids[2]]
     try:
-        (generation,) = evaluation.generate(policy, [records[0]["prompt"]], replace(SETTINGS, mode="greedy"))
+        (answer,) = generation.generate(policy, [records[0]["prompt"]], replace(SETTINGS, mode="greedy"))
     finally:
         policy.model.generation_config.eos_token_id = kept
-    assert not generation.clipped
-    assert generation.completion_tokens <= 3
+    assert not answer.clipped
+    assert answer.completion_tokens <= 3
 
 
 def test_a_model_cards_sampling_advice_does_not_survive_loading(policy, tmp_path):
@@ -142,7 +142,7 @@ def test_a_model_cards_sampling_advice_does_not_survive_loading(policy, tmp_path
     policy.model.save_pretrained(tmp_path)
     policy.tokenizer.save_pretrained(tmp_path)
     policy.model.generation_config = config
-    loaded = loading.load(str(tmp_path), PROFILE).model.generation_config
+    loaded = model.load(str(tmp_path), PROFILE).model.generation_config
     assert loaded.repetition_penalty in (None, 1.0)
     assert loaded.temperature in (None, 1.0)
 
@@ -171,7 +171,7 @@ def test_an_unknown_mode_is_answered_with_the_valid_ones(policy, records):
 
 def test_a_policy_that_is_nowhere_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot load the policy") as caught:
-        loading.load(str(tmp_path / "nowhere"), PROFILE)
+        model.load(str(tmp_path / "nowhere"), PROFILE)
     assert "\n" not in str(caught.value)
 
 
@@ -192,7 +192,7 @@ def test_an_unknown_parser_is_answered_with_the_valid_ones(records):
 def test_a_lora_policy_answers_the_same_with_its_adapter_merged_and_gets_its_weights_back(policy):
     from peft import get_peft_model
 
-    model = get_peft_model(copy.deepcopy(policy.model), loading.lora_config(recipes.V41))
+    model = get_peft_model(copy.deepcopy(policy.model), lora.lora_config(recipes.V41))
     torch.manual_seed(0)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -201,7 +201,7 @@ def test_a_lora_policy_answers_the_same_with_its_adapter_merged_and_gets_its_wei
     ids = torch.arange(3, 40).unsqueeze(0)
     with torch.no_grad():
         apart = model(ids).logits
-        with loading.merged(model):
+        with lora.merged(model):
             together = model(ids).logits
         after = model(ids).logits
     assert torch.allclose(apart, together, atol=1e-5)

@@ -12,11 +12,12 @@ from helpers import cli, recipes
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT
 from helpers.core.stats import Interval
-from helpers.policy import evaluation, loading
-from helpers.policy.run_policy import load_run_policy, read_origin
+from helpers.policy import generation, lora, model
+from helpers.policy.loading import load_run_policy
 from helpers.policy.serve import export
 from helpers.recipes import profiles
 from helpers.runs.load import SHIPPED_RUNS, find_runs
+from helpers.runs.origin import read_origin
 from helpers.tasks import TASKS
 
 PROMPTS = 8
@@ -67,8 +68,8 @@ def test_the_runs_answers_are_not_those_of_its_base_policy(run):
 def test_the_merged_model_is_whole_in_bfloat16_and_stands_alone(exported):
     merged = exported.folder / "merged"
     assert {tensor.dtype for tensor in load_file(merged / "model.safetensors").values()} == {torch.bfloat16}
-    policy = loading.load(str(merged), profiles.get("smallest"))
-    assert not loading.has_lora(policy.model)
+    policy = model.load(str(merged), profiles.get("smallest"))
+    assert not lora.has_lora(policy.model)
     prompt = export.selection(PROMPTS)[0]["prompt"]
     trained_with = AutoTokenizer.from_pretrained(exported.folder / "adapter")
     assert policy.tokenizer.apply_chat_template(prompt, tokenize=False) == trained_with.apply_chat_template(
@@ -201,7 +202,7 @@ def test_the_card_and_the_check_tell_the_records_facts(run, exported):
     card, facts = (exported.folder / "README.md").read_text(), json.loads((exported.folder / "export.json").read_text())
     origin = read_origin(run)
     assert "license: apache-2.0" in card and f"Recipe {origin.recipe.name}" in card and origin.base in card
-    assert all(f"| {mode} | {task} |" in card for mode in evaluation.MODES for task in TASKS)
+    assert all(f"| {mode} | {task} |" in card for mode in generation.MODES for task in TASKS)
     assert facts["record_ids"] == [record["id"] for record in export.selection(PROMPTS)]
     assert facts["checks"]["merged"]["difference"] == vars(exported.checks["merged"].difference)
     assert Interval(**facts["checks"]["adapter"]["difference"]).n == PROMPTS

@@ -8,11 +8,10 @@ import pytest
 
 from helpers import cli, recipes
 from helpers.core.files import read_jsonl
-from helpers.policy import evaluation, loading
-from helpers.policy.run_policy import load_run_policy, read_origin
-from helpers.policy.serve import routing
-from helpers.policy.serve.serving import record_request
+from helpers.policy import generation, loading, serve
+from helpers.policy.loading import load_run_policy
 from helpers.recipes import profiles
+from helpers.runs.origin import read_origin
 from helpers.tasks import TASKS, build_prompt
 
 TEXT = "Cliente: Ana. Situação: carrinho abandonado."
@@ -34,15 +33,15 @@ def home(tmp_path_factory, tiny_run):
         for name, tensor in load_file(weights).items()
     }
     save_file(moved, weights, metadata={"format": "pt"})
-    pair = [routing.candidate(home / name, name) for name in ("plain", "moved")]
-    routing.write(routing.choose(pair, pin=routing.handoff_pin("plain", "moved")), home / "route.json")
+    pair = [serve.candidate(home / name, name) for name in ("plain", "moved")]
+    serve.write_route(serve.choose_route(pair, pin=serve.handoff_pin("plain", "moved")), home / "route.json")
     return home
 
 
 def greedy(folder, prompt, adapter="adapter"):
     found = load_run_policy(folder, adapter)
-    settings = evaluation.settings_for(found.recipe, found.profile, "greedy")
-    return evaluation.generate(found.policy, [prompt], settings)[0].text
+    settings = generation.settings_for(found.recipe, found.profile, "greedy")
+    return generation.generate(found.policy, [prompt], settings)[0].text
 
 
 def answers(capsys, *arguments, code=0):
@@ -59,13 +58,6 @@ def test_a_route_answers_each_task_with_its_policy_and_says_which(home, capsys):
     assert greedy(home / "plain", build_prompt("push", TEXT)) != greedy(home / "moved", build_prompt("push", TEXT))
 
 
-def test_a_route_may_name_the_base_policy_of_a_run(home, capsys):
-    base = routing.candidate(home / "moved", "base", trained=False)
-    routing.write(routing.choose([base]), home / "base.json")
-    told = answers(capsys, "--route", home / "base.json", "--task", "push", "--input", TEXT)
-    assert told.out == greedy(home / "moved", build_prompt("push", TEXT), adapter=None) + "\n"
-
-
 def test_a_run_answers_without_a_route(home, capsys):
     told = answers(capsys, "--run", home / "moved", "--task", "push", "--input", TEXT)
     assert told.out == greedy(home / "moved", build_prompt("push", TEXT)) + "\n"
@@ -74,10 +66,10 @@ def test_a_run_answers_without_a_route(home, capsys):
 def test_without_route_and_run_the_base_policy_answers(capsys):
     profile = profiles.get("smallest")
     fitted, _ = profiles.fit(recipes.V41, profile)
-    settings = evaluation.settings_for(fitted, profile, "greedy")
+    settings = generation.settings_for(fitted, profile, "greedy")
     base = loading.load_base(fitted, profile)
     told = answers(capsys, "--task", "push", "--input", TEXT)
-    assert told.out == evaluation.generate(base, [build_prompt("push", TEXT)], settings)[0].text + "\n"
+    assert told.out == generation.generate(base, [build_prompt("push", TEXT)], settings)[0].text + "\n"
     assert base.name in told.err
 
 
@@ -90,7 +82,7 @@ def test_a_text_comes_from_a_file_or_standard_input_just_as_well(home, tmp_path,
 
 def test_a_shipped_record_can_be_asked_by_its_id(home, capsys):
     told = answers(capsys, "--run", home / "moved", "--record", "insights-eval-0002")
-    assert told.out == greedy(home / "moved", record_request("insights-eval-0002").prompt) + "\n"
+    assert told.out == greedy(home / "moved", serve.record_request("insights-eval-0002").prompt) + "\n"
 
 
 def test_sampling_repeats_with_its_seed_and_changes_with_another(home, capsys):
@@ -113,15 +105,15 @@ def test_many_requests_are_answered_in_their_order_each_by_its_tasks_policy(home
     )
     found = [row for _, row in read_jsonl(tmp_path / "out.jsonl")]
     assert [(row["id"], row["policy"]) for row in found] == [
-        (row["id"], routing.handoff_pin("plain", "moved")[row["task"]]) for row in rows
+        (row["id"], serve.handoff_pin("plain", "moved")[row["task"]]) for row in rows
     ]
     assert found[2]["completion"] == greedy(home / "moved", build_prompt("insights", f"{TEXT} 0"))
     assert told.out == ""
 
 
 def test_an_extraction_as_json_has_the_object_and_its_repairs(home, capsys, monkeypatch):
-    given = evaluation.Generation('Claro! {"sentiment_score": 4,5}', 10, 10, clipped=False)
-    monkeypatch.setattr(evaluation, "generate", lambda *arguments: [given])
+    given = generation.Generation('Claro! {"sentiment_score": 4,5}', 10, 10, clipped=False)
+    monkeypatch.setattr(generation, "generate", lambda *arguments: [given])
     told = answers(capsys, "--run", home / "plain", "--task", "extraction", "--input", "Adorei!", "--json")
     assert json.loads(told.out) == {
         "value": {"sentiment_score": 4.5},

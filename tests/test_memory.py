@@ -192,7 +192,7 @@ def meta_policy(shape: memory.Shape) -> Any:
     from peft import get_peft_model
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from helpers.policy.loading import lora_config
+    from helpers.policy.lora import lora_config
 
     config = Qwen3Config(
         num_hidden_layers=shape.layers,

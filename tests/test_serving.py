@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 import vllm_arguments
 
+from helpers import recipes
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT
-from helpers.policy.run_policy import read_origin
-from helpers.policy.serve import routing, serving
+from helpers.policy import serve
+from helpers.policy.serve import answer
+from helpers.runs.origin import read_origin
 from helpers.tasks import TASKS, build_prompt
 
+MODELS = {"small": recipes.HUB_05B, "large": recipes.HUB_37B}
 SNAPSHOT = json.loads(vllm_arguments.SNAPSHOT.read_text())
 
 
@@ -27,14 +30,14 @@ def runs(tmp_path_factory, tiny_run):
         shutil.copytree(tiny_run, home / name, ignore=shutil.ignore_patterns("checkpoints", "wandb"))
         config = json.loads((home / name / "config.json").read_text())
         config["profile"]["embedded"] = None
-        config["recipe"] |= {"model_id": f"Polygl0t/{name}", "lora_r": 16 if name == "small" else 24}
+        config["recipe"] |= {"model_id": MODELS[name], "lora_r": 16 if name == "small" else 24}
         (home / name / "config.json").write_text(json.dumps(config))
     return home
 
 
-def route_of(runs, pin, **changes):
-    small, large = (routing.candidate(runs / name, name) for name in ("small", "large"))
-    return routing.choose([small, large], pin=pin)
+def route_of(runs, pin):
+    small, large = (serve.candidate(runs / name, name) for name in ("small", "large"))
+    return serve.choose_route([small, large], pin=pin)
 
 
 def options(command):
@@ -50,9 +53,9 @@ def options(command):
 
 
 def test_each_base_model_gets_a_command_with_the_adapters_of_its_tasks(runs):
-    small, large = map(options, serving.serve_commands(route_of(runs, routing.handoff_pin("small", "large"))))
-    assert small[None] == ["vllm", "serve", "Polygl0t/small"]
-    assert large[None] == ["vllm", "serve", "Polygl0t/large"]
+    small, large = map(options, serve.serve_commands(route_of(runs, serve.handoff_pin("small", "large"))))
+    assert small[None] == ["vllm", "serve", MODELS["small"]]
+    assert large[None] == ["vllm", "serve", MODELS["large"]]
     modules = dict(module.split("=", 1) for module in small["--lora-modules"] + large["--lora-modules"])
     assert modules == {
         "extraction": str(runs / "small" / "adapter"),
@@ -65,36 +68,29 @@ def test_each_base_model_gets_a_command_with_the_adapters_of_its_tasks(runs):
 
 
 def test_servers_of_one_gpu_share_its_memory_and_listen_apart(runs):
-    commands = [options(c) for c in serving.serve_commands(route_of(runs, routing.handoff_pin("small", "large")))]
+    commands = [options(c) for c in serve.serve_commands(route_of(runs, serve.handoff_pin("small", "large")))]
     shares = [float(command["--gpu-memory-utilization"][0]) for command in commands]
-    assert sum(shares) <= serving.GPU_SHARE + 1e-9
+    assert sum(shares) <= answer.GPU_SHARE + 1e-9
     assert len({command["--port"][0] for command in commands}) == 2
 
 
 def test_every_argument_is_one_that_the_pinned_vllm_takes(runs):
-    for pin in (routing.handoff_pin("small", "large"), dict.fromkeys(TASKS, "small")):
-        for command in serving.serve_commands(route_of(runs, pin)):
+    for pin in (serve.handoff_pin("small", "large"), dict.fromkeys(TASKS, "small")):
+        for command in serve.serve_commands(route_of(runs, pin)):
             used = set(options(command)) - {None}
             assert used <= set(SNAPSHOT["arguments"])
 
 
 def test_the_lora_rank_is_one_that_vllm_accepts_and_the_adapter_fits_in(runs):
-    for command in serving.serve_commands(route_of(runs, routing.handoff_pin("small", "large"))):
+    for command in serve.serve_commands(route_of(runs, serve.handoff_pin("small", "large"))):
         rank = int(options(command)["--max-lora-rank"][0])
         assert rank in SNAPSHOT["lora_ranks"]
-        assert rank >= (24 if "large" in command else 16)
-    assert list(serving.VLLM_LORA_RANKS) == SNAPSHOT["lora_ranks"]
-
-
-def test_a_base_policy_is_served_under_the_names_of_its_tasks(runs):
-    base = routing.candidate(runs / "small", "base", trained=False)
-    (command,) = map(options, serving.serve_commands(routing.choose([base], pin={"push": "base"})))
-    assert set(command["--served-model-name"]) == {"Polygl0t/small", *TASKS}
-    assert "--enable-lora" not in command
+        assert rank >= (24 if MODELS["large"] in command else 16)
+    assert list(answer.VLLM_LORA_RANKS) == SNAPSHOT["lora_ranks"]
 
 
 def test_vllm_is_told_the_template_the_adapter_was_trained_with_and_no_model_cards_sampling(runs):
-    command = options(serving.serve_commands(route_of(runs, dict.fromkeys(TASKS, "small")))[0])
+    command = options(serve.serve_commands(route_of(runs, dict.fromkeys(TASKS, "small")))[0])
     assert Path(command["--chat-template"][0]).read_text().startswith("{%")
     assert command["--generation-config"] == ["vllm"]
     assert command["--max-model-len"] == [str(read_origin(runs / "small").recipe.max_seq_length)]
@@ -103,7 +99,7 @@ def test_vllm_is_told_the_template_the_adapter_was_trained_with_and_no_model_car
 def test_an_adapter_path_with_a_comma_is_given_as_the_json_that_vllm_reads(runs):
     odd = runs / "one, two"
     shutil.copytree(runs / "small", odd)
-    (command,) = serving.serve_commands(routing.choose([routing.candidate(odd, "odd")]))
+    (command,) = serve.serve_commands(serve.choose_route([serve.candidate(odd, "odd")]))
     module = json.loads(options(command)["--lora-modules"][0])
     assert module == {"name": "extraction", "path": str(odd / "adapter")}
 
@@ -114,7 +110,7 @@ def test_a_rank_that_vllm_cannot_serve_is_refused(runs, tmp_path):
     config["recipe"]["lora_r"] = 1024
     (tmp_path / "wide" / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="rank 1024: vLLM serves ranks up to 512"):
-        serving.serve_commands(routing.choose([routing.candidate(tmp_path / "wide", "wide")]))
+        serve.serve_commands(serve.choose_route([serve.candidate(tmp_path / "wide", "wide")]))
 
 
 def test_the_snapshot_of_vllms_arguments_is_of_the_pinned_version():
@@ -133,12 +129,12 @@ def write_lines(path, *rows):
 
 
 def test_requests_are_a_users_texts_or_the_prompts_of_records(tmp_path):
-    shipped = serving.record_request("push-eval-0001")
+    shipped = serve.record_request("push-eval-0001")
     rows = [
         {"id": "a", "task": "push", "input": "Cliente: Ana"},
         {"id": "b", "task": "push", "prompt": shipped.prompt, "reference": {"text": "left alone"}},
     ]
-    first, second = serving.read_requests(write_lines(tmp_path / "asked.jsonl", *rows))
+    first, second = serve.read_requests(write_lines(tmp_path / "asked.jsonl", *rows))
     assert first.prompt == build_prompt("push", "Cliente: Ana")
     assert second.prompt == shipped.prompt
 
@@ -159,14 +155,14 @@ def test_requests_are_a_users_texts_or_the_prompts_of_records(tmp_path):
 def test_a_malformed_request_is_named_with_its_line(tmp_path, row, message):
     path = write_lines(tmp_path / "asked.jsonl", {"id": "a", "task": "push", "input": "x"}, row)
     with pytest.raises(UserError, match=message):
-        serving.read_requests(path)
+        serve.read_requests(path)
 
 
 def test_a_file_without_requests_is_refused(tmp_path):
     with pytest.raises(UserError, match="no requests"):
-        serving.read_requests(write_lines(tmp_path / "asked.jsonl"))
+        serve.read_requests(write_lines(tmp_path / "asked.jsonl"))
 
 
 def test_an_unknown_record_is_refused():
     with pytest.raises(UserError, match="no record 'push-eval-9999'"):
-        serving.record_request("push-eval-9999")
+        serve.record_request("push-eval-9999")

@@ -20,7 +20,7 @@ import pytest
 
 from helpers import recipes, training
 from helpers.cli.doctor import read_pins
-from helpers.policy import backends, loading, sft
+from helpers.policy import backends, lora, sft
 from helpers.recipes import profiles
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,7 +78,7 @@ def test_peft_accepts_every_keyword_of_our_calls():
     assert_accepted("LoraConfig", parameters(LoraConfig))
     assert {"model", "model_id"} <= parameters(PeftModel.from_pretrained)
     assert {"model", "peft_config"} <= parameters(get_peft_model)
-    loading.lora_config(recipes.V41)
+    lora.lora_config(recipes.V41)
 
 
 def test_transformers_has_the_4_bit_settings_that_we_pass():

@@ -15,7 +15,7 @@ from helpers.core import stats
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT, read_jsonl
 from helpers.plots import report, steps
-from helpers.policy import loading
+from helpers.policy import loading, lora
 from helpers.policy.cpu import decoding, rollouts
 from helpers.recipes import profiles
 from helpers.runs import speed
@@ -170,7 +170,7 @@ def small_trainer(folder, in_rounds=False):
         args=GRPOConfig(**requested),
         train_dataset=Dataset.from_list(training.training_rows(load_split("train"))),
         processing_class=policy.tokenizer,
-        peft_config=loading.lora_config(recipe),
+        peft_config=lora.lora_config(recipe),
     )
     for name, weight in trainer.model.named_parameters():
         if "lora_B" in name:
@@ -236,7 +236,8 @@ def test_a_trainer_that_samples_from_a_part_of_the_distribution_keeps_trls_own_g
 def test_memory_that_a_step_frees_is_used_again_by_the_next_one():
     """Page faults of a fresh interpreter that makes and drops a 64 MB tensor 20 times, of 16,384 pages each."""
     script = (
-        "import resource, torch\nfrom helpers import models, profiles\nmodels.prepare(profiles.get('smallest'))\n"
+        "import resource, torch\nfrom helpers.policy import model\nfrom helpers.recipes import profiles\n"
+        "model.prepare(profiles.get('smallest'))\n"
         "def use():\n    torch.ones(16 * 2**20)\n    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "first = use()\nprint(max(use() for _ in range(20)) - first)"
     )

@@ -9,7 +9,7 @@ import pytest
 from helpers import recipes, training
 from helpers.core.errors import UserError
 from helpers.core.files import read_jsonl
-from helpers.policy import loading
+from helpers.policy import loading, lora
 from helpers.recipes import profiles
 from helpers.runs import analysis
 from helpers.runs.load import load_run
@@ -167,7 +167,7 @@ def test_a_trained_adapter_loads_over_its_base_policy_and_changes_its_answers(ru
     ids = torch.arange(3, 40).unsqueeze(0)
     with torch.no_grad():
         before = loading.load_base(fitted, PROFILE).model(ids).logits
-        adapted = loading.load_adapter(loading.load_base(fitted, PROFILE), run_folder / "adapter")
+        adapted = lora.load_adapter(loading.load_base(fitted, PROFILE), run_folder / "adapter")
         after = adapted.model(ids).logits
     assert not torch.equal(before, after)
 
@@ -175,7 +175,7 @@ def test_a_trained_adapter_loads_over_its_base_policy_and_changes_its_answers(ru
 def test_a_run_folder_without_an_adapter_is_refused_in_one_line(tmp_path):
     fitted, _ = profiles.fit(recipes.V41, PROFILE)
     with pytest.raises(UserError, match=r"no adapter_config\.json"):
-        loading.load_adapter(loading.load_base(fitted, PROFILE), tmp_path)
+        lora.load_adapter(loading.load_base(fitted, PROFILE), tmp_path)
 
 
 def test_the_config_names_what_the_profile_changed(run_folder):

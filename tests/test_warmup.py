@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 
 from helpers import recipes, training
 from helpers.core.errors import UserError
-from helpers.policy import evaluation, loading, sft
-from helpers.policy.serve import routing
+from helpers.policy import generation, loading, lora, sft
 from helpers.recipes import profiles
 from helpers.runs import analysis
 from helpers.runs.load import evaluated_steps, load_run
+from helpers.runs.record import KNOWN_EVAL_SECONDS, split_prefix
 from helpers.tasks.records import load_split
 
 PROFILE = replace(profiles.get("smallest"), eval_every=2, sft_learning_rate_factor=50.0, base_model=None)
@@ -106,22 +106,24 @@ def test_grpo_starts_from_the_warm_ups_answers(run_folder):
 
 def test_what_the_first_answers_cost_is_what_the_warm_up_paid_for_them(run_folder):
     warm, run = (load_run(folder) for folder in (run_folder / "warmup", run_folder))
-    for mode in evaluation.MODES:
-        paid = routing.seconds_a_completion(warm, 4, "eval", mode)
-        assert routing.seconds_a_completion(run, 0, "eval", mode) == paid > 0
+    for mode in generation.MODES:
+        key = f"{split_prefix('eval', mode)}mean_reward"
+        paid = [row["time/eval_s"] for row in warm.history if row["step"] == 4 and key in row]
+        assert [row[KNOWN_EVAL_SECONDS] for row in run.history if row["step"] == 0 and key in row] == paid
+        assert paid[0] > 0
     assert not any("time/eval_s" in row for row in run.history if row["step"] == 0)
 
 
 def test_the_answers_taken_over_are_those_of_the_policy_that_grpo_starts_from(run_folder, pairs):
-    policy = loading.with_lora(loading.load_base(RECIPE, PROFILE, pairs), RECIPE)
-    loading.restore_adapter(policy, run_folder / "warmup" / "adapter")
+    policy = lora.with_lora(loading.load_base(RECIPE, PROFILE, pairs), RECIPE)
+    lora.restore_adapter(policy, run_folder / "warmup" / "adapter")
     scored = load_run(run_folder).scored
-    for mode in evaluation.MODES:
+    for mode in generation.MODES:
         taken = scored[scored["step"].eq(0) & scored["split"].eq("eval") & scored["mode"].eq(mode)]
         taken = taken[taken["sample"].eq(0)].set_index("record_id")["completion"]
         asked = [record for record in load_split("eval") if record["id"] in taken.index]
-        given = evaluation.generate(
-            policy, [record["prompt"] for record in asked], evaluation.settings_for(RECIPE, PROFILE, mode)
+        given = generation.generate(
+            policy, [record["prompt"] for record in asked], generation.settings_for(RECIPE, PROFILE, mode)
         )
         assert [answer.text for answer in given] == [taken[record["id"]] for record in asked]
 
@@ -137,15 +139,15 @@ def test_the_weights_of_the_warm_up_continue_into_grpo(run_folder):
 
 def test_a_restored_adapter_is_the_saved_one_and_a_foreign_one_is_refused(run_folder, tmp_path):
     saved = load_file(run_folder / "warmup" / "adapter" / ADAPTER)
-    policy = loading.with_lora(loading.load_base(RECIPE, PROFILE), RECIPE)
-    loading.restore_adapter(policy, run_folder / "warmup" / "adapter")
+    policy = lora.with_lora(loading.load_base(RECIPE, PROFILE), RECIPE)
+    lora.restore_adapter(policy, run_folder / "warmup" / "adapter")
     held = {name: parameter for name, parameter in policy.model.named_parameters() if "lora_" in name}
     assert sorted(float(t.detach().norm()) for t in held.values()) == pytest.approx(
         sorted(float(t.norm()) for t in saved.values())
     )
-    wider = loading.with_lora(loading.load_base(RECIPE, PROFILE), replace(RECIPE, lora_r=4))
+    wider = lora.with_lora(loading.load_base(RECIPE, PROFILE), replace(RECIPE, lora_r=4))
     with pytest.raises(UserError, match="not an adapter of this policy"):
-        loading.restore_adapter(wider, run_folder / "warmup" / "adapter")
+        lora.restore_adapter(wider, run_folder / "warmup" / "adapter")
 
 
 def test_a_finished_warm_up_is_used_again_and_gives_the_same_run(run_folder, pairs, tmp_path):

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parser", help="another JSON parser: regex, handoff or tolerant (default: the version's)")
     parser.add_argument("--split", default="eval", help="train, eval (default) or test")
     parser.add_argument("--mode", default="sample", help="sample (temperature 1, default) or greedy")
-    parser.add_argument("--samples", type=int, default=1, help="completions a prompt (default 1)")
+    parser.add_argument("--samples", type=int, default=1, help="completions per prompt (default 1)")
     parser.add_argument("--seed", type=int, default=1_000, help="sampling seed (default 1000, a run's own)")
     parser.add_argument("--out", type=Path, help="also write the scored completions there, as JSON lines")
 
@@ -24,23 +24,20 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, print each task's mean with its interval, and write the rows where `--out` says."""
     from helpers.core.errors import require_known
     from helpers.core.files import write_jsonl
+    from helpers.core.progress import Progress
     from helpers.parsing.baselines import PARSERS
-    from helpers.policy import evaluation
+    from helpers.policy import MODES, evaluation, find_policy, settings_for
     from helpers.rewards import VERSIONS
     from helpers.tasks.records import SPLITS, load_split
 
     require_known("split", args.split, SPLITS)
-    require_known("mode", args.mode, ("sample", "greedy"))
+    require_known("mode", args.mode, MODES)
     require_known("reward version", args.version or "v4.1", VERSIONS)
     require_known("parser", args.parser or "tolerant", tuple(PARSERS))
     records = load_split(args.split)
-
-    from helpers.core.progress import Progress
-    from helpers.policy.run_policy import find_policy
-
-    found = find_policy(args.run, args.best, args.recipe, args.profile)
-    policy = found.policy
-    settings = evaluation.settings_for(found.recipe, found.profile, args.mode, args.samples, args.seed)
+    run_policy = find_policy(args.run, args.best, args.recipe, args.profile)
+    policy = run_policy.policy
+    settings = settings_for(run_policy.recipe, run_policy.profile, args.mode, args.samples, args.seed)
     settings = replace(settings, version=args.version or settings.version, parser=args.parser)
     line = Progress(f"{policy.name}, {args.split}", len(records) * args.samples)
     rows, metrics = evaluation.timed_evaluate(policy, records, settings, split=args.split, on_batch=line.update)

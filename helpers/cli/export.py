@@ -10,16 +10,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder to make; it must not be there yet")
     parser.add_argument("--merged", action="store_true", help="also base and adapter as one bfloat16 model")
     parser.add_argument(
-        "--prompts", type=int, default=40, help="eval prompts of the check, a quarter a task (default 40)"
+        "--prompts", type=int, default=40, help="eval prompts of the check, a quarter per task (default 40)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Export and print the check; 1 where the export does not agree with the run."""
-    from helpers.policy.serve import export
+    from helpers.policy import serve
 
-    done = export.export_run(args.run, args.out, args.merged, args.prompts)
-    for name, found in done.checks.items():
-        print(f"{name:<8} {found}")
+    done = serve.export_run(args.run, args.out, args.merged, args.prompts)
+    for part, agreement in done.checks.items():
+        print(f"{part:<8} {agreement}")
     print(f"export: {done.folder}")
     return 0 if done.agrees else 1

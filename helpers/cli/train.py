@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         profile = replace(profile, backend=args.backend)
     folder = args.out or PROJECT_ROOT / "runs" / f"{recipe.name}-{profile.name}-seed{args.seed}"
     from helpers import training
-    from helpers.policy import evaluation
+    from helpers.policy import MODES
     from helpers.runs import analysis, speed
     from helpers.runs.load import load_run
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if not processes.is_first():
         return 0
     run = load_run(folder)
-    for mode in evaluation.MODES:
+    for mode in MODES:
         for task, gain in analysis.gains(run, "eval", mode).items():
             print(f"{mode:<7} {task:<11} {gain.before} -> {gain.after}, paired gain {gain.difference.signed()}")
     print(speed.phase_table(run).to_string(index=False, header=False))

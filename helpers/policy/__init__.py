@@ -1,1 +1,29 @@
-"""Who answers: loading a policy for a backend, making the embedded ones, generating, evaluating, serving."""
+"""Who answers: load a policy for a backend, generate, evaluate, serve.
+
+Importing this room loads torch, but none of what Unsloth has to be imported before: trl, transformers and peft.
+"""
+
+from helpers.policy.evaluation import evaluate, summarize
+from helpers.policy.generation import MODES, Generation, Settings, generate, settings_for
+from helpers.policy.loading import RunPolicy, describe_base, find_policy, load_base, load_run_policy
+from helpers.policy.lora import load_adapter, lora_config, with_lora
+from helpers.policy.model import Policy
+
+__all__ = [
+    "MODES",
+    "Generation",
+    "Policy",
+    "RunPolicy",
+    "Settings",
+    "describe_base",
+    "evaluate",
+    "find_policy",
+    "generate",
+    "load_adapter",
+    "load_base",
+    "load_run_policy",
+    "lora_config",
+    "settings_for",
+    "summarize",
+    "with_lora",
+]

@@ -5,9 +5,8 @@
     transformers   TRL and peft, generating with transformers; runs everywhere, the CPU included
 
 Unsloth rewrites trl, transformers and peft while it is imported and reads its environment then. The order is therefore
-environment, unsloth, trl and transformers: `begin` keeps to it, or says in one line why it is too late. Places in the
-sources are those of unsloth and unsloth_zoo 2026.10.7, vllm 0.30.0 and trl 1.14.2; `tests/test_signatures.py` checks
-every name used here against them.
+environment, unsloth, trl and transformers: `begin` keeps to it, or says why it is too late. Line numbers below refer to
+unsloth and unsloth_zoo 2026.10.7, vllm 0.30.0 and trl 1.14.2; `tests/test_signatures.py` checks the names against them.
 """
 
 import functools
@@ -24,24 +23,24 @@ from typing import Any
 from helpers.core import gpus
 from helpers.core.errors import UserError, require_known
 from helpers.core.files import PROJECT_ROOT
-from helpers.policy import evaluation, loading
-from helpers.policy.loading import Policy
-from helpers.recipes import Recipe
+from helpers.policy import generation
+from helpers.policy.loading import load_base
+from helpers.policy.lora import LORA_TARGETS
+from helpers.policy.model import Policy, Sampler, cannot_load, load, plain_generation, prepare
+from helpers.recipes import Recipe, memory
 from helpers.recipes.profiles import Profile
 from helpers.tasks.records import PAIRS_DIR
 
 BACKENDS = ("unsloth", "vllm", "transformers")
-"""In the order in which one stands in for another."""
+"""Each falls back on those after it."""
 
 _PACKAGES = {"unsloth": ("unsloth", "unsloth_zoo"), "vllm": ("vllm",), "transformers": ()}
 _PATCHED_BY_UNSLOTH = ("trl", "transformers", "peft")
 """What must not be imported before unsloth (`critical_modules`, unsloth/_gpu_init.py:20)."""
 
-_IMPORTANCE_CAP = 3.0
-
 
 def missing(name: str) -> str | None:
-    """Why the backend called `name` cannot be used on this machine, in one line; None where it can.
+    """Why the backend `name` cannot be used on this machine, in one line; None where it can.
 
     >>> missing("transformers") is None
     True
@@ -52,8 +51,8 @@ def missing(name: str) -> str | None:
         return f"{' and '.join(absent)} not installed"
     if name == "transformers":
         return None
-    found, why_none = gpus.find()
-    return None if found else why_none
+    cards, why_none = gpus.find()
+    return None if cards else why_none
 
 
 def choose(profile: Profile) -> tuple[str, str]:
@@ -65,33 +64,34 @@ def choose(profile: Profile) -> tuple[str, str]:
         if reason is None:
             break
         passed_over.append(f"not {name}: {reason}")
-    return name, "; ".join([f"backend {name}, {_generating(name, profile)}", *passed_over])
+    generating = "generating with transformers"
+    if with_vllm(profile, name):
+        generating = "generating with vLLM"
+    elif name == "unsloth":
+        generating = "generating with Unsloth's decoder (no vLLM)"
+    return name, "; ".join([f"backend {name}, {generating}", *passed_over])
 
 
 def require(name: str) -> None:
-    """`UserError` where the backend that somebody named cannot be used here."""
+    """`UserError` where the backend `name` cannot be used here."""
     reason = missing(name)
     if reason is not None:
         raise UserError(f"backend {name} cannot be used here: {reason}; --backend auto takes what is there")
 
 
 def with_vllm(profile: Profile, backend: str) -> bool:
-    """Whether `backend` generates with vLLM: Unsloth does where it is installed and the profile gives it memory."""
-    if backend == "unsloth":
-        return profile.vllm_memory_share > 0 and find_spec("vllm") is not None
-    return backend == "vllm"
+    """Whether `backend` generates with vLLM here: as `memory.uses_vllm` plans, if Unsloth finds vLLM installed."""
+    return memory.uses_vllm(profile, backend) and (backend == "vllm" or find_spec("vllm") is not None)
 
 
 def environment(profile: Profile, backend: str) -> dict[str, str]:
-    """What must stand in the environment before `backend` is imported.
-
-    `UNSLOTH_VLLM_STANDBY` is Unsloth's sleep mode (unsloth_zoo/__init__.py:319, vllm_utils.py:4038); standby replaces
-    our memory share by its own table unless `..._UTIL_OVERRIDE` is set (vllm_utils.py:4055). `UNSLOTH_COMPILE_LOCATION`
-    (compiler.py:85) would be a folder in the working directory, stale after an update. Without
-    `UNSLOTH_DISABLE_STATISTICS` each load asks the hub for counters (unsloth/models/_utils.py:4427).
-    """
+    """What must stand in the environment before `backend` is imported."""
     if backend != "unsloth":
         return {}
+    # STANDBY is Unsloth's sleep mode (unsloth_zoo/__init__.py:319, vllm_utils.py:4038), which replaces our memory share
+    # by a table of its own unless UTIL_OVERRIDE is set (vllm_utils.py:4055). COMPILE_LOCATION (compiler.py:85) defaults
+    # to a folder in the working directory, stale after an update. Without DISABLE_STATISTICS each load asks the hub for
+    # counters (unsloth/models/_utils.py:4427).
     return {
         "UNSLOTH_VLLM_STANDBY": str(int(profile.sleep_mode and with_vllm(profile, backend))),
         "UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE": "1",
@@ -101,16 +101,16 @@ def environment(profile: Profile, backend: str) -> dict[str, str]:
 
 
 def set_environment(profile: Profile, backend: str) -> dict[str, str]:
-    """Set `environment` and return it. `UserError` where something that reads it or must follow it is imported."""
+    """Set `environment` and return it. `UserError` where a module that reads it or must follow it is imported."""
     wanted = environment(profile, backend)
-    here = "unsloth" in sys.modules
+    imported = "unsloth" in sys.modules
     changed = [name for name, value in wanted.items() if os.environ.get(name) != value]
-    if backend != "unsloth" and here:
+    if backend != "unsloth" and imported:
         raise UserError(f"unsloth has rewritten trl in this process: restart the kernel to train with {backend}")
-    if backend == "unsloth" and here and changed:
+    if backend == "unsloth" and imported and changed:
         raise UserError(f"unsloth was imported with another {', '.join(changed)}: restart the kernel and train first")
     early = [name for name in _PATCHED_BY_UNSLOTH if name in sys.modules]
-    if backend == "unsloth" and not here and early:
+    if backend == "unsloth" and not imported and early:
         raise UserError(
             f"{', '.join(early)} imported before unsloth: restart the kernel and train before anything loads a policy, "
             "or run `python -m helpers train`"
@@ -120,11 +120,11 @@ def set_environment(profile: Profile, backend: str) -> dict[str, str]:
 
 
 def begin(profile: Profile, backend: str) -> None:
-    """Make this process one of `backend`: its environment, then unsloth where it is asked for, then the rest."""
+    """Prepare this process for `backend`: its environment first, then unsloth if it is the backend, then the rest."""
     set_environment(profile, backend)
     if backend == "unsloth":
         importlib.import_module("unsloth")
-    loading.prepare(profile)
+    prepare(profile)
 
 
 def load_policy(
@@ -132,31 +132,26 @@ def load_policy(
 ) -> Policy:
     """The policy that a training starts from, loaded for `backend`; `source` is a folder or hub name if not the base.
 
-    Unsloth's comes with a fresh LoRA (drawn with `seed`) on it, because its kernels are put in place then. It answers
-    through its vLLM engine or, without one, in one call of `generate`: Unsloth's decoder keeps keys and values in
-    buffers of its own and cannot go on with a given cache. For `vllm` the base is kept in 32 bits: TRL merges LoRA into
-    it to hand it over, and half precision would round most of a small update away, from the engine's copy and, with
-    every hand-over, from the base itself.
+    Unsloth's carries a fresh LoRA, drawn with `seed`: its kernels are put in place with it.
     """
     begin(profile, backend)
     if backend == "unsloth":
         return _load_with_unsloth(recipe, profile, seed, source)
+    # TRL merges LoRA into the base to hand it to vLLM. In half precision that would round most of a small update away,
+    # from the engine's copy and, with every hand-over, from the base itself.
     weights = replace(profile, dtype="float32") if backend == "vllm" else profile
-    policy = loading.load(source, weights) if source else loading.load_base(recipe, weights, pairs)
+    policy = load(source, weights) if source else load_base(recipe, weights, pairs)
     return replace(policy, backend=backend)
 
 
 def unsloth_model_arguments(recipe: Recipe, profile: Profile, seed: int = 0, source: str = "") -> dict[str, Any]:
-    """What `FastLanguageModel.from_pretrained` gets (unsloth/models/loader.py:1122).
-
-    The exact name, because Unsloth would load its own quantised mirror of some models instead.
-    """
+    """What `FastLanguageModel.from_pretrained` gets (unsloth/models/loader.py:1122)."""
     return {
         "model_name": source or recipe.model_id,
         "max_seq_length": recipe.max_seq_length,
         "dtype": profile.dtype,
         "load_in_4bit": profile.load_in_4bit,
-        "use_exact_model_name": True,
+        "use_exact_model_name": True,  # or Unsloth loads its own quantised mirror of some models
         "use_gradient_checkpointing": _checkpointing(profile),
         "fast_inference": with_vllm(profile, "unsloth"),
         "gpu_memory_utilization": profile.vllm_memory_share,
@@ -168,12 +163,12 @@ def unsloth_model_arguments(recipe: Recipe, profile: Profile, seed: int = 0, sou
 
 
 def unsloth_lora_arguments(recipe: Recipe, profile: Profile, seed: int = 0) -> dict[str, Any]:
-    """What `FastLanguageModel.get_peft_model` gets (unsloth/models/llama.py:4238): the recipe's LoRA in its words."""
+    """What `FastLanguageModel.get_peft_model` gets (unsloth/models/llama.py:4238): the recipe's LoRA, as peft's."""
     return {
         "r": recipe.lora_r,
         "lora_alpha": recipe.lora_alpha,
         "lora_dropout": recipe.lora_dropout,
-        "target_modules": list(loading.LORA_TARGETS),
+        "target_modules": list(LORA_TARGETS),
         "bias": "none",
         "use_rslora": False,
         "use_gradient_checkpointing": _checkpointing(profile),
@@ -182,12 +177,7 @@ def unsloth_lora_arguments(recipe: Recipe, profile: Profile, seed: int = 0) -> d
 
 
 def trainer_arguments(recipe: Recipe, profile: Profile, backend: str) -> dict[str, Any]:
-    """The part of TRL's `GRPOConfig` that hardware and backend decide, with the defaults that Unsloth changes.
-
-    vLLM's completions come from slightly other probabilities than the trainer's: their tokens are weighted by the
-    capped ratio of the two. TRL's default drops whole completions by the product over their tokens, which strikes long
-    ones most; Unsloth's default is no correction.
-    """
+    """The part of TRL's `GRPOConfig` that hardware and backend decide, with the defaults that Unsloth changes."""
     on_gpu = profile.device == "cuda"
     shared = {
         "bf16": on_gpu and profile.dtype == "bfloat16",
@@ -200,9 +190,12 @@ def trainer_arguments(recipe: Recipe, profile: Profile, backend: str) -> dict[st
         "logging_nan_inf_filter": False,
         "torch_empty_cache_steps": None,
         "use_bias_correction_kl": False,
+        # vLLM's probabilities differ slightly from the trainer's: each token is weighted by the capped ratio of the
+        # two. TRL's default drops whole completions by the product over their tokens, which strikes long ones most;
+        # Unsloth's default is no correction.
         "vllm_importance_sampling_correction": True,
         "vllm_importance_sampling_mode": "token_truncate",
-        "vllm_importance_sampling_clip_max": _IMPORTANCE_CAP,
+        "vllm_importance_sampling_clip_max": 3.0,
     }
     if not with_vllm(profile, backend):
         return shared | {"use_vllm": False, "top_k": recipe.top_k}
@@ -213,21 +206,19 @@ def trainer_arguments(recipe: Recipe, profile: Profile, backend: str) -> dict[st
         "vllm_enable_sleep_mode": profile.sleep_mode,
         "vllm_max_model_length": recipe.max_seq_length,
         "vllm_tensor_parallel_size": 1,
-        "top_k": recipe.top_k or -1,  # vLLM's word for "all tokens", which Unsloth would put in place of 0
+        "top_k": recipe.top_k or -1,  # -1 is vLLM's "all tokens"; Unsloth would replace a 0 by it
     }
 
 
 @contextmanager
 def engine_in_32_bits(backend: str) -> Iterator[None]:
-    """Within the block, TRL makes its vLLM engine in 32 bits, as the weights are that it will be handed.
-
-    TRL names no dtype, and vLLM takes half precision for a 32-bit model (`_resolve_auto_dtype`, vllm/config/model.py).
-    """
+    """Within the block, TRL makes its vLLM engine in 32 bits, like the weights it will be handed."""
     if backend != "vllm":
         yield
         return
     from trl.generation import vllm_generation
 
+    # TRL names no dtype, and vLLM then picks half precision for a 32-bit model (`_resolve_auto_dtype`).
     engine = vllm_generation.LLM
     vllm_generation.LLM = functools.partial(engine, dtype="float32")
     try:
@@ -236,39 +227,37 @@ def engine_in_32_bits(backend: str) -> Iterator[None]:
         vllm_generation.LLM = engine
 
 
-def sampler(trainer: Any, policy: Policy) -> loading.Sampler | None:
-    """What answers an evaluation's prompts once `trainer` holds `policy`: its vLLM engine on the backend `vllm`.
-
-    Elsewhere the policy keeps its own: Unsloth's answers through Unsloth from the start (see `load_policy`).
-    """
+def sampler(trainer: Any, policy: Policy) -> Sampler | None:
+    """What answers an evaluation once `trainer` holds `policy`: TRL's engine on `vllm`, else the policy's sampler."""
     return functools.partial(_ask_engine, trainer) if policy.backend == "vllm" else policy.sampler
 
 
-def _ask_engine(trainer: Any, token_ids: list[list[int]], settings: Any) -> list[list[int]]:
-    """TRL's own generation under an evaluation's settings; weights are handed over first where they have changed."""
-    generation = trainer.vllm_generation
+def _ask_engine(trainer: Any, token_ids: list[list[int]], settings: generation.Settings) -> list[list[int]]:
+    """Answer through TRL's vLLM generation under an evaluation's settings."""
+    engine = trainer.vllm_generation
+    # TRL hands the weights over at most once per step and remembers for which step it did; so does this.
     if trainer.state.global_step != trainer._last_loaded_step:
-        generation.sync_weights()
+        engine.sync_weights()
         trainer._last_loaded_step = trainer.state.global_step
-    greedy = settings.mode == "greedy"
-    wanted = {"max_completion_length": settings.limit, "temperature": 0.0 if greedy else settings.temperature}
-    kept = {name: getattr(generation, name) for name in wanted}
-    vars(generation).update(wanted)
+    temperature = 0.0 if settings.mode == "greedy" else settings.temperature
+    ours = {"max_completion_length": settings.limit, "temperature": temperature}
+    theirs = {name: getattr(engine, name) for name in ours}
+    vars(engine).update(ours)
     try:
-        _, completions, _, _ = generation.generate(prompts=token_ids, images=None, num_generations=1)
+        _, completions, _, _ = engine.generate(prompts=token_ids, images=None, num_generations=1)
     finally:
-        vars(generation).update(kept)
+        vars(engine).update(theirs)
     return [list(completion) for completion in completions]
 
 
-def _ask_unsloth(policy: Policy, token_ids: list[list[int]], settings: Any) -> list[list[int]]:
-    """Unsloth's vLLM engine with the policy's LoRA as it is now; a sleeping engine sleeps again afterwards."""
+def _ask_unsloth(policy: Policy, token_ids: list[list[int]], settings: generation.Settings) -> list[list[int]]:
+    """Answer through Unsloth's vLLM engine with the policy's LoRA as it is now."""
     from vllm import SamplingParams
 
     engine = policy.model.vllm_engine
     temperature = 0.0 if settings.mode == "greedy" else settings.temperature
     sampling = SamplingParams(temperature=temperature, max_tokens=settings.limit)
-    asleep = engine.llm_engine.is_sleeping()
+    asleep = engine.llm_engine.is_sleeping()  # in standby it sleeps between rollouts, and must sleep again afterwards
     if asleep:
         engine.wake_up()
     try:
@@ -290,19 +279,21 @@ def _load_with_unsloth(recipe: Recipe, profile: Profile, seed: int, source: str)
     try:
         model, tokenizer = FastLanguageModel.from_pretrained(**arguments)
     except OSError as error:
-        raise loading.cannot_load(name, error) from error
+        raise cannot_load(name, error) from error
     with suppress(OSError):  # a model rebuilt from vLLM's weights lacks the generation config that may name end tokens
         model.generation_config = GenerationConfig.from_pretrained(name)
-    loading.plain_generation(model, tokenizer)
+    plain_generation(model, tokenizer)
     tokenizer.padding_side = "left"
     model = FastLanguageModel.get_peft_model(model, **unsloth_lora_arguments(recipe, profile, seed))
     policy = Policy(model, tokenizer, Path(name).name, name, "unsloth")
-    ask = _ask_unsloth if arguments["fast_inference"] else evaluation.generate_at_once
+    # Without vLLM the answers come from one call of `generate` instead of rounds: Unsloth's decoder keeps keys and
+    # values in buffers of its own and cannot go on with a given cache.
+    ask = _ask_unsloth if arguments["fast_inference"] else generation.generate_at_once
     return replace(policy, sampler=functools.partial(ask, policy))
 
 
 def _unfit(name: str, profile: Profile) -> str | None:
-    """Why `profile` keeps a backend from being used, whatever is installed."""
+    """Why `profile` rules a backend out, whatever is installed; None where it does not."""
     if name == "transformers":
         return None
     if profile.device != "cuda":
@@ -314,12 +305,6 @@ def _unfit(name: str, profile: Profile) -> str | None:
     if name == "vllm" and profile.load_in_4bit:
         return "it would merge LoRA into 4-bit weights"
     return None
-
-
-def _generating(name: str, profile: Profile) -> str:
-    if with_vllm(profile, name):
-        return "generating with vLLM"
-    return "generating with Unsloth's decoder (no vLLM)" if name == "unsloth" else "generating with transformers"
 
 
 def _checkpointing(profile: Profile) -> str | bool:

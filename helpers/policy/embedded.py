@@ -1,7 +1,7 @@
 """The embedded policy: a tiny Qwen3-architecture model made here, so that the series runs with no hub and no GPU.
 
-Tokenizer and weights are trained on our train split alone. Same chat template, special tokens and architecture as the
-hub model, three orders of magnitude smaller; what it can and cannot do is measured, never assumed.
+Tokenizer and weights are trained on the train split alone. Chat template, special tokens and architecture are the hub
+model's, at a thousandth of its size.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ from filelock import FileLock
 from helpers.core import processes
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT, write_json
-from helpers.policy import loading, sft
-from helpers.policy.loading import Policy
+from helpers.policy import sft
+from helpers.policy.model import Policy, load, prepare
 from helpers.recipes import HUB_05B_BASE, HUB_37B
 from helpers.recipes.profiles import EmbeddedSettings, Profile
 from helpers.tasks.records import PAIRS_DIR, load_records
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 SEED = 20260427
-"""The embedded policy's own seed, apart from a run's: every run and every seed starts from the same base policy."""
+"""The embedded policy's own seed: runs of every seed start from the same base policy."""
 
 REPEATS = {"extraction": 1, "sql_qa": 1, "insights": 1, "push": 4}
 """How often policy and tokenizer are shown each record: push is 10 % of the records and the shortest of the answers."""
@@ -48,7 +48,7 @@ CHAT_TEMPLATE = (
 def stand_in(model_id: str, profile: Profile) -> EmbeddedSettings | None:
     """The embedded policy that stands for a hub model on this profile; None where the profile loads the hub's own.
 
-    The 3.7B model has a larger one, the base model one that read the same shop's texts without the chat format.
+    The 3.7B model's is larger; the base model's has read the same shop's texts without the chat format.
     """
     if profile.embedded is None:
         return None
@@ -63,8 +63,8 @@ def stand_in(model_id: str, profile: Profile) -> EmbeddedSettings | None:
 def base_policy(
     profile: Profile, pairs: Path = PAIRS_DIR, cache: Path = CACHE, settings: EmbeddedSettings | None = None
 ) -> Policy:
-    """An embedded base policy (default: the profile's): loaded where `cache` has the one of this train split, else
-    trained.
+    """An embedded base policy (default: the profile's), loaded from `cache`, or trained where it holds none for these
+    pairs.
 
     Raises `UserError` where the pairs are missing or malformed.
     """
@@ -73,25 +73,31 @@ def base_policy(
         raise ValueError(f"profile {profile.name} has no embedded policy")
     records = load_records(pairs / "train.jsonl")
     folder = cache / cache_key(settings, pairs / "train.jsonl")
-    if not (folder / "embedded.json").is_file() and processes.count() > 1:
-        raise UserError("the embedded policy is not made yet: run `python -m helpers evaluate` once, in one process")
     if not (folder / "embedded.json").is_file():
-        _train_once(folder, profile, settings, records)
-    return loading.load(str(folder), profile, name=f"embedded-{profile.name}{_suffix(settings, profile)}")
+        if processes.count() > 1:
+            raise UserError(
+                "the embedded policy is not made yet: run `python -m helpers evaluate` once, in one process"
+            )
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f"{folder.name}.lock")):  # another process may be making it: wait for that one
+            if not (folder / "embedded.json").is_file():
+                _train(folder, profile, settings, records)
+    suffix = "" if settings == profile.embedded else "-large"
+    return load(str(folder), profile, name=f"embedded-{profile.name}{suffix if settings.chat else '-base'}")
 
 
 def cache_key(settings: EmbeddedSettings, train: Path) -> str:
-    """A short name for everything that decides the embedded policy: the train split's bytes, the settings, the seed."""
-    # What reads chat is named as before plain text could be read, so that older records still find their policy.
+    """A hash of everything that decides the embedded policy: the train split's bytes, the settings, the seed."""
+    # `chat` was added later; left out where it is True, so that older records still find their policy.
     decisive = {key: value for key, value in asdict(settings).items() if (key, value) != ("chat", True)}
     identity = json.dumps([decisive, SEED, CHAT_TEMPLATE, REPEATS])
     return hashlib.sha256(train.read_bytes() + identity.encode()).hexdigest()[:12]
 
 
 def raw_texts(records: list[dict[str, Any]]) -> list[str]:
-    """What a base model reads, a text each: questions with their answers, no roles; reviews and their objects apart.
+    """The texts a base model reads: questions with their answers, without roles; reviews and their objects apart.
 
-    It knows what such objects look like and that questions are answered, but saw no review answered by an object.
+    It knows what such objects look like and that questions are answered, but never saw a review answered by an object.
 
     >>> record = {"task": "push", "prompt": [{"role": "user", "content": "Crie"}], "reference": {"text": "Oi"}}
     >>> raw_texts([record, record | {"task": "extraction"}])
@@ -99,8 +105,8 @@ def raw_texts(records: list[dict[str, Any]]) -> list[str]:
     """
     texts = []
     for record in records:
-        asked, answered = record["prompt"][-1]["content"], record["reference"]["text"]
-        texts += [asked, answered] if record["task"] == "extraction" else [f"{asked}\n\n{answered}"]
+        question, answer = record["prompt"][-1]["content"], record["reference"]["text"]
+        texts += [question, answer] if record["task"] == "extraction" else [f"{question}\n\n{answer}"]
     return [START + text for text in texts]
 
 
@@ -114,7 +120,7 @@ def repeated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def train_tokenizer(records: list[dict[str, Any]], vocabulary: int) -> "PreTrainedTokenizerFast":
-    """A byte-level BPE of `vocabulary` tokens over prompts and references, digits split singly as the hub model's."""
+    """A byte-level BPE of `vocabulary` tokens over prompts and references; digits are single tokens, as the hub's."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -129,7 +135,10 @@ def train_tokenizer(records: list[dict[str, Any]], vocabulary: int) -> "PreTrain
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator((text for record in records for text in _texts(record)), trainer)
+    texts = []
+    for record in records:
+        texts += [message["content"] for message in record["prompt"]] + [record["reference"]["text"]]
+    bpe.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, pad_token=PAD, bos_token=START, eos_token=END, padding_side="left"
     )
@@ -159,39 +168,21 @@ def new_model(settings: EmbeddedSettings, tokenizer: "PreTrainedTokenizerFast") 
     )
 
 
-def _texts(record: dict[str, Any]) -> list[str]:
-    return [message["content"] for message in record["prompt"]] + [record["reference"]["text"]]
-
-
-def _suffix(settings: EmbeddedSettings, profile: Profile) -> str:
-    if not settings.chat:
-        return "-base"
-    return "" if settings == profile.embedded else "-large"
-
-
-def _train_once(folder: Path, profile: Profile, settings: EmbeddedSettings, records: list[dict[str, Any]]) -> None:
-    """Train into `folder`, or wait for the process that is doing so."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
-        if not (folder / "embedded.json").is_file():
-            _train_into(folder, profile, settings, records)
-
-
-def _train_into(folder: Path, profile: Profile, settings: EmbeddedSettings, records: list[dict[str, Any]]) -> None:
+def _train(folder: Path, profile: Profile, settings: EmbeddedSettings, records: list[dict[str, Any]]) -> None:
     """Train tokenizer and model beside `folder`, then move them there: a killed training leaves no half policy."""
     from transformers import set_seed
 
     started = time.monotonic()
-    loading.prepare(profile)
+    prepare(profile)
     set_seed(SEED)
-    shown = repeated(records)
-    tokenizer = train_tokenizer(shown, settings.vocabulary)
+    repeats = repeated(records)
+    tokenizer = train_tokenizer(repeats, settings.vocabulary)
     building = folder.with_name(f"{folder.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     model, losses = sft.fine_tune(
         new_model(settings, tokenizer),
         tokenizer,
-        sft.chat_rows(shown) if settings.chat else [{"text": text} for text in raw_texts(shown)],
+        sft.chat_rows(repeats) if settings.chat else [{"text": text} for text in raw_texts(repeats)],
         building,
         epochs=settings.sft_epochs,
         batch=settings.sft_batch,

@@ -1,6 +1,6 @@
 """Supervised fine-tuning: a policy learns from reference answers, with loss on the assistant's tokens only.
 
-Used twice: to make the embedded policies, and as the warm-up that a recipe may ask for before GRPO.
+It makes the embedded policies, and is the warm-up that a recipe may ask for before GRPO.
 """
 
 import html
@@ -35,20 +35,20 @@ def fine_tune(
     title: str,
     on_gpu: bool = False,
 ) -> tuple[Any, list[dict[str, float]]]:
-    """Train on `rows` (`chat_rows`, or `{"text": ...}` for plain text); the trained model and its logged losses.
+    """Train on `rows` (`chat_rows`, or `{"text": ...}` for plain text); return the model and its logged losses.
 
-    Where `model` carries LoRA, that alone is trained. Nothing is saved; `folder` is where TRL may write.
+    Where `model` carries LoRA, that alone is trained. `folder` is where TRL may write; nothing is saved.
     """
     from datasets import Dataset
     from transformers import PrinterCallback, set_seed
-    from trl import SFTTrainer
+    from trl import SFTConfig, SFTTrainer
 
     set_seed(seed)
     arguments = sft_arguments(folder, epochs, batch, learning_rate, max_length, seed, on_gpu)
     arguments["completion_only_loss"] = "completion" in rows[0]
     trainer = SFTTrainer(
         model=model,
-        args=_config(arguments),
+        args=SFTConfig(**arguments),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
     )
@@ -62,7 +62,7 @@ def fine_tune(
 def sft_arguments(
     folder: Path, epochs: float, batch: int, learning_rate: float, max_length: int, seed: int, on_gpu: bool
 ) -> dict[str, Any]:
-    """Every argument we give TRL's `SFTConfig`; those that Unsloth would change are written out."""
+    """Every argument given to TRL's `SFTConfig`, including those whose defaults Unsloth changes."""
     return {
         "output_dir": str(folder),
         "num_train_epochs": epochs,
@@ -91,34 +91,27 @@ def sft_arguments(
 def masked_and_counted(tokenizer: Any, record: dict[str, Any]) -> tuple[list[int], list[int]]:
     """A record's tokens as SFT sees them: those the loss ignores (the prompt), then those it counts (answer and end).
 
-    Raises `UserError` where the template does not render the prompt as the start of the whole conversation: the mask
-    would then cut at the wrong place.
+    Raises `UserError` where the template does not render the prompt as the start of the conversation: the mask would
+    cut at the wrong place.
     """
     answer = {"role": "assistant", "content": record["reference"]["text"]}
     prompt = tokenizer.apply_chat_template(record["prompt"], tokenize=False, add_generation_prompt=True)
     whole = tokenizer.apply_chat_template([*record["prompt"], answer], tokenize=False)
     if not whole.startswith(prompt):
         raise UserError("the chat template does not render a prompt as the start of its conversation; check it")
-    masked, counted = (
-        tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, whole[len(prompt) :])
-    )
+    masked = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    counted = tokenizer(whole[len(prompt) :], add_special_tokens=False)["input_ids"]
     return masked, counted
 
 
 def masked_html(tokenizer: Any, record: dict[str, Any]) -> str:
-    """The rendered conversation, what the loss does not see in grey."""
-    styles = ("color:#8a8a8a", "color:#000;background:#fff3c4")
-    spans = [
-        f'<span style="{style}">{html.escape(tokenizer.decode(ids))}</span>'
-        for style, ids in zip(styles, masked_and_counted(tokenizer, record), strict=True)
-    ]
-    return f'<pre style="white-space:pre-wrap">{"".join(spans)}</pre>'
-
-
-def _config(arguments: dict[str, Any]) -> Any:
-    from trl import SFTConfig
-
-    return SFTConfig(**arguments)
+    """The rendered conversation as HTML, with the tokens the loss ignores in grey."""
+    masked, counted = (html.escape(tokenizer.decode(ids)) for ids in masked_and_counted(tokenizer, record))
+    return (
+        '<pre style="white-space:pre-wrap">'
+        f'<span style="color:#8a8a8a">{masked}</span>'
+        f'<span style="color:#000;background:#fff3c4">{counted}</span></pre>'
+    )
 
 
 def _progress(title: str) -> Any:

@@ -309,9 +309,9 @@ def context_row(profile: Profile) -> Row:
     return Row("CUDA and fragmentation", 0.7 + 0.05 * total, f"an allowance: 0.7 GiB + 5 % of {total:g} GiB")
 
 
-def uses_vllm(profile: Profile) -> bool:
-    """Whether vLLM generates in the training process."""
-    return profile.backend != "transformers" and profile.vllm_memory_share > 0
+def uses_vllm(profile: Profile, backend: str = "") -> bool:
+    """Whether vLLM generates in the training process of `backend` (default: the profile's), where it is installed."""
+    return (backend or profile.backend) != "transformers" and profile.vllm_memory_share > 0
 
 
 def adapt(recipe: Recipe, shape: Shape, profile: Profile) -> tuple[Profile, list[Change]]:

@@ -14,9 +14,8 @@ from typing import Any
 from filelock import FileLock
 
 from helpers.core.files import write_json
-from helpers.policy import evaluation
+from helpers.policy import Policy, evaluation, generation
 from helpers.policy.cpu import decoding
-from helpers.policy.loading import Policy
 from helpers.rewards import score_row
 from helpers.runs.record import jsonable
 from helpers.training import callbacks
@@ -24,7 +23,7 @@ from helpers.training import callbacks
 Rows = list[dict[str, Any]]
 
 
-def evaluate_base(policy: Policy, records: Rows, settings: evaluation.Settings, track: callbacks.Track) -> Rows:
+def evaluate_base(policy: Policy, records: Rows, settings: generation.Settings, track: callbacks.Track) -> Rows:
     """`callbacks.evaluate_split` of the eval split by a policy that is as it was before training.
 
     Answers that are kept are scored and recorded; their time is told as that of the run that asked. Of two runs that
@@ -43,7 +42,7 @@ def evaluate_base(policy: Policy, records: Rows, settings: evaluation.Settings, 
     return rows
 
 
-def kept_at(policy: Policy, records: Rows, settings: evaluation.Settings) -> Path | None:
+def kept_at(policy: Policy, records: Rows, settings: generation.Settings) -> Path | None:
     """The file of a base policy's answers to `records`, there or not; None for a policy that was not made here.
 
     Its name stands for the prompts, how they are asked, and what answers them: device, dtype and code.
@@ -53,13 +52,13 @@ def kept_at(policy: Policy, records: Rows, settings: evaluation.Settings) -> Pat
         return None
     asked = {key: value for key, value in asdict(settings).items() if key not in ("version", "parser")}
     prompts = [[record["id"], record["prompt"]] for record in records]
-    code = [inspect.getsource(module) for module in (callbacks, decoding, evaluation)]
+    code = [inspect.getsource(module) for module in (callbacks, decoding, evaluation, generation)]
     computed = [str(policy.model.device), str(policy.model.dtype)]
     name = sha256(json.dumps([asked, prompts, computed, code]).encode()).hexdigest()[:12]
     return folder / "answers" / f"{name}.json"
 
 
-def _scored(rows: Rows, records: Rows, settings: evaluation.Settings) -> Rows:
+def _scored(rows: Rows, records: Rows, settings: generation.Settings) -> Rows:
     """The rows under the settings' reward version: it may not be that of the run that asked."""
     by_id = {record["id"]: record for record in records}
     return [

@@ -10,8 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from helpers.core import processes
 from helpers.core.progress import Progress, in_notebook, say
-from helpers.policy import evaluation
-from helpers.policy.loading import Policy
+from helpers.policy import Policy, evaluation, generation
 from helpers.rewards import score_row
 from helpers.runs import stop_rules
 from helpers.runs.record import KNOWN_EVAL_SECONDS, RunRecorder, evaluation_due, split_prefix
@@ -138,7 +137,7 @@ class EvalRewardCallback(TrainerCallback):
         self,
         policy: Policy,
         records: list[dict[str, Any]],
-        settings: evaluation.Settings,
+        settings: generation.Settings,
         every: int,
         track: Track,
         clock: PhaseClock,
@@ -231,7 +230,7 @@ class StopRuleCallback(TrainerCallback):
 
 
 def evaluate_split(
-    policy: Policy, records: list[dict[str, Any]], split: str, step: int, settings: evaluation.Settings, track: Track
+    policy: Policy, records: list[dict[str, Any]], split: str, step: int, settings: generation.Settings, track: Track
 ) -> list[dict[str, Any]]:
     """Answer a whole split: sampled, and for `eval` greedy beside it; GRPO sharpens, so the two gains differ.
 
@@ -258,7 +257,7 @@ def take_answers(
     `seconds` tells for each mode what they took then.
     """
     answers = [row | {"step": step} for row in rows]
-    for mode in evaluation.MODES:
+    for mode in generation.MODES:
         of_mode = [row for row in answers if row["mode"] == mode]
         _record_split(of_mode, evaluation.summarize(of_mode) | {KNOWN_EVAL_SECONDS: seconds[mode]}, step, track)
     return answers
@@ -268,7 +267,7 @@ def split_seconds(history: Sequence[Mapping[str, Any]], step: int) -> dict[str, 
     """What the answers to the eval split took at `step`, a mode, of a run's metric rows."""
     return {
         mode: row["time/eval_s"]
-        for mode in evaluation.MODES
+        for mode in generation.MODES
         for row in history
         if row["step"] == step and f"{split_prefix('eval', mode)}mean_reward" in row
     }

@@ -12,7 +12,8 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, set_seed
 
 from helpers.core import tracking
-from helpers.policy.loading import Policy, merged
+from helpers.policy import Policy
+from helpers.policy.lora import merged
 from helpers.recipes import Recipe
 from helpers.recipes.profiles import Profile
 from helpers.rewards import errors

@@ -23,7 +23,7 @@ from helpers.tasks import TASKS
 from helpers.tasks.records import PAIRS_DIR, SPLITS, Rows, count_by_task, load_split
 
 if TYPE_CHECKING:
-    from helpers.policy.loading import Policy
+    from helpers.policy import Policy
     from helpers.training.dry_run import DryRun, LogProbs
 
 STEPS = 2

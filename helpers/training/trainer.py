@@ -26,8 +26,7 @@ from helpers.core import processes, tracking
 from helpers.core.errors import UserError, require_known
 from helpers.core.files import PROJECT_ROOT, shown
 from helpers.core.progress import in_notebook
-from helpers.policy import backends, evaluation, loading
-from helpers.policy.loading import Policy
+from helpers.policy import Policy, backends, generation, loading, lora
 from helpers.recipes import Recipe, profiles
 from helpers.recipes.profiles import Profile
 from helpers.rewards import errors
@@ -270,7 +269,7 @@ def build_trainer(
             args=GRPOConfig(**requested),
             train_dataset=Dataset.from_list(training_rows(train)),
             processing_class=policy.tokenizer,
-            peft_config=None if loading.has_lora(policy.model) else loading.lora_config(recipe),
+            peft_config=None if lora.has_lora(policy.model) else lora.lora_config(recipe),
         )
     check_effective(trainer, requested, recipe)
     if requested["use_vllm"]:
@@ -333,7 +332,7 @@ def _add_judges(
     """What judges a run while it trains: evaluations of the subset (returned), and the stop table."""
     from helpers.training import callbacks
 
-    settings = evaluation.settings_for(recipe, profile)
+    settings = generation.settings_for(recipe, profile)
     subset = eval_subset(records)
     judge = callbacks.EvalRewardCallback(policy, subset, settings, profile.eval_every, track, clock, on_eval)
     trainer.add_callback(judge)

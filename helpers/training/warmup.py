@@ -6,8 +6,7 @@ from typing import Any
 from helpers.core import processes
 from helpers.core.files import read_jsonl, shown
 from helpers.core.tracking import NoRun
-from helpers.policy import evaluation, loading, sft
-from helpers.policy.loading import Policy
+from helpers.policy import Policy, generation, lora, sft
 from helpers.recipes import Recipe
 from helpers.recipes.profiles import Profile
 from helpers.runs import identity
@@ -31,10 +30,10 @@ def warm_up(
     from transformers import set_seed
 
     set_seed(known["seed"])
-    policy = loading.with_lora(policy, recipe)
+    policy = lora.with_lora(policy, recipe)
     if identity.is_finished(folder):
         identity.require_same_run(folder, known)
-        loading.restore_adapter(policy, folder / "adapter")
+        lora.restore_adapter(policy, folder / "adapter")
     else:
         _train(policy, splits, recipe, profile, folder, known)
     return policy
@@ -60,7 +59,7 @@ def _train(
     recorder.write_config(known | _described(policy, recipe))
     recorder.log_event("start", 0, f"SFT on {len(chosen)} {recipe.sft_task} pairs")
     track = callbacks.Track(recorder, NoRun())
-    settings = evaluation.settings_for(recipe, profile)
+    settings = generation.settings_for(recipe, profile)
     base_answers.evaluate_base(policy, splits["eval"], settings, track)
     losses = _fine_tune(policy, chosen, recipe, profile, folder, known["seed"])
     for row in losses:

@@ -1,7 +1,7 @@
-"""Attention for decoding on a CPU: the keys and values of a group of heads are read once, not once a head.
+"""Attention for decoding on a CPU: query heads that share keys and values read them once.
 
-transformers copies each key and value to every query head that shares it whenever there is a mask. At one query a
-sequence that copy costs as much as attention itself; here the heads of a group stand in for that many queries instead.
+transformers copies each key and value to every query head that shares it whenever there is a mask. With one query per
+sequence that copy costs as much as attention itself.
 """
 
 from typing import Any
@@ -28,19 +28,22 @@ def grouped_sdpa(
     scaling: float | None = None,
     **rest: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' `sdpa`, but for one query a sequence: batch x heads x 1 x size, keys and values with fewer heads.
+    """transformers' `sdpa`, faster for one query per sequence (batch x heads x 1 x size; keys have fewer heads).
 
     Returns batch x queries x heads x size, as every attention function of transformers does.
     """
     batch, heads, queries, size = query.shape
     if queries > 1:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **rest)
+    # The heads of a group take the place of queries of one sequence: they attend to the same keys without a copy. The
+    # mask needs no change, because with a single query it broadcasts over that dimension.
     grouped = query.reshape(batch, key.shape[1], heads // key.shape[1], size)
-    found = torch.nn.functional.scaled_dot_product_attention(
+    attended = torch.nn.functional.scaled_dot_product_attention(
         grouped, key, value, attn_mask=attention_mask, scale=scaling
     )
-    return found.reshape(batch, 1, heads, size), None
+    return attended.reshape(batch, 1, heads, size), None
 
 
+# Both registries are needed: without a mask function of the same name transformers passes no mask at all.
 AttentionInterface.register(NAME, grouped_sdpa)
 AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,8 +1,7 @@
 """Decoding a batch with transformers' `generate`, without what a small policy waits for most.
 
-Prompts that stand several times in a batch are read once, and so is what several prompts begin with; ended answers
-leave the batch, keys and values are not copied at every token, and chance costs one number a token instead of one for
-each word of the vocabulary.
+Repeated prompts are read once, and so is what several prompts begin with; ended answers leave the batch; keys and
+values are not copied at every token; drawing a token takes one random number, not one per word of the vocabulary.
 """
 
 import os
@@ -18,10 +17,10 @@ from transformers import DynamicCache, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer
 
 ROUND = 16
-"""Tokens generated between two looks at which answers have ended."""
+"""Tokens generated between two checks of which answers have ended."""
 
 CHUNK = 16
-"""Prompts read together. Neighbours in the order of their tokens begin alike; more of them share less and pad more."""
+"""Prompts read together. Sorted by their tokens, neighbours begin alike; more of them share less and pad more."""
 
 
 def answer_in_rounds(
@@ -29,8 +28,8 @@ def answer_in_rounds(
 ) -> list[list[int]]:
     """At most `limit` new tokens for each row of `inputs` (token ids and mask, padded on the left), end token included.
 
-    Sampled from the whole distribution by `chance` (see `Draw`), a row an answer, a column a token, so that an answer
-    does not depend on when others end; a row of NaN gives the greedy answer.
+    Sampled from the whole distribution by `chance` (rows x limit, see `Draw`); a row of NaN gives the greedy answer.
+    An answer that ends within a round goes on with padding until the round is over.
     """
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     rows, width = ids.shape
@@ -42,18 +41,21 @@ def answer_in_rounds(
         cache, mask = _read_prompts(model, ids, mask)
         while len(open_rows):
             done = ids.shape[1] - width
+            # The cache holds every token of `ids` but the last, so that `generate` goes on where the last round ended.
             ids = model.generate(
                 ids,
                 attention_mask=mask,
                 past_key_values=cache,
                 max_new_tokens=min(ROUND, limit - done),
                 logits_processor=LogitsProcessorList([Draw(temperature, chance[open_rows], width)]),
-                do_sample=False,
+                do_sample=False,  # `Draw` leaves one token possible: the likeliest is the drawn one
                 repetition_penalty=1.0,
             )
             mask = pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
             answers |= dict(zip(open_rows.tolist(), ids[:, width:].tolist(), strict=True))
             ended = torch.isin(ids[:, width + done :], ends).any(dim=1) | (ids.shape[1] == width + limit)
+            # Rows that ended leave ids, mask and cache alike; chance goes by the original row, so that an answer does
+            # not depend on when others end.
             going = (~ended).nonzero().flatten()
             open_rows, ids, mask = open_rows[going], ids[going], mask[going]
             cache.batch_select_indices(going)
@@ -61,14 +63,14 @@ def answer_in_rounds(
 
 
 def new_chance(rows: int, limit: int, device: Any = None) -> torch.Tensor:
-    """Numbers to draw by from torch's random state, above 0 and at most 1: a row an answer, a column a token."""
-    return 1 - torch.rand(rows, limit, device=device)
+    """Numbers to draw by (rows x limit) from torch's random state, above 0 and at most 1."""
+    return 1 - torch.rand(rows, limit, device=device)  # `rand` gives 0 and never 1; `Draw` needs the reverse
 
 
 def chance_of_prompts(prompts: Sequence[Sequence[int]], limit: int, seed: int) -> torch.Tensor:
-    """Numbers to draw by that a prompt's tokens and `seed` decide alone, wherever and beside whatever it stands.
+    """Numbers to draw by (prompts x limit) that depend on a prompt's tokens and `seed`, not on the batch around it.
 
-    A prompt that stands several times gets other numbers each time.
+    A repeated prompt gets different numbers each time.
 
     >>> first, again, alone = *chance_of_prompts([[5, 7], [5, 7]], 3, 0), chance_of_prompts([[5, 7]], 3, 0)[0]
     >>> bool((first == alone).all()), bool((again == alone).any())
@@ -83,10 +85,10 @@ def chance_of_prompts(prompts: Sequence[Sequence[int]], limit: int, seed: int) -
 
 
 class Draw:
-    """Leaves the drawn token alone possible: the first whose cumulated probability reaches that step's `chance`.
+    """A logits processor that leaves one token possible: the first whose cumulative probability reaches `chance`.
 
-    `chance` holds numbers above 0 and at most 1, so that no impossible token is drawn: a row an answer, a column a
-    token. NaN draws the likeliest token. Answers begin at column `width` of the ids.
+    `chance` (rows x tokens) is above 0 and at most 1; NaN draws the likeliest token. Answers begin at column `width` of
+    the ids.
     """
 
     def __init__(self, temperature: float, chance: torch.Tensor, width: int) -> None:
@@ -97,18 +99,20 @@ class Draw:
         cumulated = (scores / self.temperature).softmax(dim=-1).cumsum(dim=-1)
         step = ids.shape[1] - self.width
         chance = self.chance[:, step : step + 1]
+        # The last sum is not 1 to the bit: scaled by it, no chance lies beyond the last possible token. As chance is
+        # above 0, an impossible first token, whose sum is 0, is never reached either.
         drawn = torch.searchsorted(cumulated, chance * cumulated[:, -1:])
         drawn = torch.where(chance.isnan(), scores.argmax(dim=-1, keepdim=True), drawn)
         return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
 
 
 def _read_prompts(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[DynamicCache, torch.Tensor]:
-    """Keys and values of all but each prompt's last token, and the mask (as `ids`) that says where a prompt's now are.
+    """Keys and values of all but each prompt's last token, and the mask (as `ids`) that says where a prompt's are.
 
-    Prompts that are alike are computed once. Where a row's padding stands does not matter: positions count its tokens.
+    The last token is left for `generate`, which needs one to compute the first new token from.
     """
     prompts = [tuple(row[held].tolist()) for row, held in zip(ids[:, :-1], mask[:, :-1].bool(), strict=True)]
-    distinct = sorted(set(prompts))
+    distinct = sorted(set(prompts))  # sorted, prompts that begin alike land in one chunk
     chunks = [_read_chunk(model, distinct[start : start + CHUNK]) for start in range(0, len(distinct), CHUNK)]
     places = torch.tensor([distinct.index(prompt) for prompt in prompts], device=ids.device)
     width = ids.shape[1] - 1
@@ -122,12 +126,14 @@ def _read_prompts(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[Dy
         held = _RoomyLayer()
         held.update(together([layer.keys for layer in layers]), together([layer.values for layer in layers]))
         cache.layers.append(held)
+    # A chunk's padding may lie between the shared start and the rest. That does no harm: the mask hides it, and
+    # positions count tokens, not columns.
     masks = torch.cat([pad(mask, (width - mask.shape[1], 0)) for _, mask in chunks])[places]
     return cache, pad(masks, (0, 1), value=1)
 
 
 def _read_chunk(model: Any, prompts: Sequence[tuple[int, ...]]) -> tuple[DynamicCache, torch.Tensor]:
-    """Keys and values of some prompts, and their mask: the start that all share, computed once, padding, the rest."""
+    """Keys and values of some prompts, and their mask: the start that all share (computed once), padding, the rest."""
     shared = os.path.commonprefix(prompts)  # noqa: RUF071, it compares any sequences
     cache = DynamicCache()
     mask = torch.ones(1, len(shared), dtype=torch.long, device=model.device)
@@ -143,9 +149,10 @@ def _read_chunk(model: Any, prompts: Sequence[tuple[int, ...]]) -> tuple[Dynamic
 
 
 def _read(model: Any, rows: Sequence[Sequence[int]], cache: DynamicCache, mask: torch.Tensor) -> None:
-    """Add the rows' keys and values to those in `cache`; `mask` tells the tokens of both from padding."""
+    """Add the rows' keys and values to `cache`; `mask` tells tokens from padding, in the cache and in the rows."""
     ids = _padded([torch.tensor(row, dtype=torch.long) for row in rows]).to(model.device)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    # Only the cache is wanted: one position's logits instead of all spare the product with the whole vocabulary.
     model(ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1)
 
 
@@ -154,12 +161,12 @@ def _padded(rows: list[torch.Tensor]) -> torch.Tensor:
 
 
 class _RoomyLayer(DynamicLayer):
-    """A cache layer with room for the tokens of a round: a new one is written into it, the rest stays where it is."""
+    """A cache layer with room for a round's tokens: `DynamicLayer` copies all keys and values for each new token."""
 
     _room = 0
 
     def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the new keys and values behind those held; all of them, as views of the room."""
+        """Write the new keys and values after those held, and return all of them as views of the room."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         begin = self.get_seq_length()
@@ -173,7 +180,7 @@ class _RoomyLayer(DynamicLayer):
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Keep these rows, as copies without room."""
         super().batch_select_indices(indices)
-        self._room = 0
+        self._room = 0  # the copies are smaller than the room: the next update must not write into the old one
 
     def _make_room(self, shape: torch.Size, held: int, room: int) -> None:
         batch, heads, _, size = shape

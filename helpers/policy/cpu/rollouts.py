@@ -2,30 +2,30 @@
 
 from typing import Any
 
-from helpers.policy import evaluation
+from helpers.policy import generation
 from helpers.policy.cpu import decoding
-from helpers.policy.loading import Policy
+from helpers.policy.model import Policy
 
 
 def answer_in_rounds(trainer: Any) -> None:
-    """Make `trainer` generate with `evaluation.answer`: LoRA merged, each prompt read once, ended completions out of
-    the batch.
+    """Make `trainer` generate with `generation.answer`: LoRA merged, each prompt read once, ended completions dropped.
 
-    For generation by transformers from the whole distribution; a trainer whose sampling is cut (`top_p`, `top_k`) or
-    penalised keeps TRL's own. With the same numbers to draw by, the completions are TRL's word for word.
+    A trainer whose sampling is cut (`top_p`, `top_k`) or penalised keeps TRL's own generation. With the same numbers
+    to draw by, the completions are TRL's word for word.
     """
     config = trainer.generation_config
     if config.top_p != 1.0 or config.top_k or config.repetition_penalty != 1.0:
         return
     policy = Policy(trainer.model, trainer.processing_class, "the policy in training", "")
-    settings = evaluation.Settings(
+    settings = generation.Settings(
         limit=config.max_new_tokens, batch=trainer.args.generation_batch_size, temperature=config.temperature
     )
 
     def generate(prompt_ids: list[list[int]], *_: Any, **__: Any) -> tuple[list[list[int]], None]:
         """Completions of tokenised prompts, and no log-probs: the trainer computes its own."""
         chance = decoding.new_chance(len(prompt_ids), settings.limit, policy.model.device)
-        with evaluation.answering(policy):
-            return evaluation.answer(policy, prompt_ids, settings, chance), None
+        with generation.answering(policy):
+            return generation.answer(policy, prompt_ids, settings, chance), None
 
+    # TRL has no public hook for how it generates; `tests/test_step_report.py` compares this with stock training.
     trainer._generate_single_turn = generate

@@ -1,12 +1,12 @@
-"""Export: a trained run as files for elsewhere, checked by answering the same prompts before and after.
+"""Export: a trained run as files to use elsewhere, checked by answering the same prompts before and after.
 
     adapter/      the LoRA adapter with tokenizer and chat template
     merged/       base and adapter as one bfloat16 model (on request)
     README.md     a model card with the record's facts
-    export.json   how the check was made and what it found
+    export.json   how the check was made, and its result
 
-The exported adapter must give the very texts that the run gives. Rounding to 16 bits changes texts, as greedy decoding
-takes another turn at the first near tie: the merged model must agree within a tolerance, in texts and in reward.
+The exported adapter must give exactly the run's texts. Rounding to 16 bits changes texts, because greedy decoding takes
+another turn at the first near tie: the merged model must agree within a tolerance, in texts and in reward.
 """
 
 import json
@@ -16,16 +16,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from helpers.core import stats
 from helpers.core.errors import UserError
 from helpers.core.files import write_json, write_text
 from helpers.core.progress import Progress
 from helpers.core.stats import Interval
-from helpers.policy import evaluation, loading
-from helpers.policy.loading import Policy
-from helpers.policy.run_policy import Origin, RunPolicy, load_run_policy, read_origin
+from helpers.policy.evaluation import evaluate
+from helpers.policy.generation import MODES, settings_for
+from helpers.policy.loading import RunPolicy, load_run_policy
+from helpers.policy.lora import load_adapter, require_adapter
+from helpers.policy.model import load, prepare
 from helpers.runs import analysis
 from helpers.runs.load import Run, load_run
+from helpers.runs.origin import Origin, read_origin
 from helpers.tasks import SYSTEM_PROMPTS, TASKS
 from helpers.tasks.records import load_split
 
@@ -33,12 +39,10 @@ PROMPTS = 40
 SELECTION = "of each task's records in the eval split, in file order, the same number at even steps"
 
 REWARD_WITHIN = 0.05
-"""How far the merged model's mean reward may lie from the run's, paired by prompt; the interval is told beside it.
+"""How far the merged model's mean reward may lie from the run's, paired by prompt."""
 
-Measured on a CPU run of V4.1 (seed 1): +0.016 [-0.009, +0.045] over 40 prompts, +0.014 [+0.004, +0.024] over 200.
-"""
 IDENTICAL_AT_LEAST = 0.25
-"""The share of texts that the merged model repeats letter by letter. Measured on the same run: 17 of 40, 91 of 200."""
+"""The share of texts that the merged model must repeat letter by letter."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +73,20 @@ class Export:
     @property
     def agrees(self) -> bool:
         """Whether every part that was exported answers as the run does."""
-        return all(found.agrees for found in self.checks.values())
+        return all(check.agrees for check in self.checks.values())
 
 
 def export_run(folder: Path, out: Path, merged: bool = False, prompts: int = PROMPTS) -> Export:
     """Export the run in `folder` to `out`: its adapter, with `merged` the 16-bit model too, a model card, the check.
 
     `out` appears only when it is whole and agrees with the run; what does not agree is left in `<out>.rejected`.
-    Raises `UserError` where `out` is there already, the run has no adapter, or `prompts` is not a fair number.
+    Raises `UserError` where `out` exists, the run has no adapter, or the tasks cannot share `prompts` evenly.
     """
     if out.exists():
         raise UserError(f"{out}: already there; give another --out, or remove it first")
     selected = selection(prompts)
     origin = read_origin(folder)
-    loading.require_adapter(folder / "adapter")
+    require_adapter(folder / "adapter")
     building = out.with_name(f".{out.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     try:
@@ -90,28 +94,34 @@ def export_run(folder: Path, out: Path, merged: bool = False, prompts: int = PRO
         if merged:
             _write_merged(folder, building / "merged")
         checks = check(folder, building, prompts)
-        _describe(folder, origin, building, checks, selected)
-        agrees = all(found.agrees for found in checks.values())
+        done = Export(out, checks)
+        if not done.agrees:
+            done = replace(done, folder=out.with_name(f"{out.name}.rejected"))
+        write_text(building / "README.md", _card(load_run(folder), origin, checks, prompts))
+        write_json(building / "export.json", _facts(folder, origin, done, selected))
         for path in building.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors files come readable for their owner alone
-        final = out if agrees else out.with_name(f"{out.name}.rejected")
-        shutil.rmtree(final, ignore_errors=True)
-        building.rename(final)
+        shutil.rmtree(done.folder, ignore_errors=True)
+        building.rename(done.folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return Export(final, checks)
+    return done
 
 
 def check(folder: Path, exported: Path, prompts: int = PROMPTS) -> dict[str, Agreement]:
     """Answer eval prompts with the run in `folder` and with what `exported` holds, and compare: part -> agreement."""
     selected = selection(prompts)
+    origin = read_origin(folder)
     before = _answers(load_run_policy(folder), selected, "the run")
-    after = _answers(load_exported_adapter(folder, exported / "adapter"), selected, "the exported adapter")
-    found = {"adapter": compare(before, after, exact=True)}
+    base = load_run_policy(folder, adapter=None)
+    adapter = replace(base, policy=load_adapter(base.policy, exported / "adapter"))
+    checks = {"adapter": compare(before, _answers(adapter, selected, "the exported adapter"), exact=True)}
     if (exported / "merged").is_dir():
-        after = _answers(load_merged(folder, exported / "merged"), selected, "the merged 16-bit model")
-        found["merged"] = compare(before, after)
-    return found
+        profile = replace(origin.profile, dtype="bfloat16", load_in_4bit=False)
+        prepare(profile)
+        merged = RunPolicy(load(str(exported / "merged"), profile), origin.recipe, profile)
+        checks["merged"] = compare(before, _answers(merged, selected, "the merged 16-bit model"))
+    return checks
 
 
 def compare(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], exact: bool = False) -> Agreement:
@@ -123,36 +133,22 @@ def compare(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], e
 
 
 def selection(prompts: int = PROMPTS) -> list[dict[str, Any]]:
-    """The eval records that a check asks: `SELECTION`. `UserError` where the number cannot be shared out."""
-    a_task, rest = divmod(prompts, len(TASKS))
-    if rest or a_task < 2:
+    """The eval records that a check asks, as `SELECTION` says. `UserError` where the tasks cannot share the number."""
+    per_task, rest = divmod(prompts, len(TASKS))
+    if rest or per_task < 2:
         raise UserError(
             f"--prompts {prompts}: the {len(TASKS)} tasks share them, at least 2 each; give 8, 12 ... 40 ..."
         )
     by_task = [[record for record in load_split("eval") if record["task"] == task] for task in TASKS]
-    if a_task > min(map(len, by_task)):
+    if per_task > min(map(len, by_task)):
         raise UserError(f"--prompts {prompts}: the eval split has {min(map(len, by_task))} records of a task")
-    return [rows[place * len(rows) // a_task] for rows in by_task for place in range(a_task)]
+    return [rows[place * len(rows) // per_task] for rows in by_task for place in range(per_task)]
 
 
-def load_exported_adapter(folder: Path, adapter: Path) -> RunPolicy:
-    """An export's adapter on the base policy of the run in `folder`."""
-    base = load_run_policy(folder, adapter=None)
-    return replace(base, policy=loading.load_adapter(base.policy, adapter))
-
-
-def load_merged(folder: Path, merged: Path) -> RunPolicy:
-    """The 16-bit model of an export, on the device and with the lengths of the run in `folder`."""
-    origin = read_origin(folder)
-    profile = replace(origin.profile, dtype="bfloat16", load_in_4bit=False)
-    loading.prepare(profile)
-    return RunPolicy(loading.load(str(merged), profile), origin.recipe, profile)
-
-
-def _answers(found: RunPolicy, records: list[dict[str, Any]], title: str) -> list[dict[str, Any]]:
-    settings = evaluation.settings_for(found.recipe, found.profile, "greedy")
+def _answers(run_policy: RunPolicy, records: list[dict[str, Any]], title: str) -> list[dict[str, Any]]:
+    settings = settings_for(run_policy.recipe, run_policy.profile, "greedy")
     line = Progress(f"export check, {title}", len(records))
-    rows = evaluation.evaluate(found.policy, records, settings, on_batch=line.update)
+    rows = evaluate(run_policy.policy, records, settings, on_batch=line.update)
     line.close(f"{len(rows)} greedy answers")
     return rows
 
@@ -166,22 +162,15 @@ def _copy_adapter(source: Path, target: Path, origin: Origin) -> None:
 
 def _write_merged(folder: Path, target: Path) -> None:
     """Merge in 32 bits, then round once: a merge into 16-bit weights would lose most of a small update."""
-    import torch
-
-    policy: Policy = load_run_policy(folder, dtype="float32").policy
-    whole = policy.model.merge_and_unload().to(torch.bfloat16)
-    whole.save_pretrained(target)
+    policy = load_run_policy(folder, dtype="float32").policy
+    policy.model.merge_and_unload().to(torch.bfloat16).save_pretrained(target)
     policy.tokenizer.save_pretrained(target)
 
 
-def _describe(
-    folder: Path, origin: Origin, building: Path, checks: dict[str, Agreement], selected: list[dict[str, Any]]
-) -> None:
-    """README.md and export.json."""
-    run = load_run(folder)
-    write_text(building / "README.md", _card(run, origin, checks, len(selected)))
-    facts = {
-        "run": run.name,
+def _facts(folder: Path, origin: Origin, done: Export, selected: list[dict[str, Any]]) -> dict[str, Any]:
+    """The content of export.json."""
+    return {
+        "run": folder.resolve().name,
         "base": origin.base,
         "split": "eval",
         "mode": "greedy",
@@ -189,20 +178,15 @@ def _describe(
         "selection": SELECTION,
         "record_ids": [record["id"] for record in selected],
         "tolerance": {"identical_at_least": IDENTICAL_AT_LEAST, "reward_within": REWARD_WITHIN},
-        "checks": {name: asdict(found) for name, found in checks.items()},
-        "agrees": all(found.agrees for found in checks.values()),
+        "checks": {name: asdict(agreement) for name, agreement in done.checks.items()},
+        "agrees": done.agrees,
     }
-    write_json(building / "export.json", facts)
 
 
 def _card(run: Run, origin: Origin, checks: dict[str, Agreement], prompts: int) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True)
-    gains = [
-        (mode, task, gain) for mode in evaluation.MODES for task, gain in analysis.gains(run, "eval", mode).items()
-    ]
+    gains = [(mode, task, gain) for mode in MODES for task, gain in analysis.gains(run, "eval", mode).items()]
     return environment.get_template("model_card.md.j2").render(
         run=run,
         origin=origin,
