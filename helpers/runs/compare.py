@@ -108,7 +108,7 @@ def weakest_task(run: Run, found: Decision) -> tuple[str, str]:
     return task, f"03's decision is {found.scenario}, which names no task; {task} is lowest: {means[task]}{sure}"
 
 
-def compare_under(
+def ends(
     first: Run, second: Run, versions: Sequence[str] = ("v4.1", "v4.2"), mode: str = "sample", pairs: Path = PAIRS_DIR
 ) -> list[Comparison]:
     """Both runs' last answers to the eval split, scored again under each version, paired by prompt: all, then a task.
@@ -124,7 +124,7 @@ def compare_under(
     return found
 
 
-def comparison_table(found: Sequence[Comparison], first: str, second: str) -> pd.DataFrame:
+def table(found: Sequence[Comparison], first: str, second: str) -> pd.DataFrame:
     """Comparisons as a table: a row a task, its columns grouped by reward version."""
     rows = {
         (comparison.task, comparison.version): {
@@ -156,7 +156,7 @@ def fix_rows(v41: Run, fixed: Mapping[str, Run | None]) -> list[dict[str, str]]:
         if run is None:
             rows.append({"task": task, "reward version": "-", "run": "not run", "V4.1": "", "the fix": ""})
             continue
-        for found in compare_under(_v41_beside(run) or v41, run):
+        for found in ends(_v41_beside(run) or v41, run):
             if found.task == task:
                 numbers = {"V4.1": str(found.first), "the fix": str(found.second)}
                 verdict = {"paired difference": found.difference.signed(), "verdict": found.verdict}
