@@ -10,8 +10,7 @@ from helpers.policy import evaluation, loading, sft
 from helpers.policy.loading import Policy
 from helpers.recipes import Recipe
 from helpers.recipes.profiles import Profile
-from helpers.runs import identity
-from helpers.runs.record import EVAL, RunRecorder
+from helpers.runs.record import EVAL, RunRecorder, is_finished, require_same_run
 from helpers.training import base_answers, callbacks
 
 FOLDER = "warmup"
@@ -32,8 +31,8 @@ def warm_up(
 
     set_seed(known["seed"])
     policy = loading.with_lora(policy, recipe)
-    if identity.is_finished(folder):
-        identity.require_same_run(folder, known)
+    if is_finished(folder):
+        require_same_run(folder, known)
         loading.restore_adapter(policy, folder / "adapter")
     else:
         _train(policy, splits, recipe, profile, folder, known)
