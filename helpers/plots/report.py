@@ -13,7 +13,7 @@ from helpers.core import files
 from helpers.plots import run as plots
 from helpers.plots import steps
 from helpers.plots.style import TASK_LABELS
-from helpers.runs import analysis, decision, speed, stop_rules
+from helpers.runs import analysis, compare, decision, speed, stop_rules
 from helpers.runs.analysis import ALL
 from helpers.runs.decision import Reference
 from helpers.runs.load import Run
@@ -135,14 +135,14 @@ def comparison(runs: Sequence[Run]) -> str:
 
 
 def _difference_lines(first: Run, other: Run) -> list[str]:
-    how = analysis.difference(first, other)[1]
-    n = analysis.difference(first, other)[0].n
+    how = compare.difference(first, other)[1]
+    n = compare.difference(first, other)[0].n
     why = f"the same {n} prompts" if how == "paired" else "their eval sets differ, so the interval is wider"
     lines = [f"{other.name} minus {first.name}, {how}: {why}"]
     if _rewarded(first) != _rewarded(other):
         lines.append("  rewarded differently: the difference holds the parser's effect beside the learning's")
     shared = [task for task in TASKS if task in analysis.end_rewards(first) and task in analysis.end_rewards(other)]
-    return lines + [f"  {task:<12} {analysis.difference(first, other, task)[0].signed()}" for task in (ALL, *shared)]
+    return lines + [f"  {task:<12} {compare.difference(first, other, task)[0].signed()}" for task in (ALL, *shared)]
 
 
 def _rewarded(run: Run) -> str:

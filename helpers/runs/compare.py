@@ -1,31 +1,80 @@
-"""What the branch notebooks 04a to 04c ask of run records: stages, verdicts, and comparisons under two rewards."""
+"""Comparisons of runs: differences of their ends, rewards under any version, and what notebooks 04a to 04c conclude."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from helpers.core import stats
+from helpers.core.errors import UserError
 from helpers.core.stats import Interval
-from helpers.recipes import parser_of
+from helpers.rewards import parser_of, score_row
 from helpers.runs import analysis, decision
-from helpers.runs.analysis import ALL, Measured, Rewards
+from helpers.runs.analysis import ALL, Rewards
 from helpers.runs.decision import FLOORS, Decision, Fact
-from helpers.runs.load import Run, evaluated_steps, find_runs, load_run, read_config, run_roots
-from helpers.runs.record import CONFIG
+from helpers.runs.load import Run, evaluated_steps, load_run, runs_of, select
 from helpers.tasks import TASKS
-from helpers.tasks.records import PAIRS_DIR
+from helpers.tasks.records import PAIRS_DIR, load_split
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One task at one point of a run: the share of completions whose object was read, and the reward, over prompts."""
+class Measured:
+    """How rewards were obtained; two policies compare only where all of it is equal."""
 
-    name: str
+    split: str
     mode: str
-    parsed: Interval
-    reward: Interval
+    version: str
+    parser: str
+
+
+def rewards_under(run: Run, step: int, measured: Measured, pairs: Path = PAIRS_DIR) -> Rewards:
+    """Task -> record id -> reward of one evaluation of a run, under any reward version.
+
+    Completions that the record scores under another version are scored again. Raises `UserError` where the run has no
+    such evaluation, or where `pairs` no longer holds the records it answered.
+    """
+    rows = select(run.evals, step=step, split=measured.split, mode=measured.mode)
+    if rows.empty:
+        raise UserError(f"{run.where}: no evaluation of {measured.split} in mode {measured.mode} at step {step}")
+    scored = select(rows, version=measured.version, parser=measured.parser)
+    if scored.empty:
+        return analysis.rewards_by_prompt(_rescored(run, rows, measured, pairs))
+    return analysis.rewards_by_prompt(scored.to_dict("records"))
+
+
+def _rescored(run: Run, rows: pd.DataFrame, measured: Measured, pairs: Path) -> list[dict[str, Any]]:
+    """The rows of an evaluation scored again; the record must have answered the very records that `pairs` hold."""
+    split = measured.split.removesuffix("_subset")
+    path = pairs / f"{split}.jsonl"
+    if run.data_hash(split) != sha256(path.read_bytes()).hexdigest():
+        raise UserError(f"{run.where}: answered another {path.name} than {path}; it cannot be scored again with it")
+    records = {record["id"]: record for record in load_split(split, pairs)}
+    first = rows.drop_duplicates(["record_id", "sample"])
+    return [
+        score_row(records[record], completion, measured.version, measured.parser)
+        for record, completion in zip(first["record_id"], first["completion"], strict=True)
+    ]
+
+
+def same_eval_set(a: Run, b: Run) -> bool:
+    """Whether both ended on the same records of the same data (equal hashes where both are known)."""
+    hashes = [run.data_hash("eval") for run in (a, b)]
+    if all(hashes) and hashes[0] != hashes[1]:
+        return False
+    records = [{task: set(prompts) for task, prompts in analysis.end_rewards(run).items()} for run in (a, b)]
+    return bool(records[0]) and records[0] == records[1]
+
+
+def difference(a: Run, b: Run, task: str = ALL) -> tuple[Interval, str]:
+    """How far the end of `b` lies above the end of `a`, and how that was compared: "paired" or "unpaired"."""
+    before, after = analysis.end_rewards(a), analysis.end_rewards(b)
+    if same_eval_set(a, b):
+        return analysis.paired_gain(before, after, task).difference, "paired"
+    old, new = (analysis.values_of(rewards, task) for rewards in (before, after))
+    return stats.unpaired_difference(old, new), "unpaired"
 
 
 @dataclass(frozen=True)
@@ -46,12 +95,52 @@ class Comparison:
         return "worse" if self.difference.high < 0 else "no difference shown"
 
 
+def ends(
+    first: Run, second: Run, versions: Sequence[str] = ("v4.1", "v4.2"), mode: str = "sample", pairs: Path = PAIRS_DIR
+) -> list[Comparison]:
+    """Both runs' last answers to the eval split, scored under each version and paired by prompt: all, then each task.
+
+    Both sides are scored by the same version, so that what a reward pays for is not mistaken for what a policy learned.
+    """
+    comparisons = []
+    for version in versions:
+        measured = Measured("eval", mode, version, parser_of(version))
+        before, after = (rewards_under(run, run.max_steps, measured, pairs) for run in (first, second))
+        for task in (ALL, *TASKS):
+            gain = analysis.paired_gain(before, after, task)
+            comparisons.append(Comparison(version, task, gain.before, gain.after, gain.difference))
+    return comparisons
+
+
+def table(comparisons: Sequence[Comparison], first: str, second: str) -> pd.DataFrame:
+    """Comparisons as a table: one row per task and reward version."""
+    rows = {
+        (comparison.task, comparison.version): {
+            first: str(comparison.first),
+            second: str(comparison.second),
+            "paired difference": comparison.difference.signed(),
+            "verdict": comparison.verdict,
+        }
+        for comparison in comparisons
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["task", "reward version"])
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One task at one point of a run: the share of completions whose object was read, and the reward, over prompts."""
+
+    name: str
+    mode: str
+    parsed: Interval
+    reward: Interval
+
+
 def stage(run: Run, name: str, step: int, mode: str = "sample", task: str = "extraction") -> Stage:
     """How `task` stood in a run's evaluation of the whole eval split at `step`."""
-    rows = run.scored
-    chosen = rows[rows["step"].eq(step) & rows["split"].eq("eval") & rows["mode"].eq(mode) & rows["task"].eq(task)]
-    parsed = [float(parts.get("parsed", 0.0)) for parts in chosen["parts"]]
-    shares = (stats.by_prompt(chosen["record_id"], values) for values in (parsed, chosen["total"]))
+    rows = run.answers("eval", mode, step=step, task=task)
+    parsed = [float(parts.get("parsed", 0.0)) for parts in rows["parts"]]
+    shares = (stats.by_prompt(rows["record_id"], values) for values in (parsed, rows["total"]))
     return Stage(name, mode, *(stats.bootstrap_mean(list(share.values())) for share in shares))
 
 
@@ -66,8 +155,8 @@ def stages(folder: Path, mode: str = "sample") -> list[Stage]:
     ]
 
 
-def stage_rows(found: Sequence[Stage]) -> list[dict[str, str]]:
-    """Stages as rows for a table."""
+def stage_rows(stages: Sequence[Stage]) -> list[dict[str, str]]:
+    """Stages as rows of a table."""
     return [
         {
             "Stage": stage.name,
@@ -75,103 +164,71 @@ def stage_rows(found: Sequence[Stage]) -> list[dict[str, str]]:
             "Objects read": str(stage.parsed),
             "Extraction reward": str(stage.reward),
         }
-        for stage in found
+        for stage in stages
     ]
 
 
 def after_warm_up(run: Run) -> tuple[str, Fact]:
-    """The handoff's conclusion of scenario B, by rule, and the fact it rests on.
+    """The handoff's conclusion of scenario B, and the fact that it rests on.
 
-    "If extraction still fails after the SFT warm-up", 0.5B cannot write structured output and 3.7B is next. Fails: the
-    whole interval at the end lies under extraction's floor (0.25); stands: the whole interval lies at or above it.
+    "If extraction still fails after the SFT warm-up", 0.5B cannot write structured output and 3.7B is next. It fails
+    where the whole interval at the end lies under extraction's floor, and stands where it lies at or above it.
     """
     end = analysis.prompt_rewards(run, run.max_steps, "eval")
-    floor = FLOORS["extraction"]
-    found = decision.fact("floor extraction", "extraction, against its floor", end, "extraction", floor, stats.DRAWS)
-    told = {
+    fact = decision.fact("floor extraction", "extraction, against its floor", end, "extraction", FLOORS["extraction"])
+    conclusions = {
         True: "extraction stands: a model of this size can write the object once it has seen it; stay at 0.5B",
         False: "extraction still fails after the warm-up: skip 0.5B and go to 3.7B-Instruct (04a)",
         None: "undecided: the interval holds the floor; evaluate with more prompts before leaving 0.5B",
     }
-    return told[found.holds], found
+    return conclusions[fact.holds], fact
 
 
-def weakest_task(run: Run, found: Decision) -> tuple[str, str]:
+def weakest_task(run: Run, decided: Decision) -> tuple[str, str]:
     """The task that scenario C would fix, and why: the decision's own, else the one with the lowest mean at the end."""
-    if found.task:
-        return found.task, f"03's decision names {found.task}"
+    if decided.task:
+        return decided.task, f"03's decision names {decided.task}"
     end = analysis.end_rewards(run)
     means = {task: analysis.task_interval(end, task) for task in TASKS if task in end}
     task = min(means, key=lambda name: means[name].mean)
     overlapping = [name for name in means if name != task and means[name].low <= means[task].high]
-    sure = f"; {', '.join(overlapping)} cannot be told apart from it" if overlapping else ""
-    return task, f"03's decision is {found.scenario}, which names no task; {task} is lowest: {means[task]}{sure}"
-
-
-def ends(
-    first: Run, second: Run, versions: Sequence[str] = ("v4.1", "v4.2"), mode: str = "sample", pairs: Path = PAIRS_DIR
-) -> list[Comparison]:
-    """Both runs' last answers to the eval split, scored again under each version, paired by prompt: all, then a task.
-
-    One version for both sides: what a reward pays for is then never mistaken for what a policy learned.
-    """
-    found = []
-    for version in versions:
-        before, after = (_end_under(run, version, mode, pairs) for run in (first, second))
-        for task in (ALL, *TASKS):
-            gain = analysis.paired_gain(before, after, task)
-            found.append(Comparison(version, task, gain.before, gain.after, gain.difference))
-    return found
-
-
-def table(found: Sequence[Comparison], first: str, second: str) -> pd.DataFrame:
-    """Comparisons as a table: a row a task, its columns grouped by reward version."""
-    rows = {
-        (comparison.task, comparison.version): {
-            first: str(comparison.first),
-            second: str(comparison.second),
-            "paired difference": comparison.difference.signed(),
-            "verdict": comparison.verdict,
-        }
-        for comparison in found
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["task", "reward version"])
+    ties = f"; {', '.join(overlapping)} cannot be told apart from it" if overlapping else ""
+    return task, f"03's decision is {decided.scenario}, which names no task; {task} is lowest: {means[task]}{ties}"
 
 
 def find_fixed(recipe: str) -> Run | None:
-    """The latest finished run of a recipe: this session's, the reader's own, or a shipped one; None where there is
-    none."""
-    folders = (folder for root in run_roots() for folder in find_runs(root))
-    named = (folder for folder in folders if read_config(folder).get("recipe", {}).get("name") == recipe)
-    return next((run for run in map(load_run, named) if analysis.end_split(run) == "eval"), None)
+    """The latest finished run of a recipe: this session's, the reader's own, or a shipped one; `None` without any."""
+    return next((run for run in map(load_run, runs_of(recipe)) if analysis.end_split(run) == "eval"), None)
 
 
 def fix_rows(v41: Run, fixed: Mapping[str, Run | None]) -> list[dict[str, str]]:
     """Each fix's effect on its own task, under both reward versions; a fix that was never run says so.
 
-    A fix is compared with the V4.1 run that lies beside it, from the same base policy, else with `v41`.
+    A fix is compared with the V4.1 run beside it, which started from the same base policy, else with `v41`.
     """
     rows = []
     for task, run in fixed.items():
         if run is None:
             rows.append({"task": task, "reward version": "-", "run": "not run", "V4.1": "", "the fix": ""})
             continue
-        for found in ends(_v41_beside(run) or v41, run):
-            if found.task == task:
-                numbers = {"V4.1": str(found.first), "the fix": str(found.second)}
-                verdict = {"paired difference": found.difference.signed(), "verdict": found.verdict}
-                rows.append({"task": task, "reward version": found.version, "run": run.where} | numbers | verdict)
+        own = (comparison for comparison in ends(_v41_beside(run) or v41, run) if comparison.task == task)
+        rows += [
+            {
+                "task": task,
+                "reward version": comparison.version,
+                "run": run.where,
+                "V4.1": str(comparison.first),
+                "the fix": str(comparison.second),
+                "paired difference": comparison.difference.signed(),
+                "verdict": comparison.verdict,
+            }
+            for comparison in own
+        ]
     return rows
 
 
 def _v41_beside(run: Run) -> Run | None:
     """The V4.1 run of the same seed in the folder next to `run`: base policies differ between machines by rounding."""
-    for folder in sorted(path for path in run.path.parent.iterdir() if (path / CONFIG).is_file()):
-        config = read_config(folder)
-        if (config.get("recipe", {}).get("name"), config.get("seed")) == ("v4.1", run.config.get("seed")):
-            return load_run(folder)
-    return None
-
-
-def _end_under(run: Run, version: str, mode: str, pairs: Path) -> Rewards:
-    return analysis.rewards_under(run, run.max_steps, Measured("eval", mode, version, parser_of(version)), pairs)
+    parent = run.path.parent
+    beside = (load_run(folder) for folder in sorted(runs_of("v4.1", parent)) if folder.parent == parent)
+    return next((v41 for v41 in beside if v41.seed == run.seed), None)

@@ -33,7 +33,7 @@ EVENT_KINDS = ("start", "resume", "checkpoint", "warning", "stop", "reward_error
 
 
 def identity(recipe: Recipe, profile: Profile, seed: int, pairs: Path, extra: Path | None = None) -> dict[str, Any]:
-    """What makes two runs the same run, and the first part of config.json: recipe, profile, seed, hashes of the pairs."""
+    """What makes two runs the same run, and the start of config.json: recipe, profile, seed, hashes of the pairs."""
     splits = [*sorted(pairs.glob("*.jsonl")), *([extra] if extra else [])]
     return {
         "name": recipe.name,

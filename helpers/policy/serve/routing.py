@@ -21,8 +21,8 @@ from helpers.policy import embedded, loading
 from helpers.policy.run_policy import read_origin
 from helpers.recipes import memory, parser_of
 from helpers.recipes.profiles import EmbeddedSettings
-from helpers.runs import analysis
-from helpers.runs.analysis import Measured, Rewards
+from helpers.runs.analysis import Rewards
+from helpers.runs.compare import Measured, rewards_under
 from helpers.runs.load import Run, load_run
 from helpers.runs.record import KNOWN_EVAL_SECONDS, split_prefix
 from helpers.tasks import TASKS
@@ -119,7 +119,7 @@ def candidate(
     run = load_run(folder)
     step = run.max_steps if trained else 0
     measured = Measured(split, mode, version, parser_of(version))
-    rewards = analysis.rewards_under(run, step, measured, pairs)
+    rewards = rewards_under(run, step, measured, pairs)
     value, unit = cost or (seconds_a_completion(run, step, split, mode), SECONDS)
     return Candidate(
         name or (run.name if trained else f"{run.name} base"),

@@ -12,11 +12,9 @@ from helpers.runs.decision.facts import (
     TARGET,
     Fact,
     Reference,
-    changes,
     fact,
     fewest_prompts,
     reference_for,
-    values_of,
 )
 from helpers.runs.load import Run, evaluated_steps
 from helpers.runs.stop_rules import HANDOFF_STEPS, NEAR
@@ -151,7 +149,7 @@ def _past_step_130(run: Run, reference: Reference | None) -> Answer:
         f"from step {early} to {steps[-1]}: {gain.difference.signed()} on the same prompts",
         f"{gain.before.mean:.3f} then, {gain.after.mean:.3f} at the end{plateau}. Yes: the interval lies above 0; "
         f"no: it lies under {NEAR}.",
-        _would_change(changes(before, after), 0.0, gain.difference),
+        _would_change(gain.changes, 0.0, gain.difference),
         reference.name if reference else "none needed: the run against itself",
     )
 
@@ -182,7 +180,7 @@ def _target(run: Run, reference: Reference | None) -> Answer:
     if split is None:
         return _no_answer(question, reference, f"an evaluation at step {run.max_steps}")
     end = analysis.end_rewards(run)
-    reached = fact("reached", "", end, ALL, TARGET, stats.DRAWS)
+    reached = fact("reached", "", end, ALL, TARGET)
     gain = analysis.gains(run, split).get(ALL)
     learned = f"; over the base policy {gain.difference.signed()}, paired" if gain else ""
     plateau = f"; V4 ended at {reference.plateau:.3f}" if reference else ""
@@ -192,7 +190,7 @@ def _target(run: Run, reference: Reference | None) -> Answer:
         reached.interval,
         f"{reached.interval} on {reached.interval.n} prompts of {split}",
         f"target {TARGET}{plateau}{learned}",
-        _would_change(values_of(end), TARGET, reached.interval),
+        _would_change(analysis.values_of(end), TARGET, reached.interval),
         reference.name if reference else "the tree's own target",
     )
 

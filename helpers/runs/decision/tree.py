@@ -136,7 +136,7 @@ def _matters(name: str, facts: Mapping[str, Fact], recent: Mapping[str, float]) 
     fact = facts[name]
     met, missed = (Interval(value, value, value, fact.interval.n) for value in (fact.threshold, fact.threshold - 1))
     ways = [
-        _branches({**facts, name: Fact(name, fact.told, interval, fact.threshold)}, recent)
+        _branches({**facts, name: Fact(name, fact.label, interval, fact.threshold)}, recent)
         for interval in (met, missed)
     ]
     return ways[0] != ways[1]
