@@ -19,6 +19,7 @@ from helpers.core.errors import UserError, require_known
 VERBS = (
     "data",
     "pairs",
+    "recipe",
     "train",
     "evaluate",
     "generate",
