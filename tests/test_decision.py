@@ -126,7 +126,7 @@ def test_a_handful_of_prompts_decides_nothing_even_when_all_agree(tmp_path: Path
 
 
 def test_every_command_that_a_decision_names_is_one_the_command_line_knows(tmp_path: Path) -> None:
-    commands = [command.format(run=tmp_path) for _, _, command in tree._TOLD.values()]
+    commands = [command.format(run=tmp_path) for _, _, command in tree._OUTCOMES.values()]
     for command in [*commands, tree._command("04c")]:
         verb, *options = shlex.split(command)[3:]
         module = importlib.import_module(f"helpers.cli.{verb}")

@@ -1,10 +1,11 @@
 """Recipes hold the handoff's numbers, and a profile says what it changed of them."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from helpers import recipes
+from helpers import cli, recipes
 from helpers.core.errors import UserError
 from helpers.recipes import profiles
 from helpers.tasks import TASKS
@@ -133,3 +134,42 @@ def test_a_step_of_fewer_completions_than_a_micro_batch_is_one_pass():
         16,
         1,
     )
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_the_verb_prints_every_value_of_a_recipe_with_its_source_in_100_columns(name, capsys):
+    assert cli.main(["recipe", name, "--profile", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert max(len(line) for line in printed.splitlines()) <= 100
+    rows, words = [line.split() for line in printed.splitlines()], " ".join(printed.split())
+    recipe = recipes.get(name)
+    for field in set(recipes.values(recipe)) - {"name"}:
+        assert recipe.sources[field] in words
+        assert [field] in [row[:1] for row in rows]
+
+
+def test_the_verb_says_what_a_profile_changes_and_why(capsys):
+    cli.main(["recipe", "v4.1", "--profile", "cpu"])
+    printed = capsys.readouterr().out
+    assert "profile cpu changes 3 of these 30 values: a 1M-parameter policy" in printed
+    assert "max_steps              600 -> 120" in printed
+
+
+def test_the_verb_says_that_the_l4_profile_changes_nothing(capsys):
+    cli.main(["recipe", "v4.1", "--profile", "l4"])
+    printed = capsys.readouterr().out
+    assert "profile l4 changes nothing: " in printed and "->" not in printed
+
+
+def test_the_verb_prints_the_same_as_one_json_object(capsys):
+    cli.main(["recipe", "v4", "--profile", "cpu", "--json"])
+    printed = json.loads(capsys.readouterr().out)
+    values = {field: row["value"] for field, row in printed["fields"].items()}
+    assert values | {"name": printed["recipe"]} == recipes.values(recipes.V4)
+    assert printed["changes"]["max_steps"] == {"before": 200, "after": 40}
+
+
+@pytest.mark.parametrize("arguments", [["v9"], ["v4.1", "--profile", "l5"]])
+def test_the_verb_answers_an_unknown_name_with_the_valid_ones(arguments, capsys):
+    assert cli.main(["recipe", *arguments]) == 2
+    assert "the valid ones are: " in capsys.readouterr().err

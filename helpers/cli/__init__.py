@@ -18,6 +18,7 @@ from helpers.core.errors import UserError, require_known
 VERBS: dict[str, str] = {
     "data": "build data/commerce.db and data/pairs from the simulator or from Olist's CSV files",
     "pairs": "make more records of one task from the database",
+    "recipe": "print a recipe whole, each value with its source, and what a profile changes",
     "train": "train a recipe with GRPO and leave a run record",
     "evaluate": "answer and score a split with the base policy or a run's adapter",
     "generate": "answer a user's text with the policy that a route, or a run, names",

@@ -8,7 +8,7 @@ from typing import Any
 from helpers.core.errors import UserError
 from helpers.plots.curves import eval_curves
 from helpers.plots.style import save_png
-from helpers.runs import Run, analysis, load_run
+from helpers.runs import Run, analysis, compare, load_run
 from helpers.runs.analysis import ALL
 from helpers.tasks import TASKS
 
@@ -55,7 +55,7 @@ def _print_ends(runs: Sequence[Run]) -> None:
 
 
 def _print_difference(first: Run, other: Run) -> None:
-    overall, how = analysis.difference(first, other)
+    overall, how = compare.difference(first, other)
     why = f"the same {overall.n} prompts" if how == "paired" else "their eval sets differ, so the interval is wider"
     print(f"\n{other.name} minus {first.name}, {how}: {why}")
     if _reward(first) != _reward(other):
@@ -63,7 +63,7 @@ def _print_difference(first: Run, other: Run) -> None:
     print(f"  {ALL:<12} {overall.signed()}")
     for task in TASKS:
         if task in analysis.end_rewards(first) and task in analysis.end_rewards(other):
-            print(f"  {task:<12} {analysis.difference(first, other, task)[0].signed()}")
+            print(f"  {task:<12} {compare.difference(first, other, task)[0].signed()}")
 
 
 def _reward(run: Run) -> str:

@@ -78,7 +78,7 @@ def reward_parts(run: Run, split: str = "eval_subset") -> Figure:
     return figure
 
 
-def _tints(task: str, count: int) -> list[tuple[float, ...]]:
+def _tints(task: str, count: int) -> list[Any]:
     """`count` shades of the task's colour, dark to light."""
     base = np.array(to_rgb(task_color(task)))
     return [tuple(base + (1 - base) * share) for share in np.linspace(0.0, 0.75, count)]
@@ -97,7 +97,8 @@ def reward_distributions(run: Run, mode: str = "sample") -> Figure:
                 rewards = list(analysis.prompt_rewards(run, step, split, mode).get(task, {}).values())
                 axis.hist(rewards, bins=[position / 20 for position in range(21)], label=f"step {step}", **look)
         axis.set_title(task_label(task))
-        axis.yaxis.get_major_locator().set_params(integer=True)
+        locator: Any = axis.yaxis.get_major_locator()
+        locator.set_params(integer=True)
         if steps:
             axis.set_ylim(0, axis.get_ylim()[1] * 1.3)
             axis.legend(loc="upper center", ncols=2)

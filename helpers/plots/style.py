@@ -50,7 +50,7 @@ MANY_POINTS = 30
 """Past this many points, markers and cell borders are left out."""
 WIDTH = 9.0
 """Figure width in inches; at 90 dots per inch it fills a notebook cell."""
-_DEFAULTS = {
+_DEFAULTS: dict[Any, Any] = {
     "figure.dpi": 90,
     "savefig.dpi": 90,
     "figure.figsize": (WIDTH, 3.6),

@@ -1,8 +1,8 @@
 """The memory plan: what a recipe takes on a GPU, computed before anything is loaded.
 
-Two phases are planned apart, because what vLLM holds while it generates can sleep while the policy trains. Every number
-is an upper bound from the shapes: all sequences as long as `max_seq_length` allows. Two allowances are not formulas
-(`WORK_SPACE_GIB`, `context_row`); their sources stand beside them.
+Generation and training are planned apart, because what vLLM holds while it generates can sleep while the policy trains.
+Every number is an upper bound from the shapes: all sequences are as long as `max_seq_length` allows. Two allowances are
+not formulas (`WORK_SPACE_GIB`, `context_row`).
 """
 
 from collections.abc import Iterator
@@ -22,15 +22,14 @@ GENERATION, TRAINING = "generation", "training"
 PHASES = (GENERATION, TRAINING)
 
 WORK_SPACE_GIB = 1.0
-"""vLLM's own activations and CUDA graphs. Its logs for models of 0.5B to 7B report an "activation peak" of 0.7 to 1.4
-GiB; Unsloth's estimate of the graphs is 0.15 GiB for both of our models (`unsloth_zoo.vllm_utils`)."""
+"""vLLM's own activations (its logs report peaks of 0.7 to 1.4 GiB for 0.5B to 7B) and CUDA graphs (about 0.15 GiB)."""
 
 _DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a Qwen3 model: what its weights and its cache weigh follows from them alone."""
+    """The sizes of a Qwen3 model, from which the memory of its weights and its cache follows."""
 
     layers: int
     hidden: int
@@ -52,7 +51,7 @@ class Shape:
         return self.kv_heads * self.head_size
 
     def projections(self) -> dict[str, tuple[int, int]]:
-        """Inputs and outputs of the seven linear layers of one block: those that LoRA adapts and 4-bit quantises."""
+        """Inputs and outputs of the seven linear layers of one block: what LoRA adapts and 4-bit quantises."""
         return {
             "q_proj": (self.hidden, self.attention),
             "k_proj": (self.hidden, self.key_value),
@@ -68,8 +67,8 @@ class Shape:
         return self.layers * sum(inputs * outputs for inputs, outputs in self.projections().values())
 
     def parameters(self) -> int:
-        """All weights: linear layers, RMS norms (two a block over `hidden`, two over a head's queries and keys, one at
-        the end), the embedding, and an output head where it is not tied to the embedding.
+        """All weights: linear layers, RMS norms (per block two over `hidden` and two over a head; one at the end), the
+        embedding, and an output head where it is not tied to the embedding.
 
         >>> SHAPES["Polygl0t/Tucano2-qwen-0.5B-Base"].parameters()
         490799104
@@ -91,7 +90,7 @@ SHAPES: dict[str, Shape] = {HUB_05B: _05B, HUB_05B_BASE: _05B, HUB_37B: _37B}
 
 @dataclass(frozen=True)
 class Row:
-    """One consumer of memory: GiB, the formula in words with its numbers, and the phases that it is there in."""
+    """One consumer of memory: GiB, the formula with its numbers, and the phases in which it is there."""
 
     consumer: str
     gib: float
@@ -101,7 +100,7 @@ class Row:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a model takes on a profile, in GiB. `at_once` completions of full length are generated side by side."""
+    """What a model takes on a profile, in GiB; `at_once` completions of full length are generated side by side."""
 
     model: str
     profile: str
@@ -110,12 +109,12 @@ class MemoryPlan:
     at_once: int
 
     def total(self, phase: str) -> float:
-        """GiB of everything that is there in `phase`."""
+        """GiB of everything held in `phase`."""
         return sum(row.gib for row in self.rows if phase in row.phases)
 
     @property
     def peak_phase(self) -> str:
-        """The phase that takes more."""
+        """The phase that needs more."""
         return max(PHASES, key=self.total)
 
     @property
@@ -135,7 +134,7 @@ class MemoryPlan:
 
 
 def shape_of(recipe: Recipe) -> Shape:
-    """The shape of the recipe's hub model; `UserError` where it is not one we know."""
+    """The shape of the recipe's hub model; `UserError` for an unknown one."""
     require_known("model for a memory plan", recipe.model_id, tuple(SHAPES))
     return SHAPES[recipe.model_id]
 
@@ -162,7 +161,8 @@ def plan(recipe: Recipe, shape: Shape, profile: Profile) -> MemoryPlan:
     True
     """
     if not profile.memory_gib:
-        raise UserError(f"profile {profile.name} has no GPU memory to plan; give one of {', '.join(_gpu_profiles())}")
+        cards = ", ".join(card.name for card in profiles.gpu_profiles())
+        raise UserError(f"profile {profile.name} has no GPU memory to plan; give one of {cards}")
     cache, at_once = cache_row(recipe, shape, profile)
     rows = (
         weights_row(shape, profile),
@@ -177,7 +177,7 @@ def plan(recipe: Recipe, shape: Shape, profile: Profile) -> MemoryPlan:
 
 
 def weights_row(shape: Shape, profile: Profile) -> Row:
-    """The policy's weights. In 4 bits the embedding and the norms stay as they are."""
+    """The policy's weights. 4-bit quantisation leaves the embedding and the norms as they are."""
     shared = ", one copy for training and vLLM" if profile.backend == "unsloth" else ""
     wide = _DTYPE_BYTES[profile.dtype]
     total = shape.parameters()
@@ -189,8 +189,8 @@ def weights_row(shape: Shape, profile: Profile) -> Row:
 
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-"""Bytes a weight in 4-bit NormalFloat with double quantisation: half a byte, an 8-bit constant for every 64 weights, a
-32-bit one for every 256 of those: 4.127 bits (QLoRA, arXiv 2305.14314, section 3)."""
+"""Bytes per weight in 4-bit NormalFloat with double quantisation: half a byte, an 8-bit constant per 64 weights, a
+32-bit one per 256 of those: 4.127 bits (QLoRA, arXiv 2305.14314, section 3)."""
 
 
 def vllm_rows(shape: Shape, profile: Profile) -> Iterator[Row]:
@@ -206,8 +206,8 @@ def vllm_rows(shape: Shape, profile: Profile) -> Iterator[Row]:
 def cache_row(recipe: Recipe, shape: Shape, profile: Profile) -> tuple[Row, int]:
     """The KV cache, and how many of a step's completions it holds at once at full length.
 
-    vLLM reserves what its share of the card leaves beside weights and work space, whether needed or not; what does not
-    find room waits. Without vLLM all completions of a step grow side by side.
+    vLLM reserves what its share of the card leaves beside weights and work space, needed or not, and queues what does
+    not fit. Without vLLM all completions of a step grow side by side.
     """
     sequence = recipe.max_seq_length * shape.kv_bytes()
     wanted = recipe.completions_per_step
@@ -242,7 +242,7 @@ def lora_row(recipe: Recipe, shape: Shape) -> Row:
 
 
 def kept_bytes(shape: Shape, length: int) -> int:
-    """Bytes a token that one block's forward pass keeps for its backward pass, 16-bit compute, sequences of `length`.
+    """Bytes per token that one block's forward pass keeps for its backward pass in 16-bit compute.
 
     18 x hidden (32-bit inputs of two norms, 16-bit inputs of five LoRAs), 14 x attention (32-bit input of the query
     norm; query, result, keys and values repeated for every head; input of a LoRA), 4 x key_value (input of the key
@@ -270,32 +270,24 @@ def activations_row(recipe: Recipe, shape: Shape, profile: Profile) -> Row:
 
 
 def working_row(recipe: Recipe, shape: Shape, profile: Profile) -> Row:
-    """The backward pass at work: first the logits, then one block after the other in the room that they leave."""
-    logits, of_logits = _logits(recipe, shape, profile)
-    block, of_block = _block(recipe, shape, profile)
-    formula = f"the larger of {of_logits} and {of_block}"
-    return Row("Logits, then a block", max(logits, block), formula, (TRAINING,))
+    """The backward pass at work: first the logits, then one block after the other in the room that they leave.
 
-
-def _logits(recipe: Recipe, shape: Shape, profile: Profile) -> tuple[float, str]:
-    """GiB and formula of a micro-batch's scores: the whole vocabulary at every completion token.
-
-    TRL holds them in 32 bits, and three tensors of that size in their backward pass. Unsloth takes them in pieces of a
-    quarter of a sequence: its own estimate is 16 / 4 bytes (`unsloth_zoo.rl_replacements.autotune_batch_and_chunks`).
+    Logits cover the whole vocabulary at every completion token. TRL holds them in 32 bits, with three tensors of that
+    size in their backward pass. Unsloth takes them in pieces of a quarter of a sequence: its own estimate is 16 / 4
+    bytes (`unsloth_zoo.rl_replacements.autotune_batch_and_chunks`). A block needs 8 x ffn bytes per token for
+    gradients, and what checkpointing computes again.
     """
-    each = 4 if profile.backend == "unsloth" else 16
-    gib = profile.micro_batch * recipe.max_completion_length * shape.vocabulary * each / GIB
-    tokens = _tokens(profile.micro_batch, recipe.max_completion_length)
-    return gib, f"logits {tokens} x {shape.vocabulary:,} x {each} bytes ({gib:.2f})"
-
-
-def _block(recipe: Recipe, shape: Shape, profile: Profile) -> tuple[float, str]:
-    """GiB and formula of the block at work: 8 x ffn bytes a token of gradients, and what checkpointing does again."""
-    each = 8 * shape.ffn
+    batch = profile.micro_batch
+    score_bytes = 4 if profile.backend == "unsloth" else 16
+    logits = batch * recipe.max_completion_length * shape.vocabulary * score_bytes / GIB
+    block_bytes = 8 * shape.ffn
     if profile.gradient_checkpointing:
-        each += kept_bytes(shape, recipe.max_seq_length)
-    gib = profile.micro_batch * recipe.max_seq_length * each / GIB
-    return gib, f"a block {_tokens(profile.micro_batch, recipe.max_seq_length)} x {each:,} bytes ({gib:.2f})"
+        block_bytes += kept_bytes(shape, recipe.max_seq_length)
+    block = batch * recipe.max_seq_length * block_bytes / GIB
+    scores = f"{_tokens(batch, recipe.max_completion_length)} x {shape.vocabulary:,} x {score_bytes} bytes"
+    tokens = _tokens(batch, recipe.max_seq_length)
+    formula = f"the larger of logits {scores} ({logits:.2f}) and a block {tokens} x {block_bytes:,} bytes ({block:.2f})"
+    return Row("Logits, then a block", max(logits, block), formula, (TRAINING,))
 
 
 def _tokens(sequences: int, length: int) -> str:
@@ -303,8 +295,8 @@ def _tokens(sequences: int, length: int) -> str:
 
 
 def context_row(profile: Profile) -> Row:
-    """An allowance, not a formula: 0.7 GiB for the CUDA context and libraries (a first tensor costs 723 MiB in
-    discuss.pytorch.org/t/73021), and 5 % of the card for memory lost between tensors."""
+    """An allowance, not a formula: 0.7 GiB for the CUDA context and libraries (discuss.pytorch.org/t/73021), and 5 % of
+    the card for memory lost between tensors."""
     total = profile.memory_gib
     return Row("CUDA and fragmentation", 0.7 + 0.05 * total, f"an allowance: 0.7 GiB + 5 % of {total:g} GiB")
 
@@ -315,17 +307,22 @@ def uses_vllm(profile: Profile, backend: str = "") -> bool:
 
 
 def adapt(recipe: Recipe, shape: Shape, profile: Profile) -> tuple[Profile, list[Change]]:
-    """The profile, changed as little as makes `recipe` fit, and the changes with their reasons; none where it fits.
+    """The profile, changed as little as possible to make `recipe` fit, and the changes with their reasons.
 
-    Tried from what costs least to what costs most: a smaller micro-batch (same gradient, slower), vLLM's cache asleep
-    while training, a smaller share for vLLM (fewer completions at once), then 4-bit weights, the only one that changes
-    what is computed. Raises `UserError` in one line where nothing fits.
+    Tried from the cheapest to the dearest: a smaller micro-batch (same gradient, slower), vLLM's cache asleep while
+    training, a smaller share for vLLM (fewer completions at once), then 4-bit weights, the only change to what is
+    computed. Raises `UserError` where nothing fits.
     """
     tried = []
     for candidate in _candidates(recipe, profile):
         tried.append(plan(recipe, shape, candidate))
         if tried[-1].fits:
-            return candidate, _changes(profile, candidate)
+            changes = [
+                Change(field, getattr(profile, field), getattr(candidate, field), why)
+                for field, why in _WHY.items()
+                if getattr(profile, field) != getattr(candidate, field)
+            ]
+            return candidate, changes
     raise UserError(_refusal(recipe, shape, min(tried, key=lambda plan: plan.peak)))
 
 
@@ -350,19 +347,10 @@ def _candidates(recipe: Recipe, profile: Profile) -> Iterator[Profile]:
         yield replace(profile, **dict(zip(options, values, strict=True)))
 
 
-def _changes(before: Profile, after: Profile) -> list[Change]:
-    """The fields in which the profiles differ, with the reasons; cheapest first."""
-    return [
-        Change(field, getattr(before, field), getattr(after, field), why)
-        for field, why in _WHY.items()
-        if getattr(before, field) != getattr(after, field)
-    ]
-
-
 def _refusal(recipe: Recipe, shape: Shape, least: MemoryPlan) -> str:
-    """One line for the plan that comes nearest: what is needed, what there is, and what to do."""
-    larger = [name for name in _gpu_profiles() if plan(recipe, shape, profiles.get(name)).fits]
-    remedy = f"use a GPU of profile {larger[0]}" if larger else "shorten the recipe's max_seq_length"
+    """One line about the plan that comes nearest: what is needed, what there is, and what to do."""
+    larger = next((card.name for card in profiles.gpu_profiles() if plan(recipe, shape, card).fits), None)
+    remedy = f"use a GPU of profile {larger}" if larger else "shorten the recipe's max_seq_length"
     need = f"{least.peak_phase} needs {least.peak:.1f} GiB"
     if least.headroom >= 0:
         need = "vLLM's share has no room for one sequence of full length"
@@ -390,11 +378,5 @@ def formulas(plan: MemoryPlan) -> pd.DataFrame:
 
 
 def _awake(profile: Profile) -> tuple[str, ...]:
-    """The phases in which vLLM holds what it can give back."""
+    """The phases in which vLLM holds what sleeping frees."""
     return (GENERATION,) if profile.sleep_mode else PHASES
-
-
-def _gpu_profiles() -> list[str]:
-    """Names of the GPU profiles, smallest first."""
-    found = [profile for profile in profiles.PROFILES.values() if profile.memory_gib]
-    return [profile.name for profile in sorted(found, key=lambda profile: profile.memory_gib)]

@@ -1,6 +1,6 @@
 """Profiles: what a machine can run, and what a recipe becomes on it.
 
-`fit` turns a recipe into the one a profile can run and lists every value it changed, with the reason. On `l4` nothing
+`fit` turns a recipe into one that a profile can run and lists every value it changed, with the reason. On `l4` nothing
 changes: those are the handoff's numbers.
 """
 
@@ -19,8 +19,8 @@ from helpers.recipes.recipe import HUB_05B_BASE, Change, Recipe, diff
 class EmbeddedSettings:
     """Size and training of an embedded policy: a Qwen3-architecture model made here from the train split.
 
-    `sft_epochs` passes over the train pairs leave it able but imperfect, so that GRPO has something to improve. Without
-    `chat` it reads the shop's texts as plain text instead.
+    Few `sft_epochs` leave it imperfect, so that GRPO has something to improve. Without `chat` it reads the shop's texts
+    as plain text instead.
     """
 
     hidden_size: int
@@ -39,19 +39,10 @@ class EmbeddedSettings:
 
 @dataclass(frozen=True)
 class BaseModelSettings:
-    """The base model's stand-in, and what else a recipe becomes where it is trained; GRPO shows it `only_task` alone.
+    """The base model's stand-in, which reads the shop's texts `text_epochs` times, and GRPO on it.
 
-    A policy of this size that was shown one task's answers gives them up when GRPO mixes in three tasks it cannot do:
-    trained on all four, extraction fell from 0.54 to 0.25 within 120 steps at 1e-3. LoRA that the warm-up has made
-    large takes a smaller rate than one that begins at zero.
-
-    It reads the shop's texts `text_epochs` times; its warm-up goes at the profile's `sft_learning_rate_factor`. The
-    less the warm-up has taught, the more GRPO adds. After 2 epochs and a warm-up at 7, 8 and 9 times the recipe's rate
-    69, 72 and 76 % of the objects are read, and GRPO at 60 times its own rate adds +0.179 [+0.155, +0.204], +0.170
-    [+0.141, +0.199] and +0.143 [+0.122, +0.164] in 120 steps; after 1.6 epochs and a warm-up at 15 times it is 79 % and
-    +0.118 [+0.097, +0.140] (seed 0, sixteen answers a prompt). Seeds 1 and 2 at 9 times: +0.137 [+0.113, +0.164] and
-    +0.128 [+0.103, +0.154]. Greedy answers are right throughout (0.985 to 1.000). Those are an Intel Xeon's; on an AMD
-    EPYC 82 % are read at 9 times and GRPO adds +0.106 [+0.088, +0.124] (32 answers), greedy ones fall to 0.960.
+    GRPO shows it `only_task` alone: a policy this small gives up a task just learned when three others are mixed in.
+    After a warm-up, which makes LoRA large, it takes a smaller rate than the profile's `learning_rate_factor`.
     """
 
     only_task: str
@@ -61,17 +52,15 @@ class BaseModelSettings:
 
 @dataclass(frozen=True)
 class Profile:
-    """One kind of machine. `*_cap` bound a recipe's value; `step_share` and `learning_rate_factor` multiply it.
+    """One kind of machine. `*_cap` bound a recipe's value; `step_share` and the `*_factor` fields multiply it.
 
     `micro_batch` counts completions in one forward and backward pass; `eval_every` is the number of steps between two
-    evaluations, the handoff's 10 where nothing else is said; `eval_records` bounds the records a task in an evaluation.
-    A recipe with smaller groups than `full_group` takes as many more steps: the handoff halves the 3.7B model's to fit
-    the card, and a CPU is not short of memory. V4.2a's stand-in gained as much in half of them (+0.101 [+0.075, +0.126]
-    in 80, +0.113 [+0.088, +0.138] in 160, seed 0), but its evaluations then took 22 % of the run.
+    evaluations; `eval_records` bounds the records per task in an evaluation. A recipe with smaller groups than
+    `full_group` takes as many more steps: the handoff halves the 3.7B model's groups only to fit the card.
 
     The last six are for GPUs. `memory_gib` is what torch sees of the card. vLLM may take `vllm_memory_share` of it for
-    weights, KV cache and work space; `sleep_mode` gives the KV cache back while the policy trains. `usd_per_hour` is
-    the list price of one such GPU (modal.com/pricing in 2026, without CPU and memory; 0 = unknown): check yours.
+    weights, KV cache and work space; `sleep_mode` frees the KV cache while the policy trains. `usd_per_hour` is the
+    list price of one such GPU (modal.com/pricing in 2026, without CPU and memory; 0 = unknown).
     """
 
     name: str
@@ -121,11 +110,7 @@ _SMALLEST = replace(
     _TINY, hidden_size=64, heads=2, kv_heads=1, head_size=32, ffn_size=128, vocabulary=512, sft_epochs=0.05
 )
 
-# A rate at which sampled answers gain and greedy ones keep most of what they were. On an Intel Xeon both 140 and 105
-# times the recipe's gained 0.14 to 0.17 over all tasks in 120 steps (seeds 0 to 2, whole eval split); greedy answers
-# lost 0.08 to 0.12 at 140 times and 0.01, 0.01 and 0.06 at 105; extraction's gain held 0 for one seed at either. On an
-# AMD EPYC 105 gained 0.13 in each seed, with every task's interval above 0, and greedy answers lost 0.05 to 0.09; at 60
-# insights and push moved little.
+# The rate: sampled answers gain at 140 times the recipe's too, but greedy ones lose more; at 60 two tasks hardly move.
 CPU = Profile(
     name="cpu",
     device="cpu",
@@ -228,7 +213,7 @@ PROFILES: dict[str, Profile] = {
 
 
 def get(name: str = "auto") -> Profile:
-    """The profile called `name`; `auto` is `HELPERS_PROFILE` where set, else the detected one.
+    """The profile called `name`; `auto` is `HELPERS_PROFILE` where that is set, else the detected one.
 
     >>> get("cpu").device
     'cpu'
@@ -241,35 +226,36 @@ def get(name: str = "auto") -> Profile:
 
 def detect() -> tuple[str, str]:
     """The profile's name for this machine's first GPU, and why; `cpu` where there is none."""
-    found, why_none = gpus.find()
-    return choose(found[0]) if found else ("cpu", why_none)
+    cards, why_none = gpus.find()
+    return choose(cards[0]) if cards else ("cpu", why_none)
 
 
 def choose(gpu: Gpu) -> tuple[str, str]:
-    """The profile's name for a GPU, and why: by its name where we know it, else the largest that its memory holds.
+    """The profile's name for a GPU, and why: the card's own where there is one, else the largest that its memory holds.
 
     >>> choose(Gpu("NVIDIA L4", 23034, 22563, "580.65.06"))
     ('l4', 'nvidia-smi reports NVIDIA L4, 22.5 GiB')
     >>> choose(Gpu("NVIDIA GeForce RTX 4090", 24564, 24000, "580.65.06"))[0]
     'l4'
     """
-    told = f"nvidia-smi reports {gpu.name}, {gpu.gib:.1f} GiB"
-    held = [profile for profile in _by_memory() if profile.memory_gib <= gpu.gib]
+    report = f"nvidia-smi reports {gpu.name}, {gpu.gib:.1f} GiB"
+    held = [profile for profile in gpu_profiles() if profile.memory_gib <= gpu.gib]
     if not held:
-        smallest = _by_memory()[0]
-        return "cpu", f"{told}: less than the {smallest.memory_gib:g} of the smallest GPU profile, {smallest.name}"
+        smallest = gpu_profiles()[0]
+        return "cpu", f"{report}: less than the {smallest.memory_gib:g} of the smallest GPU profile, {smallest.name}"
     for profile in reversed(held):
         if profile.name.partition("-")[0].upper() in re.split(r"[ -]", gpu.name.upper()):
-            return profile.name, told
+            return profile.name, report
     if _WITHOUT_BFLOAT16.search(gpu.name):
-        return "t4", f"{told}: no bfloat16, as on the T4"
-    return held[-1].name, f"{told}: not a card we know; {held[-1].name} is the largest profile that its memory holds"
+        return "t4", f"{report}: no bfloat16, as on the T4"
+    return held[-1].name, f"{report}: not a card we know; {held[-1].name} is the largest profile that its memory holds"
 
 
 _WITHOUT_BFLOAT16 = re.compile(r"\b(T4G|V100|RTX 20\d\d|GTX|TITAN|Quadro RTX)\b")
 
 
-def _by_memory() -> list[Profile]:
+def gpu_profiles() -> list[Profile]:
+    """The GPU profiles, smallest card first."""
     return sorted((p for p in PROFILES.values() if p.device == "cuda"), key=lambda profile: profile.memory_gib)
 
 
@@ -306,7 +292,7 @@ def accumulation(recipe: Recipe, profile: Profile) -> int:
     """
     size = micro_batch(recipe, profile)
     if recipe.completions_per_step % size:
-        raise ValueError(f"{recipe.completions_per_step} completions a step: not a multiple of micro_batch {size}")
+        raise ValueError(f"{recipe.completions_per_step} completions per step: not a multiple of micro_batch {size}")
     return recipe.completions_per_step // size
 
 

@@ -1,8 +1,7 @@
-"""Recipes: every hyperparameter of a GRPO run, each with the place it comes from.
+"""Recipes: every hyperparameter of a GRPO run, each beside the place it comes from.
 
-A recipe names no hardware. `helpers.recipes.profiles` turns one into what a given machine can run and says what it
-changed. Batch sizes are derived: a recipe says how many prompts a step sees, never how many completions fit in
-memory.
+V4 is written out whole, every other recipe as what differs from an earlier one; `python -m helpers recipe NAME` prints
+any of them whole. A recipe names no hardware: `helpers.recipes.profiles` turns one into what a machine can run.
 """
 
 import math
@@ -24,7 +23,7 @@ class Recipe:
     `version` is the reward version; it brings its parser with it (`v4`: the old regex, `v4.1`: the tolerant one).
     A recipe with an `sft_task` begins with supervised training on that task's pairs; `extra_pairs` names the task of
     which it needs more training records than the train split holds; GRPO sees prompts of `only_task`, or of all four.
-    `sources` tells for each field where its value comes from.
+    `sources` says for each field where its value comes from.
     """
 
     name: str
@@ -34,30 +33,30 @@ class Recipe:
     learning_rate: float
     lr_schedule: str
     warmup_share: float
-    prompts_per_step: int = 2
-    num_generations: int = 16
-    max_completion_length: int = 512
-    max_seq_length: int = 2048
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    repetition_penalty: float = 1.0
-    beta: float = 0.0
-    scale_rewards: bool = False
-    loss_type: str = "dr_grpo"
-    epsilon: float = 0.2
-    num_iterations: int = 1
-    lora_r: int = 16
-    lora_alpha: int = 32
-    lora_dropout: float = 0.0
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    sft_task: str = ""
-    sft_epochs: float = 0.0
-    sft_learning_rate: float = 0.0
-    sft_batch: int = 0
-    extra_pairs: str = ""
-    only_task: str = ""
+    prompts_per_step: int
+    num_generations: int
+    max_completion_length: int
+    max_seq_length: int
+    temperature: float
+    top_p: float
+    top_k: int
+    repetition_penalty: float
+    beta: float
+    scale_rewards: bool
+    loss_type: str
+    epsilon: float
+    num_iterations: int
+    lora_r: int
+    lora_alpha: int
+    lora_dropout: float
+    weight_decay: float
+    max_grad_norm: float
+    sft_task: str
+    sft_epochs: float
+    sft_learning_rate: float
+    sft_batch: int
+    extra_pairs: str
+    only_task: str
     sources: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -67,7 +66,7 @@ class Recipe:
 
     @property
     def completions_per_step(self) -> int:
-        """Completions in one optimiser step: prompts times group size. This is the number TRL calls the batch."""
+        """Completions in one optimiser step: prompts times group size. TRL calls this number the batch."""
         return self.prompts_per_step * self.num_generations
 
     def expected_prompts(self) -> int:
@@ -86,134 +85,128 @@ class Change:
 
 
 _UNCHANGED = "handoff, V4.1 config summary: unchanged from V4"
-_SFT_FIELDS = ("sft_task", "sft_epochs", "sft_learning_rate", "sft_batch")
-_V4_SOURCES = {
-    "model_id": "handoff, context: the 0.5B instruct model",
-    "version": "handoff, V4.1 change 1: V4 scored with the regex parser",
-    "max_steps": "handoff, V4.1 change 2: was 200",
-    "learning_rate": "handoff, V4.1 change 4: was 2e-6",
-    "lr_schedule": "handoff, V4.1 change 3: was cosine",
-    "warmup_share": "handoff, V4.1 config summary: was 0.1",
-    "prompts_per_step": (
+_NO_SFT = "the instruct model is trained with GRPO at once"
+
+
+def _whole(name: str, **rows: tuple[Any, str]) -> Recipe:
+    """A recipe from one (value, source) row per field."""
+    sources = {key: source for key, (_, source) in rows.items()}
+    return Recipe(name=name, sources=sources, **{key: value for key, (value, _) in rows.items()})
+
+
+def _derived(base: Recipe, name: str, **rows: tuple[Any, str]) -> Recipe:
+    """`base` under another name, with the (value, source) rows in which it differs."""
+    sources = base.sources | {key: source for key, (_, source) in rows.items()}
+    return replace(base, name=name, sources=sources, **{key: value for key, (value, _) in rows.items()})
+
+
+V4 = _whole(
+    "v4",
+    model_id=(HUB_05B, "handoff, context: the 0.5B instruct model"),
+    version=("v4", "handoff, V4.1 change 1: V4 scored with the regex parser"),
+    max_steps=(200, "handoff, V4.1 change 2: was 200"),
+    learning_rate=(2e-6, "handoff, V4.1 change 4: was 2e-6"),
+    lr_schedule=("cosine", "handoff, V4.1 change 3: was cosine"),
+    warmup_share=(0.1, "handoff, V4.1 config summary: was 0.1"),
+    prompts_per_step=(
+        2,
         "handoff, change 2: 2 prompts a step. As V4 ran, BATCH_SIZE = 2 counted completions and was raised to one "
-        "group: one prompt a step, hence its 13.5 % of an epoch"
+        "group: one prompt a step, hence its 13.5 % of an epoch",
     ),
-    "num_generations": _UNCHANGED,
-    "max_completion_length": _UNCHANGED,
-    "max_seq_length": "handoff, scenario A: 2048, unchanged",
-    "temperature": _UNCHANGED,
-    "beta": _UNCHANGED,
-    "scale_rewards": _UNCHANGED,
-    "lora_r": _UNCHANGED,
-    "lora_alpha": _UNCHANGED,
-    "loss_type": "Dr. GRPO (arXiv 2503.20783): with scale_rewards off, no length or difficulty bias",
-    "top_p": "explicit: the hub model's own generation config would restrict sampling",
-    "top_k": "explicit: the hub model's own generation config says 50; 0 switches it off",
-    "repetition_penalty": "explicit: the hub model's own generation config says 1.2, which rollouts must not inherit",
-    "epsilon": "TRL default, written out",
-    "num_iterations": "TRL default, written out: one update a generation, strictly on-policy",
-    "lora_dropout": "explicit: rollouts and log-probabilities must come from the same network",
-    "weight_decay": "TRL default, written out (Unsloth would change it)",
-    "max_grad_norm": "TRL default, written out",
-    "extra_pairs": "the train split as it is",
-    "only_task": "all four tasks, as they come",
-} | dict.fromkeys(_SFT_FIELDS, "the instruct model is trained with GRPO at once")
-
-V4 = Recipe(
-    name="v4",
-    model_id=HUB_05B,
-    version="v4",
-    max_steps=200,
-    learning_rate=2e-6,
-    lr_schedule="cosine",
-    warmup_share=0.1,
-    sources=_V4_SOURCES,
+    num_generations=(16, _UNCHANGED),
+    max_completion_length=(512, _UNCHANGED),
+    max_seq_length=(2048, "handoff, scenario A: 2048, unchanged"),
+    temperature=(1.0, _UNCHANGED),
+    top_p=(1.0, "explicit: the hub model's own generation config would restrict sampling"),
+    top_k=(0, "explicit: the hub model's own generation config says 50; 0 switches it off"),
+    repetition_penalty=(
+        1.0,
+        "explicit: the hub model's own generation config says 1.2, which rollouts must not inherit",
+    ),
+    beta=(0.0, _UNCHANGED),
+    scale_rewards=(False, _UNCHANGED),
+    loss_type=("dr_grpo", "Dr. GRPO (arXiv 2503.20783): with scale_rewards off, no length or difficulty bias"),
+    epsilon=(0.2, "TRL default, written out"),
+    num_iterations=(1, "TRL default, written out: one update a generation, strictly on-policy"),
+    lora_r=(16, _UNCHANGED),
+    lora_alpha=(32, _UNCHANGED),
+    lora_dropout=(0.0, "explicit: rollouts and log-probabilities must come from the same network"),
+    weight_decay=(0.0, "TRL default, written out (Unsloth would change it)"),
+    max_grad_norm=(1.0, "TRL default, written out"),
+    sft_task=("", _NO_SFT),
+    sft_epochs=(0.0, _NO_SFT),
+    sft_learning_rate=(0.0, _NO_SFT),
+    sft_batch=(0, _NO_SFT),
+    extra_pairs=("", "the train split as it is"),
+    only_task=("", "all four tasks, as they come"),
 )
 
-V41 = replace(
+V41 = _derived(
     V4,
-    name="v4.1",
-    version="v4.1",
-    max_steps=600,
-    learning_rate=5e-6,
-    lr_schedule="constant_with_warmup",
-    warmup_share=0.05,
-    sources=_V4_SOURCES
-    | {
-        "version": "handoff, V4.1 change 1: the parser fix; weights as in V4",
-        "max_steps": "handoff, V4.1 change 2: 600",
-        "lr_schedule": "handoff, V4.1 change 3: constant after warm-up",
-        "warmup_share": "handoff, V4.1 change 3: 5 %, 30 steps of 600",
-        "learning_rate": "handoff, V4.1 change 4: 5e-6",
-    },
+    "v4.1",
+    version=("v4.1", "handoff, V4.1 change 1: the parser fix; weights as in V4"),
+    max_steps=(600, "handoff, V4.1 change 2: 600"),
+    lr_schedule=("constant_with_warmup", "handoff, V4.1 change 3: constant after warm-up"),
+    warmup_share=(0.05, "handoff, V4.1 change 3: 5 %, 30 steps of 600"),
+    learning_rate=(5e-6, "handoff, V4.1 change 4: 5e-6"),
 )
 
-V42A = replace(
+V42A = _derived(
     V41,
-    name="v4.2a",
-    model_id=HUB_37B,
-    num_generations=8,
-    max_completion_length=1024,
-    learning_rate=2e-6,
-    max_steps=400,
-    sources=V41.sources
-    | {
-        "model_id": "handoff, scenario A: scale to 3.7B-Instruct",
-        "num_generations": "handoff, scenario A: memory at 3.7B (was 16)",
-        "max_completion_length": "handoff, scenario A: 3.7B can afford richer output (was 512)",
-        "learning_rate": "handoff, scenario A: a larger model takes a smaller rate (was 5e-6)",
-        "max_steps": "handoff, scenario A: a larger model needs fewer steps (was 600)",
-    },
+    "v4.2a",
+    model_id=(HUB_37B, "handoff, scenario A: scale to 3.7B-Instruct"),
+    num_generations=(8, "handoff, scenario A: memory at 3.7B (was 16)"),
+    max_completion_length=(1024, "handoff, scenario A: 3.7B can afford richer output (was 512)"),
+    learning_rate=(2e-6, "handoff, scenario A: a larger model takes a smaller rate (was 5e-6)"),
+    max_steps=(400, "handoff, scenario A: a larger model needs fewer steps (was 600)"),
 )
 
-V42B = replace(
+V42B = _derived(
     V41,
-    name="v4.2b",
-    model_id=HUB_05B_BASE,
-    sft_task="extraction",
-    sft_epochs=1.0,
-    sft_learning_rate=2e-4,
-    sft_batch=4,
-    sources=V41.sources
-    | {
-        "model_id": "handoff, scenario B: 0.5B-Base, no preference training and no SFT",
-        "sft_task": "handoff, scenario B: extraction pairs only, loss on assistant turns only",
-        "sft_epochs": "handoff, scenario B: one epoch",
-        "sft_learning_rate": "QLoRA's rate for small models (arXiv 2305.14314, table 9); the handoff names none",
-        "sft_batch": "ours: about 150 updates in the epoch; the handoff names none",
-    },
+    "v4.2b",
+    model_id=(HUB_05B_BASE, "handoff, scenario B: 0.5B-Base, no preference training and no SFT"),
+    sft_task=("extraction", "handoff, scenario B: extraction pairs only, loss on assistant turns only"),
+    sft_epochs=(1.0, "handoff, scenario B: one epoch"),
+    sft_learning_rate=(
+        2e-4,
+        "QLoRA's rate for small models (arXiv 2305.14314, table 9); the handoff names none",
+    ),
+    sft_batch=(4, "ours: about 150 updates in the epoch; the handoff names none"),
 )
 
-V42B_COLD = replace(
+_COLD = "ours: the same GRPO without warm-up, to see what it brings"
+V42B_COLD = _derived(
     V42B,
-    name="v4.2b-cold",
-    sft_task="",
-    sft_epochs=0.0,
-    sft_learning_rate=0.0,
-    sft_batch=0,
-    sources=V42B.sources | dict.fromkeys(_SFT_FIELDS, "ours: the same GRPO without warm-up, to see what it brings"),
+    "v4.2b-cold",
+    sft_task=("", _COLD),
+    sft_epochs=(0.0, _COLD),
+    sft_learning_rate=(0.0, _COLD),
+    sft_batch=(0, _COLD),
 )
 
-_FIX_SOURCE = "handoff, scenario C, if extraction lags: score field values, not field presence"
-V42C = replace(
+V42C = _derived(
     V41,
-    name="v4.2c",
-    version="v4.2-extraction",
-    sources=V41.sources | {"version": f"{_FIX_SOURCE}; the other tasks keep v4.1"},
+    "v4.2c",
+    version=(
+        "v4.2-extraction",
+        "handoff, scenario C, if extraction lags: score field values, not field presence; the other tasks keep v4.1",
+    ),
 )
-V42C_INSIGHTS = replace(
+V42C_INSIGHTS = _derived(
     V41,
-    name="v4.2c-insights",
-    extra_pairs="insights",
-    sources=V41.sources
-    | {"extra_pairs": "handoff, scenario C, if insights lags: 200 more pairs from orders with negative reviews"},
+    "v4.2c-insights",
+    extra_pairs=(
+        "insights",
+        "handoff, scenario C, if insights lags: 200 more pairs from orders with negative reviews",
+    ),
 )
-V42C_PUSH = replace(
+V42C_PUSH = _derived(
     V41,
-    name="v4.2c-push",
-    version="v4.2-push",
-    sources=V41.sources
-    | {"version": "ours, as the handoff names no fix for push: its facts are scored too; the other tasks keep v4.1"},
+    "v4.2c-push",
+    version=(
+        "v4.2-push",
+        "ours, as the handoff names no fix for push: its facts are scored too; the other tasks keep v4.1",
+    ),
 )
 
 RECIPES: dict[str, Recipe] = {
@@ -259,9 +252,9 @@ def diff(a: Recipe, b: Recipe) -> list[Change]:
 
 
 def coverage(recipe: Recipe, task_counts: dict[str, int]) -> dict[str, dict[str, float]]:
-    """What a run will see of each task: records there are, prompts expected, and the share of the records.
+    """What a run will see of each task: its records, the prompts expected, and their share of the records.
 
-    The trainer draws a fresh random permutation an epoch, so a task's expected share is the run's share of an epoch;
+    The trainer draws a fresh random permutation per epoch, so a task's expected share is the run's share of an epoch;
     above 1 it counts repeats.
 
     >>> coverage(get("v4.1"), {"extraction": 594, "push": 890})["extraction"]["share"]

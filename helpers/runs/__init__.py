@@ -1,6 +1,16 @@
 """What a run's record says: reading it, comparing runs, judging one, deciding what comes next."""
 
 from helpers.runs.decision import Decision, answer_questions, decide
-from helpers.runs.load import Run, evaluated_steps, find_runs, latest_run, load_run
+from helpers.runs.load import Run, evaluated_steps, find_runs, latest_run, load_run, run_folder
 
-__all__ = ["Decision", "Run", "answer_questions", "decide", "evaluated_steps", "find_runs", "latest_run", "load_run"]
+__all__ = [
+    "Decision",
+    "Run",
+    "answer_questions",
+    "decide",
+    "evaluated_steps",
+    "find_runs",
+    "latest_run",
+    "load_run",
+    "run_folder",
+]

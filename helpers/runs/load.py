@@ -1,9 +1,9 @@
-"""Read a run record: what is sound of it, with a warning for every place that is not; and find runs."""
+"""Reading run records and finding them: sound rows are kept, everything else is left out with a warning."""
 
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,19 +16,18 @@ from helpers.core.files import PROJECT_ROOT, read_jsonl, shown
 from helpers.runs.record import CONFIG, EVAL, EVENTS, METRICS, evaluation_due, has_ended
 from helpers.tasks import TASKS
 
-RUN_DIR_VARIABLE = "HELPERS_RUN_DIR"
 OWN_RUNS = PROJECT_ROOT / "runs"
 SHIPPED_RUNS = PROJECT_ROOT / "data" / "runs"
 _EVAL_TEXT = ("split", "mode", "record_id", "task", "version")
 _EVAL_KEY = ["step", "split", "mode", "sample", "record_id", "version", "parser"]
-_MAX_WARNINGS_A_FILE = 5
+_MAX_WARNINGS_PER_FILE = 5
 
 
 @dataclass(frozen=True)
 class Run:
     """One run record, as far as it is sound; `warnings` name every place where something was left out.
 
-    `history` holds the rows of metrics.jsonl with numbers only; `evals` one row a scored completion, including those
+    `history` holds the rows of metrics.jsonl, numbers only; `evals` one row per scored completion, including those
     scored under another reward version or parser (`scored` leaves these out).
     """
 
@@ -46,27 +45,37 @@ class Run:
 
     @property
     def where(self) -> str:
-        """The run's folder, from the project's root where it lies there: fit for a command and for a shipped output."""
+        """The run's folder, relative to the project's root where it lies inside: fit for a command."""
         return shown(self.path.resolve())
 
     @property
     def recipe(self) -> str:
         """The recipe's name; `unknown` where config.json names none."""
-        return str(self.config.get("recipe", {}).get("name", "unknown"))
+        return recipe_name(self.config) or "unknown"
+
+    @property
+    def seed(self) -> int | None:
+        """The run's seed; `None` where config.json names none."""
+        return self.config.get("seed")
+
+    @property
+    def policies(self) -> tuple[str | None, str | None]:
+        """See `policies_of`."""
+        return policies_of(self.config)
 
     @property
     def max_steps(self) -> int:
-        """The steps that the run was to take; the last one logged where that is not recorded."""
+        """The planned number of steps; the last one logged where that is not recorded."""
         return int(self.config.get("max_steps") or self.last_step)
 
     @property
     def last_step(self) -> int:
-        """The last step that was logged, 0 for none."""
+        """The last step logged; 0 for none."""
         return max((int(row["step"]) for row in self.history), default=0)
 
     @property
     def finished(self) -> bool:
-        """Whether the run says that it came to its end."""
+        """Whether the record says that the run reached its end."""
         return has_ended(self.events)
 
     @property
@@ -74,9 +83,23 @@ class Run:
         """The reward version that the run trained on."""
         return str(self.config.get("reward_version", "unknown"))
 
+    @property
+    def parser(self) -> str:
+        """The parser that the run's rewards used."""
+        return str(self.config.get("parser", "unknown"))
+
+    @property
+    def eval_every(self) -> int:
+        """Steps between two evaluations of the subset; 0 where that is not recorded."""
+        return int(self.config.get("eval_every") or 0)
+
+    def data_hash(self, split: str) -> str | None:
+        """The SHA-256 of the pairs file that holds `split` (a subset lies in its split's file), as recorded."""
+        return self.config.get("data", {}).get(f"{split.removesuffix('_subset')}.jsonl")
+
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """metrics.jsonl as a table: one row a step, one column a key, NaN where nothing was logged."""
+        """metrics.jsonl as a table: one row per step, one column per key, NaN where nothing was logged."""
         if not self.history:
             return pd.DataFrame(index=pd.Index([], name="step", dtype=int))
         return pd.DataFrame(self.history).groupby("step").last()
@@ -94,13 +117,23 @@ class Run:
                 own = own[own[column] == wanted]
         return own
 
+    def answers(self, split: str, mode: str = "sample", **wanted: Any) -> pd.DataFrame:
+        """The rows of `scored` of one split and decoding, narrowed by further columns such as `step` and `task`."""
+        return select(self.scored, split=split, mode=mode, **wanted)
+
+
+def select(rows: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
+    """The rows of a table whose columns have the values `wanted`."""
+    for column, value in wanted.items():
+        rows = rows[rows[column] == value]
+    return rows
+
 
 def load_run(path: Path | str) -> Run:
     """Read the run record in folder `path`.
 
-    A cut-off or malformed line, a value that is not a number, missing steps and rows of another reward version are left
-    out or told apart, each with a warning that names the file and the line. Raises `UserError` where `path` is not a
-    run folder or its config.json cannot be read.
+    Malformed lines and values, missing steps and rows of another reward version each give a warning that names the file
+    and the line. Raises `UserError` where `path` is not a run folder or its config.json cannot be read.
     """
     folder = Path(path)
     config = read_config(folder)
@@ -113,16 +146,20 @@ def load_run(path: Path | str) -> Run:
     return run
 
 
+def run_folder() -> Path:
+    """The folder for a notebook's run records: `HELPERS_RUN_DIR` where the runner set it, else `runs/`."""
+    return Path(os.environ.get("HELPERS_RUN_DIR") or OWN_RUNS)
+
+
 def run_roots() -> list[Path]:
-    """Where runs are looked for: this session's (`HELPERS_RUN_DIR`), the reader's other runs, then the shipped ones."""
-    session = os.environ.get(RUN_DIR_VARIABLE)
-    return [*([Path(session)] if session else []), OWN_RUNS, SHIPPED_RUNS]
+    """Where to look for runs: this session's folder, the reader's other runs, then the shipped ones."""
+    return list(dict.fromkeys([run_folder(), OWN_RUNS, SHIPPED_RUNS]))
 
 
 def find_runs(root: Path) -> list[Path]:
     """Every run folder under `root` (config.json and metrics.jsonl side by side), latest written first.
 
-    A checkout gives all shipped files one date: those come by name.
+    Shipped runs are sorted by name instead: a checkout gives all files one date.
     """
     folders = [path.parent for path in root.rglob(METRICS) if (path.parent / CONFIG).is_file()]
     if root == SHIPPED_RUNS:
@@ -130,33 +167,38 @@ def find_runs(root: Path) -> list[Path]:
     return sorted(folders, key=lambda folder: ((folder / METRICS).stat().st_mtime, folder.name), reverse=True)
 
 
+def runs_of(recipe: str | None, *roots: Path) -> Iterator[Path]:
+    """The run folders of a recipe (`None`: any), root by root (default `run_roots()`), in the order of `find_runs`."""
+    for root in roots or run_roots():
+        for folder in find_runs(root):
+            if recipe is None or recipe_name(read_config(folder)) == recipe:
+                yield folder
+
+
 def latest_run(*roots: Path, recipe: str | None = "v4.1") -> tuple[Run, str]:
     """The latest run of `recipe` under the first of `roots` that has one, and a sentence saying which it is.
 
-    A run that did not come to its end counts too: it may be training now. The sentence says so.
-    `roots` defaults to `run_roots()`. Raises `UserError` where there is none at all.
+    An unfinished run counts too: it may be training now, and the sentence says so. `roots` defaults to `run_roots()`.
+    Raises `UserError` where there is none at all.
     """
-    searched = list(roots) or run_roots()
-    for root in searched:
-        for folder in find_runs(root):
-            if recipe in (None, read_config(folder).get("recipe", {}).get("name")):
-                run = load_run(folder)
-                own = not folder.is_relative_to(SHIPPED_RUNS)
-                kind = "your own latest run" if own else "a run shipped with the project (there is none of your own)"
-                so_far = "" if run.finished else f"; not finished: step {run.last_step} of {run.max_steps}"
-                return run, f"{run.name}: {kind}, {run.where}{so_far}"
-    places = ", ".join(shown(root) for root in searched)
-    raise UserError(f"no {recipe or ''} run record under {places}; `python -m helpers train` makes one")
+    folder = next(runs_of(recipe, *roots), None)
+    if folder is None:
+        places = ", ".join(shown(root) for root in roots or run_roots())
+        raise UserError(f"no {recipe or ''} run record under {places}; `python -m helpers train` makes one")
+    run = load_run(folder)
+    own = not folder.is_relative_to(SHIPPED_RUNS)
+    kind = "your own latest run" if own else "a run shipped with the project (there is none of your own)"
+    progress = "" if run.finished else f"; not finished: step {run.last_step} of {run.max_steps}"
+    return run, f"{run.name}: {kind}, {run.where}{progress}"
 
 
 def evaluated_steps(run: Run, split: str, mode: str = "sample") -> list[int]:
     """The steps at which `split` was evaluated, in order."""
-    rows = run.scored
-    return sorted(int(step) for step in rows.loc[(rows["split"] == split) & (rows["mode"] == mode), "step"].unique())
+    return sorted(int(step) for step in run.answers(split, mode)["step"].unique())
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a run folder; raises `UserError` where there is none or it is not a run's."""
+    """The config.json of a run folder; raises `UserError` where there is none or where it is not a run's."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; a run folder holds config.json and metrics.jsonl")
     path = folder / CONFIG
@@ -169,6 +211,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("recipe", {}), dict):
         raise UserError(f"{path}: not a run's config (a JSON object with a `recipe` object is expected)")
     return config
+
+
+def recipe_name(config: dict[str, Any]) -> str | None:
+    """The name of the recipe that a run's config.json describes."""
+    return config.get("recipe", {}).get("name")
+
+
+def policies_of(config: dict[str, Any]) -> tuple[str | None, str | None]:
+    """The policy and the base policy that a run's config.json names: what two runs of one policy have in common."""
+    return config.get("policy"), config.get("base_policy")
 
 
 def _read_rows(path: Path, warnings: list[str]) -> list[tuple[int, dict[str, Any]]]:
@@ -263,22 +315,21 @@ def _eval_fault(row: dict[str, Any]) -> str | None:
 
 def _missing_steps(run: Run) -> list[str]:
     """Warnings for gaps in what should have been logged every step, or every `eval_every` steps."""
-    found = []
+    warnings = []
     logged = {int(row["step"]) for row in run.history if any(key.startswith("train/") for key in row)}
     every = int(run.config.get("logging_steps") or 1)
     gaps = sorted(set(range(min(logged, default=0), max(logged, default=0) + 1, every)) - logged)
     if gaps:
-        found.append(f"{METRICS}: no training row for {len(gaps)} steps, the first is {gaps[0]}")
-    eval_every = run.config.get("eval_every")
+        warnings.append(f"{METRICS}: no training row for {len(gaps)} steps, the first is {gaps[0]}")
     steps = set(evaluated_steps(run, "eval_subset"))
-    if eval_every and steps:
-        due = {step for step in range(max(steps) + 1) if evaluation_due(step, int(eval_every), run.max_steps)}
-        lost = sorted(due - steps)
+    if run.eval_every and steps:
+        due = {step for step in range(max(steps) + 1) if evaluation_due(step, run.eval_every, run.max_steps)}
+        lost = ", ".join(str(step) for step in sorted(due - steps)[:5])
         if lost:
-            found.append(f"{EVAL}: no evaluation at step {', '.join(map(str, lost[:5]))} (expected every {eval_every})")
+            warnings.append(f"{EVAL}: no evaluation at step {lost} (expected every {run.eval_every})")
     if run.last_step < run.max_steps:
-        found.append(f"{METRICS}: ends at step {run.last_step} of {run.max_steps}; the run was not finished")
-    return found
+        warnings.append(f"{METRICS}: ends at step {run.last_step} of {run.max_steps}; the run was not finished")
+    return warnings
 
 
 def _other_versions(run: Run) -> list[str]:
@@ -286,7 +337,7 @@ def _other_versions(run: Run) -> list[str]:
         return []
     other = run.evals.drop(run.scored.index)
     kinds = ", ".join(sorted({f"{row.version} with the {row.parser} parser" for row in other.itertuples()}))
-    own = f"{run.reward_version} with the {run.config.get('parser', 'unknown')} parser"
+    own = f"{run.reward_version} with the {run.parser} parser"
     first = int(other["line"].iloc[0])
     return [
         f"{EVAL}, line {first}: {len(other)} rows from here on are scored by {kinds}, not by the run's {own}; left out"
@@ -294,7 +345,7 @@ def _other_versions(run: Run) -> list[str]:
 
 
 def _number(value: Any) -> float | None:
-    """`value` as a float; "NaN" and "Infinity" are how the run record writes those. `None` for what is no number."""
+    """`value` as a float, from the record's "NaN" and "Infinity" too; `None` where it is not a number."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -309,6 +360,6 @@ def _is_step(value: Any) -> bool:
 
 def _warn(name: str, faults: Iterable[str], warnings: list[str]) -> None:
     listed = list(faults)
-    warnings += [f"{name}, {fault}" for fault in listed[:_MAX_WARNINGS_A_FILE]]
-    if len(listed) > _MAX_WARNINGS_A_FILE:
-        warnings.append(f"{name}: {len(listed) - _MAX_WARNINGS_A_FILE} more lines like these")
+    warnings += [f"{name}, {fault}" for fault in listed[:_MAX_WARNINGS_PER_FILE]]
+    if len(listed) > _MAX_WARNINGS_PER_FILE:
+        warnings.append(f"{name}: {len(listed) - _MAX_WARNINGS_PER_FILE} more lines like these")

@@ -1,37 +1,73 @@
-"""The run record: what a training run leaves behind, written so that a kill at any moment costs at most one line.
+"""Writing the run record: what a training run leaves behind, so that a kill at any moment costs at most one line.
 
     config.json     what was run: recipe, profile, seed, coverage, versions
-    metrics.jsonl   one object a logged step, W&B's keys; durations and throughput under "time/"
-    eval.jsonl      one object a scored completion
+    metrics.jsonl   one object per logged step, W&B's keys; durations and throughput under "time/"
+    eval.jsonl      one object per scored completion
     events.jsonl    start, resume, checkpoint, warning, stop, reward_error, eval, end
 
 JSON has no NaN or infinity: they are written as the strings "NaN", "Infinity" and "-Infinity", which `float` reads
-back.
-`helpers.runs.analysis.load_run` reads a record.
+back. `helpers.runs.load` reads a record.
 """
 
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from helpers import recipes
 from helpers.core import files, processes
+from helpers.core.errors import UserError
+from helpers.recipes import Recipe
+from helpers.recipes.profiles import Profile
 
 CONFIG, METRICS, EVAL, EVENTS = "config.json", "metrics.jsonl", "eval.jsonl", "events.jsonl"
 PHASES = ("generation", "rewards", "log_probs", "backward", "optimiser", "sync", "eval", "other")
-"""What a training step's seconds go to; `sync` is the weights' way to vLLM, `log_probs` every scoring forward pass."""
+"""What a training step's seconds go to; `sync` moves the weights to vLLM, `log_probs` is every scoring forward pass."""
 KNOWN_EVAL_SECONDS = "time/known_eval_s"
-"""The metric key of what an evaluation took where its answers were known: in the run that asked, not in this one."""
+"""The metric key of an evaluation whose answers were reused: the seconds it took in the run that generated them."""
 EVENT_KINDS = ("start", "resume", "checkpoint", "warning", "stop", "reward_error", "eval", "end")
+
+
+def identity(recipe: Recipe, profile: Profile, seed: int, pairs: Path, extra: Path | None = None) -> dict[str, Any]:
+    """What makes two runs the same run, and the start of config.json: recipe, profile, seed, hashes of the pairs."""
+    splits = [*sorted(pairs.glob("*.jsonl")), *([extra] if extra else [])]
+    return {
+        "name": recipe.name,
+        "recipe": recipes.values(recipe),
+        "profile": asdict(profile),
+        "seed": seed,
+        "data": {path.name: sha256(path.read_bytes()).hexdigest() for path in splits},
+    }
+
+
+def require_same_run(folder: Path, wanted: dict[str, Any]) -> None:
+    """Raise `UserError` naming what differs unless the run in `folder` has the identity `wanted`."""
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    different = [key for key, value in wanted.items() if config.get(key) != value]
+    if different:
+        raise UserError(f"{folder}: holds a run with another {', '.join(different)}; give another folder or remove it")
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run record in `folder` says that its run reached its end."""
+    events = folder / EVENTS
+    return events.is_file() and has_ended(row for _, row in files.read_jsonl(events))
+
+
+def has_ended(events: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the rows of events.jsonl say that the run reached its end."""
+    return any(event.get("kind") == "end" for event in events)
 
 
 class RunRecorder:
     """Appends to the run record in `folder` (made if missing); each call writes whole lines and flushes them.
 
     A half line that a killed process left at the end of a file is cut off when the recorder is made. Where several
-    processes train together, the first one writes and the others' calls do nothing.
+    processes train together, only the first one writes.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -67,9 +103,9 @@ class RunRecorder:
         self._append(EVENTS, [{"time": now, "step": step, "kind": kind, "message": message, **values}])
 
     def truncate_after(self, step: int) -> None:
-        """Drop every row later than `step`, each file in one step; a resumed run continues where its checkpoint is.
+        """Truncate the record to the checkpoint being resumed: drop every row later than `step`; -1 drops all.
 
-        Rows that a crashed run wrote after its last checkpoint would otherwise stand twice. -1 empties the record.
+        Rows that a crashed run wrote after its last checkpoint would otherwise be there twice.
         """
         for name in (METRICS, EVAL, EVENTS):
             path = self.folder / name
@@ -85,7 +121,7 @@ class RunRecorder:
 
 
 def phase_key(phase: str) -> str:
-    """The metric key of one of `PHASES`, in seconds a logged step.
+    """The metric key of one of `PHASES`, in seconds per logged step.
 
     >>> phase_key("generation")
     'time/phase/generation_s'
@@ -94,7 +130,7 @@ def phase_key(phase: str) -> str:
 
 
 def split_prefix(split: str, mode: str) -> str:
-    """What the metric keys of a whole split's evaluation begin with.
+    """The prefix of the metric keys of a whole split's evaluation.
 
     >>> split_prefix("eval", "greedy")
     'full/eval_greedy/'
@@ -103,8 +139,9 @@ def split_prefix(split: str, mode: str) -> str:
 
 
 def evaluation_due(step: int, every: int, last: int) -> bool:
-    """Whether a run of `last` steps answers the subset after `step`: at both ends, and every `every` steps between them
-    but not within half of that of the end, whose own answers tell the same.
+    """Whether a run of `last` steps evaluates the subset after `step`: at both ends, and every `every` steps between.
+
+    A step closer to the end than half of `every` is skipped: the end tells the same.
 
     >>> [step for step in range(41) if evaluation_due(step, every=15, last=40)]
     [0, 15, 30, 40]
@@ -114,13 +151,8 @@ def evaluation_due(step: int, every: int, last: int) -> bool:
     return step in (0, last) or (step % every == 0 and last - step >= every / 2)
 
 
-def has_ended(events: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether the rows of events.jsonl say that the run came to its end."""
-    return any(event.get("kind") == "end" for event in events)
-
-
 def jsonable(value: Any) -> Any:
-    """`value` with what JSON cannot hold made plain: NumPy and torch scalars, tuples, paths, NaN and infinities.
+    """`value` as JSON can hold it: NumPy and torch scalars, tuples, paths, NaN and infinities are converted.
 
     >>> jsonable({"loss": float("nan"), "parts": (1, 2)})
     {'loss': 'NaN', 'parts': [1, 2]}
@@ -139,7 +171,7 @@ def jsonable(value: Any) -> Any:
 
 
 def _cut_half_line(path: Path) -> None:
-    """Cut `path` behind its last line end, so that the next row starts on a line of its own."""
+    """Cut `path` after its last line end, so that the next row starts on a line of its own."""
     if not path.exists():
         return
     with path.open("r+b") as file:

@@ -55,23 +55,25 @@ def phase_seconds(run: Run) -> pd.DataFrame:
 def predict(run: Run, steps: int = 100) -> Prediction:
     """The time and cost of `steps` steps, from at most `FIRST` steps after the run's first.
 
-    The interval is Student's prediction interval for the mean of `steps` future steps; it knows how much steps differ,
-    not that completions may grow longer as the policy learns. Evaluations are added as often as the run has them, each
-    as long as the run's first. The price is the profile's `usd_per_hour`.
-    Raises `UserError` where fewer than two such steps were recorded.
+    The interval is Student's prediction interval for the mean of `steps` future steps; it cannot know that completions
+    may grow longer as the policy learns. Evaluations are added as often as the run has them, each as long as the run's
+    first. The price is the profile's `usd_per_hour`. Raises `UserError` where fewer than two such steps were recorded.
     """
     seen = run.series(_STEP).to_numpy()[1 : 1 + FIRST]
     if len(seen) < 2:
         raise UserError(f"{run.where}: {len(run.series(_STEP))} timed steps; a prediction needs at least 3")
     one_step = mean_of_next(seen, steps)
-    evaluations = _evaluation_seconds(run) * steps
+    timed = [row["time/eval_s"] for row in run.history if "eval/mean_reward" in row and "time/eval_s" in row]
+    evaluations = timed[0] / run.eval_every * steps if timed and run.eval_every else 0.0
     low, mean, high = (value * steps + evaluations for value in (one_step.low, one_step.mean, one_step.high))
     seconds = Interval(mean, max(0.0, low), high, len(seen))
-    return Prediction(steps, seconds, _priced(run, seconds))
+    price = run.config.get("profile", {}).get("usd_per_hour", 0.0) / 3600
+    usd = Interval(seconds.mean * price, seconds.low * price, seconds.high * price, seconds.n) if price else None
+    return Prediction(steps, seconds, usd)
 
 
 def mean_of_next(seen: Sequence[float] | np.ndarray, count: int) -> Interval:
-    """The mean of `count` values to come, from independent ones seen: mean +- t * s * sqrt(1/n + 1/count).
+    """The mean of `count` future values, from independent ones seen: mean +- t * s * sqrt(1/n + 1/count).
 
     >>> print(mean_of_next([1.0, 2.0, 3.0], 100))
     2.000 [-0.521, 4.521]
@@ -120,18 +122,6 @@ def _summary(run: Run) -> list[tuple[str, str]]:
     predicted = predict(run, 100)
     price = _cost(predicted.usd) if predicted.usd else "no price known for this profile"
     return [*rows, ("100 steps, predicted", _duration(predicted.seconds)), ("100 steps, predicted cost", price)]
-
-
-def _evaluation_seconds(run: Run) -> float:
-    """Seconds of evaluation a training step, going by the run's first evaluation between steps."""
-    found = [row["time/eval_s"] for row in run.history if "eval/mean_reward" in row and "time/eval_s" in row]
-    every = run.config.get("eval_every")
-    return found[0] / int(every) if found and every else 0.0
-
-
-def _priced(run: Run, seconds: Interval) -> Interval | None:
-    price = run.config.get("profile", {}).get("usd_per_hour", 0.0) / 3600
-    return Interval(seconds.mean * price, seconds.low * price, seconds.high * price, seconds.n) if price else None
 
 
 def _text(value: float, form: str) -> str:

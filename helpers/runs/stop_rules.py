@@ -1,13 +1,13 @@
 """The handoff's stop table, and what else is watched, as rules that judge the metrics logged so far.
 
-A rule is data (what it watches, what is expected, when to stop, why) and one small pure function. Steps are the
-handoff's at 600 and scale with the length of the run; lengths scale with the completion limit. A rule can `warn`
+A rule is a row of data (what it watches, what is expected, when to stop, why) and one small pure function. Steps are
+the handoff's at 600 and scale with the length of the run; lengths scale with the completion limit. A rule can `warn`
 or `stop`; the callback that applies it writes an event with the status's message.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from helpers.core.errors import require_known
@@ -15,7 +15,7 @@ from helpers.tasks import TASKS
 
 State = Literal["ok", "watch", "triggered", "ignored", "no data"]
 Action = Literal["warn", "stop"]
-Found = tuple[State, float | None, str]
+Finding = tuple[State, float | None, str]
 Point = tuple[int, float]
 
 HANDOFF_STEPS = 600
@@ -29,6 +29,129 @@ NEAR = 0.03
 
 
 @dataclass(frozen=True)
+class StopRule:
+    """One row of the table. `expected` and `stop_if` may hold `{step130}` or `{tokens100}`, scaled to the run."""
+
+    name: str
+    metric: str
+    label: str
+    expected: str
+    stop_if: str
+    why: str
+    from_handoff: bool = True
+
+
+RULES: tuple[StopRule, ...] = (
+    StopRule(
+        "mean_reward",
+        "eval/mean_reward",
+        "Mean evaluation reward",
+        "improves past step {step130}, on to about step {step400}",
+        "plateaus before step {step200}, as V4 did",
+        "a plateau under a constant rate is a ceiling, not a schedule: more steps will not help",
+    ),
+    StopRule(
+        "extraction",
+        "eval/extraction",
+        "Extraction reward in evaluation",
+        "jumps well above V4's baseline of {baseline}",
+        "still below {stuck} after step {step100}",
+        "the parser fix did not help: the policy itself writes no valid JSON",
+    ),
+    StopRule(
+        "completion_length",
+        "train/completion_length",
+        "Completion length (tokens)",
+        "{tokens100} to {tokens400}",
+        "hits the limit of {tokens512}",
+        "cut completions are punished for what they could not finish: raise the limit",
+    ),
+    StopRule(
+        "zero_std",
+        "train/frac_reward_zero_std",
+        "Groups without any reward difference",
+        "below 0.2",
+        "above 0.5 for some time",
+        "a group of equal rewards has no advantage and teaches nothing",
+    ),
+    StopRule(
+        "grad_norm",
+        "train/grad_norm",
+        "Gradient norm",
+        "0.05 to 0.5",
+        "spikes above 2.0",
+        "the learning rate is too high",
+    ),
+    StopRule("kl", "train/kl", "KL to the base policy", "any value", "never", "void at beta 0"),
+    StopRule(
+        "clipped",
+        "train/clipped_ratio",
+        "Completions cut at the limit",
+        "below 0.2",
+        "above 0.5 for some time",
+        "the mean length hides them: short tasks pull it down",
+        from_handoff=False,
+    ),
+    StopRule(
+        "entropy",
+        "train/entropy",
+        "Entropy of the policy",
+        "falls slowly",
+        "below a tenth of its start",
+        "a policy that always says the same explores nothing",
+        from_handoff=False,
+    ),
+    StopRule(
+        "reward_errors",
+        "train/reward_errors",
+        "Failed reward calls",
+        "none",
+        "any",
+        "a reward that fails silently teaches the wrong thing",
+        from_handoff=False,
+    ),
+    StopRule(
+        "prompts_seen",
+        "train/prompts_seen/<task>",
+        "Prompts of the least seen task",
+        "every task is seen",
+        "never; watched when a task is unseen at step {step100}",
+        "V4 may have shown insights and push too rarely to learn them",
+        from_handoff=False,
+    ),
+    StopRule(
+        "repairs",
+        "eval/repaired_share/extraction",
+        "Extraction answers that needed a repair",
+        "falls or stays",
+        "never; watched when it rises by 0.1",
+        "a tolerant parser can teach sloppy JSON",
+        from_handoff=False,
+    ),
+)
+"""The handoff's six rows, in its order, then what we watch beside them."""
+
+
+@dataclass(frozen=True)
+class RuleStatus:
+    """What a rule says: its state, the value it judged, and a sentence with the numbers behind it."""
+
+    rule: StopRule
+    state: State
+    value: float | None
+    message: str
+    step: int
+    action: Action
+    expected: str
+    stop_if: str
+
+    @property
+    def stops(self) -> bool:
+        """Whether the run should end here."""
+        return self.state == "triggered" and self.action == "stop"
+
+
+@dataclass(frozen=True)
 class Watch:
     """What a rule may look at: the metric rows so far (each with `step`) and the run's fixed numbers."""
 
@@ -39,13 +162,12 @@ class Watch:
     extraction_baseline: float = EXTRACTION_BASELINE
 
     def values(self, key: str) -> list[Point]:
-        """(step, value) of every logged value of `key`, in order; what is no number counts as NaN."""
+        """(step, value) of every logged value of `key`, in order; what is not a number counts as NaN."""
         return [(int(row["step"]), _number(row[key])) for row in self.history if row.get(key) is not None]
 
-    def recent(self, key: str) -> list[Point]:
-        """The values of the latest 20 steps of 600, at least 10 steps."""
-        found = self.values(key)
-        return [point for point in found if point[0] > found[-1][0] - max(10, self.at(20))]
+    def recent(self, points: Sequence[Point]) -> list[Point]:
+        """The points of the latest 20 steps of 600, at least 10 steps."""
+        return [point for point in points if point[0] > points[-1][0] - max(10, self.at(20))]
 
     def at(self, handoff_step: int) -> int:
         """The step of this run that stands where `handoff_step` stands in 600.
@@ -60,39 +182,6 @@ class Watch:
         return round(handoff_tokens * self.limit / HANDOFF_LIMIT)
 
 
-@dataclass(frozen=True)
-class StopRule:
-    """One row of the table. `expected` and `stop_if` may hold `{step130}` or `{tokens100}`, scaled to the run."""
-
-    name: str
-    metric: str
-    label: str
-    expected: str
-    stop_if: str
-    why: str
-    check: Callable[[Watch], Found] = field(repr=False, compare=False)
-    from_handoff: bool = True
-
-
-@dataclass(frozen=True)
-class RuleStatus:
-    """What a rule found: its state, the value it judged, and a sentence with the numbers behind it."""
-
-    rule: StopRule
-    state: State
-    value: float | None
-    message: str
-    step: int
-    action: Action
-    expected: str
-    stop_if: str
-
-    @property
-    def stops(self) -> bool:
-        """The run should end here."""
-        return self.state == "triggered" and self.action == "stop"
-
-
 def evaluate_rules(
     history: Sequence[Mapping[str, Any]],
     max_steps: int,
@@ -104,15 +193,15 @@ def evaluate_rules(
     """Judge the metrics logged so far by every rule, in the table's order.
 
     `history` holds metric rows with `step`, `limit` is the completion limit in tokens, `extraction_baseline` V4's
-    extraction reward before training, `actions` maps rule names to `warn` (default) or `stop`. Raises `UserError` for
+    extraction reward before training; `actions` maps rule names to `warn` (default) or `stop`. Raises `UserError` for
     an unknown name.
     """
-    chosen = dict(actions or {})
-    for name, action in chosen.items():
+    actions = actions or {}
+    for name, action in actions.items():
         require_known("stop rule", name, tuple(rule.name for rule in RULES))
         require_known("action", action, ("warn", "stop"))
     watch = Watch(history, max_steps, limit, beta, extraction_baseline)
-    return [_judge(rule, watch, chosen.get(rule.name, "warn")) for rule in RULES]
+    return [_judge(rule, watch, actions.get(rule.name, "warn")) for rule in RULES]
 
 
 def rule_history(
@@ -141,7 +230,7 @@ def status_panel(statuses: Iterable[RuleStatus]) -> list[dict[str, str]]:
 
 
 def status_line(statuses: Sequence[RuleStatus]) -> str:
-    """One line for a terminal: each handoff row's value and state, then whatever else is not well."""
+    """One line for a terminal: value and state of each handoff row, then of any other that is not well."""
     shown = [status for status in statuses if status.rule.from_handoff or status.state in ("watch", "triggered")]
     values = [
         f"{status.rule.name} {'' if status.value is None else f'{status.value:.3g} '}{status.state}" for status in shown
@@ -150,245 +239,133 @@ def status_line(statuses: Sequence[RuleStatus]) -> str:
 
 
 def _judge(rule: StopRule, watch: Watch, action: Action) -> RuleStatus:
-    state, value, message = rule.check(watch)
+    points = watch.values(rule.metric)
+    judged = bool(points) or rule.name in _JUDGED_WITHOUT_DATA
+    state, value, message = _CHECKS[rule.name](watch, points) if judged else _NO_DATA
     step = max((int(row["step"]) for row in watch.history), default=0)
-    words = _words(watch)
-    return RuleStatus(
-        rule, state, value, message, step, action, rule.expected.format(**words), rule.stop_if.format(**words)
-    )
-
-
-def _words(watch: Watch) -> dict[str, str]:
-    steps = {f"step{step}": str(watch.at(step)) for step in (100, 130, 200, 400)}
-    tokens = {f"tokens{count}": str(watch.tokens(count)) for count in (100, 400, HANDOFF_LIMIT)}
+    words = {f"step{at}": str(watch.at(at)) for at in (100, 130, 200, 400)}
+    words |= {f"tokens{count}": str(watch.tokens(count)) for count in (100, 400, HANDOFF_LIMIT)}
     baseline = watch.extraction_baseline
-    return steps | tokens | {"baseline": f"{baseline:.2f}", "stuck": f"{baseline + NEAR:.2f}"}
+    words |= {"baseline": f"{baseline:.2f}", "stuck": f"{baseline + NEAR:.2f}"}
+    expected, stop_if = rule.expected.format(**words), rule.stop_if.format(**words)
+    return RuleStatus(rule, state, value, message, step, action, expected, stop_if)
 
 
-def _plateau(watch: Watch) -> Found:
+def _plateau(watch: Watch, points: list[Point]) -> Finding:
     """No new best since step 130 of 600, once step 200 and two evaluations since 130 have passed; judged up to 400."""
-    found = watch.values("eval/mean_reward")
-    if not found:
-        return _NO_DATA
-    step, value = found[-1]
-    early = max(found[: _count_until(found, watch.at(130))], key=lambda point: point[1], default=None)
-    later = found[_count_until(found, watch.at(130)) :]
-    if not later or early is None:
+    step, value = points[-1]
+    turn = watch.at(130)
+    before = [point for point in points if point[0] <= turn]
+    since = [point for point in points if point[0] > turn]
+    if not before or not since:
         return "ok", value, f"{value:.3f} at step {step}; judged from step {watch.at(200)} on"
-    best = max(later, key=lambda point: point[1])
-    told = f"best since step {watch.at(130)}: {best[1]:.3f} (step {best[0]}); before: {early[1]:.3f} (step {early[0]})"
-    if best[1] > early[1] or step > watch.at(400):
-        return "ok", value, told
-    judged = step >= watch.at(200) and len(later) > 1
-    return ("triggered" if judged else "watch"), value, told
+    old, new = (max(part, key=lambda point: point[1]) for part in (before, since))
+    message = f"best since step {turn}: {new[1]:.3f} (step {new[0]}); before: {old[1]:.3f} (step {old[0]})"
+    if new[1] > old[1] or step > watch.at(400):
+        return "ok", value, message
+    judged = step >= watch.at(200) and len(since) > 1
+    return ("triggered" if judged else "watch"), value, message
 
 
-def _extraction(watch: Watch) -> Found:
+def _extraction(watch: Watch, points: list[Point]) -> Finding:
     """Two evaluations in a row below baseline + 0.03 after step 100; one could be chance (20 prompts, +-0.11)."""
-    found = watch.values("eval/extraction")
-    if not found:
-        return _NO_DATA
-    value, floor = found[-1][1], watch.extraction_baseline + NEAR
-    later = [point for point in found if point[0] > watch.at(100)]
-    told = f"{value:.3f} at step {found[-1][0]}, against {floor:.2f} (V4's baseline {watch.extraction_baseline:.2f})"
+    step, value = points[-1]
+    floor = watch.extraction_baseline + NEAR
+    message = f"{value:.3f} at step {step}, against {floor:.2f} (V4's baseline {watch.extraction_baseline:.2f})"
     if value >= floor:
-        return "ok", value, told
-    stuck = len(later) > 1 and all(reward < floor for _, reward in later[-2:])
-    return ("triggered" if stuck else "watch"), value, told
+        return "ok", value, message
+    later = [reward for at, reward in points if at > watch.at(100)]
+    stuck = len(later) > 1 and all(reward < floor for reward in later[-2:])
+    return ("triggered" if stuck else "watch"), value, message
 
 
-def _length(watch: Watch) -> Found:
-    found = watch.recent("train/completion_length") if watch.values("train/completion_length") else []
-    if not found:
-        return _NO_DATA
-    value = _mean(found)
-    told = f"{value:.0f} tokens a completion on average since step {found[0][0]}, limit {watch.limit}"
+def _length(watch: Watch, points: list[Point]) -> Finding:
+    recent = watch.recent(points)
+    value = _mean(recent)
+    message = f"{value:.0f} tokens a completion on average since step {recent[0][0]}, limit {watch.limit}"
     if value >= 0.98 * watch.limit:
-        return "triggered", value, told
+        return "triggered", value, message
     expected = watch.tokens(100) <= value <= watch.tokens(400)
-    return ("ok" if expected else "watch"), value, told
+    return ("ok" if expected else "watch"), value, message
 
 
-def _zero_std(watch: Watch) -> Found:
-    key = "train/frac_reward_zero_std"
-    found = watch.recent(key) if watch.values(key) else []
-    if not found:
-        return _NO_DATA
-    value = _mean(found)
-    told = f"{value:.0%} of the groups since step {found[0][0]} had equal rewards: nothing to learn from them"
-    if value > 0.5 and len(found) >= max(10, watch.at(20)):
-        return "triggered", value, told
-    return ("ok" if value < 0.2 else "watch"), value, told
+def _zero_std(watch: Watch, points: list[Point]) -> Finding:
+    recent = watch.recent(points)
+    value = _mean(recent)
+    message = f"{value:.0%} of the groups since step {recent[0][0]} had equal rewards: nothing to learn from them"
+    if value > 0.5 and len(recent) >= max(10, watch.at(20)):
+        return "triggered", value, message
+    return ("ok" if value < 0.2 else "watch"), value, message
 
 
-def _grad_norm(watch: Watch) -> Found:
-    found = watch.recent("train/grad_norm") if watch.values("train/grad_norm") else []
-    if not found:
-        return _NO_DATA
-    step, peak = max(found, key=lambda point: point[1] if math.isfinite(point[1]) else math.inf)
+def _grad_norm(watch: Watch, points: list[Point]) -> Finding:
+    recent = watch.recent(points)
+    step, peak = max(recent, key=lambda point: point[1] if math.isfinite(point[1]) else math.inf)
     if not peak <= 2.0:
         return "triggered", peak, f"{peak:.3g} at step {step}"
-    value = _mean(found)
-    told = f"{value:.3g} on average since step {found[0][0]}, at most {peak:.3g}"
-    return ("ok" if 0.05 <= value <= 0.5 else "watch"), value, told
+    value = _mean(recent)
+    message = f"{value:.3g} on average since step {recent[0][0]}, at most {peak:.3g}"
+    return ("ok" if 0.05 <= value <= 0.5 else "watch"), value, message
 
 
-def _kl(watch: Watch) -> Found:
-    found = watch.values("train/kl")
-    value = found[-1][1] if found else None
+def _kl(watch: Watch, points: list[Point]) -> Finding:
+    value = points[-1][1] if points else None
     if watch.beta == 0:
         return "ignored", value, "beta is 0: KL is not part of the loss"
-    return ("ok", value, f"beta {watch.beta}") if found else _NO_DATA
+    return ("ok", value, f"beta {watch.beta}") if points else _NO_DATA
 
 
-def _clipped(watch: Watch) -> Found:
-    found = watch.recent("train/clipped_ratio") if watch.values("train/clipped_ratio") else []
-    if not found:
-        return _NO_DATA
-    value = _mean(found)
-    told = f"{value:.0%} of the completions since step {found[0][0]} were cut at the limit of {watch.limit} tokens"
-    return ("triggered" if value > 0.5 else "watch" if value > 0.2 else "ok"), value, told
+def _clipped(watch: Watch, points: list[Point]) -> Finding:
+    recent = watch.recent(points)
+    value = _mean(recent)
+    message = f"{value:.0%} of the completions since step {recent[0][0]} were cut at the limit of {watch.limit} tokens"
+    return ("triggered" if value > 0.5 else "watch" if value > 0.2 else "ok"), value, message
 
 
-def _entropy(watch: Watch) -> Found:
-    found = watch.values("train/entropy")
-    if not found:
-        return _NO_DATA
-    start, value = _mean(found[:10]), _mean(watch.recent("train/entropy"))
-    told = f"{value:.3g} now, {start:.3g} at the start"
+def _entropy(watch: Watch, points: list[Point]) -> Finding:
+    start, value = _mean(points[:10]), _mean(watch.recent(points))
     share = value / start if start > 0 else 1.0
-    return ("triggered" if share < 0.1 else "watch" if share < 0.3 else "ok"), value, told
+    message = f"{value:.3g} now, {start:.3g} at the start"
+    return ("triggered" if share < 0.1 else "watch" if share < 0.3 else "ok"), value, message
 
 
-def _reward_errors(watch: Watch) -> Found:
-    found = watch.values("train/reward_errors")
-    count = found[-1][1] if found else 0.0
-    told = f"{count:.0f} reward calls failed; events.jsonl names each"
-    return ("triggered" if count else "ok"), count, told
+def _reward_errors(watch: Watch, points: list[Point]) -> Finding:
+    count = points[-1][1] if points else 0.0
+    return ("triggered" if count else "ok"), count, f"{count:.0f} reward calls failed; events.jsonl names each"
 
 
-def _prompts_seen(watch: Watch) -> Found:
+def _prompts_seen(watch: Watch, points: list[Point]) -> Finding:
     seen = {task: watch.values(f"train/prompts_seen/{task}") for task in TASKS}
-    latest = {task: points[-1][1] for task, points in seen.items() if points}
+    latest = {task: logged[-1][1] for task, logged in seen.items() if logged}
     if not latest:
         return _NO_DATA
     task = min(latest, key=lambda name: latest[name])
-    step = max(points[-1][0] for points in seen.values() if points)
-    told = f"{task} has shown {latest[task]:.0f} prompts by step {step}"
+    step = max(logged[-1][0] for logged in seen.values() if logged)
     unseen = latest[task] == 0 and step >= watch.at(100)
-    return ("watch" if unseen else "ok"), latest[task], told
+    return ("watch" if unseen else "ok"), latest[task], f"{task} has shown {latest[task]:.0f} prompts by step {step}"
 
 
-def _repairs(watch: Watch) -> Found:
-    found = watch.values("eval/repaired_share/extraction")
-    if not found:
-        return _NO_DATA
-    start, value = found[0][1], found[-1][1]
-    told = f"{value:.0%} of the extraction answers needed a repair at step {found[-1][0]}, {start:.0%} at the start"
-    return ("watch" if value > start + 0.1 else "ok"), value, told
+def _repairs(watch: Watch, points: list[Point]) -> Finding:
+    start, (step, value) = points[0][1], points[-1]
+    message = f"{value:.0%} of the extraction answers needed a repair at step {step}, {start:.0%} at the start"
+    return ("watch" if value > start + 0.1 else "ok"), value, message
 
 
-_NO_DATA: Found = ("no data", None, "nothing logged yet")
-
-RULES: tuple[StopRule, ...] = (
-    StopRule(
-        "mean_reward",
-        "eval/mean_reward",
-        "Mean evaluation reward",
-        "improves past step {step130}, on to about step {step400}",
-        "plateaus before step {step200}, as V4 did",
-        "a plateau under a constant rate is a ceiling, not a schedule: more steps will not help",
-        _plateau,
-    ),
-    StopRule(
-        "extraction",
-        "eval/extraction",
-        "Extraction reward in evaluation",
-        "jumps well above V4's baseline of {baseline}",
-        "still below {stuck} after step {step100}",
-        "the parser fix did not help: the policy itself writes no valid JSON",
-        _extraction,
-    ),
-    StopRule(
-        "completion_length",
-        "train/completion_length",
-        "Completion length (tokens)",
-        "{tokens100} to {tokens400}",
-        "hits the limit of {tokens512}",
-        "cut completions are punished for what they could not finish: raise the limit",
-        _length,
-    ),
-    StopRule(
-        "zero_std",
-        "train/frac_reward_zero_std",
-        "Groups without any reward difference",
-        "below 0.2",
-        "above 0.5 for some time",
-        "a group of equal rewards has no advantage and teaches nothing",
-        _zero_std,
-    ),
-    StopRule(
-        "grad_norm",
-        "train/grad_norm",
-        "Gradient norm",
-        "0.05 to 0.5",
-        "spikes above 2.0",
-        "the learning rate is too high",
-        _grad_norm,
-    ),
-    StopRule("kl", "train/kl", "KL to the base policy", "any value", "never", "void at beta 0", _kl),
-    StopRule(
-        "clipped",
-        "train/clipped_ratio",
-        "Completions cut at the limit",
-        "below 0.2",
-        "above 0.5 for some time",
-        "the mean length hides them: short tasks pull it down",
-        _clipped,
-        from_handoff=False,
-    ),
-    StopRule(
-        "entropy",
-        "train/entropy",
-        "Entropy of the policy",
-        "falls slowly",
-        "below a tenth of its start",
-        "a policy that always says the same explores nothing",
-        _entropy,
-        from_handoff=False,
-    ),
-    StopRule(
-        "reward_errors",
-        "train/reward_errors",
-        "Failed reward calls",
-        "none",
-        "any",
-        "a reward that fails silently teaches the wrong thing",
-        _reward_errors,
-        from_handoff=False,
-    ),
-    StopRule(
-        "prompts_seen",
-        "train/prompts_seen/<task>",
-        "Prompts of the least seen task",
-        "every task is seen",
-        "never; watched when a task is unseen at step {step100}",
-        "V4 may have shown insights and push too rarely to learn them",
-        _prompts_seen,
-        from_handoff=False,
-    ),
-    StopRule(
-        "repairs",
-        "eval/repaired_share/extraction",
-        "Extraction answers that needed a repair",
-        "falls or stays",
-        "never; watched when it rises by 0.1",
-        "a tolerant parser can teach sloppy JSON",
-        _repairs,
-        from_handoff=False,
-    ),
-)
-"""The handoff's six rows, in its order, then what we watch beside them."""
+_NO_DATA: Finding = ("no data", None, "nothing logged yet")
+_JUDGED_WITHOUT_DATA = ("kl", "reward_errors", "prompts_seen")
+_CHECKS: dict[str, Callable[[Watch, list[Point]], Finding]] = {
+    "mean_reward": _plateau,
+    "extraction": _extraction,
+    "completion_length": _length,
+    "zero_std": _zero_std,
+    "grad_norm": _grad_norm,
+    "kl": _kl,
+    "clipped": _clipped,
+    "entropy": _entropy,
+    "reward_errors": _reward_errors,
+    "prompts_seen": _prompts_seen,
+    "repairs": _repairs,
+}
 
 
 def _number(value: Any) -> float:
@@ -401,7 +378,3 @@ def _number(value: Any) -> float:
 def _mean(points: Sequence[Point]) -> float:
     finite = [value for _, value in points if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan
-
-
-def _count_until(points: Sequence[Point], step: int) -> int:
-    return sum(1 for at, _ in points if at <= step)

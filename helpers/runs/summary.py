@@ -1,4 +1,4 @@
-"""Where a notebook leaves what it made, and the few numbers that whoever ran it should see first."""
+"""The few numbers of a notebook that its reader should see first, kept in `summary.json` of the run folder."""
 
 import fcntl
 import json
@@ -9,21 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from helpers.core.errors import UserError
-from helpers.core.files import PROJECT_ROOT, write_json
+from helpers.core.files import write_json
+from helpers.runs.load import run_folder
 
 FILE = "summary.json"
 
 
-def run_folder() -> Path:
-    """The folder for a notebook's run records: `HELPERS_RUN_DIR` where the runner set it, else `runs/`."""
-    return Path(os.environ.get("HELPERS_RUN_DIR") or PROJECT_ROOT / "runs")
-
-
 def add(numbers: dict[str, Any], folder: Path | None = None) -> None:
-    """Add titled values to the folder's `summary.json`; a title that is there already gets the new value.
-
-    The runner prints every title and value when the notebooks are done: keep titles short and values readable.
-    """
+    """Add titled values to the folder's `summary.json`; the runner prints them when the notebooks are done."""
     folder = folder or run_folder()
     with _alone_in(folder):
         write_json(folder / FILE, read(folder) | numbers)
@@ -31,7 +24,7 @@ def add(numbers: dict[str, Any], folder: Path | None = None) -> None:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other notebook that runs at the same time is writing to `folder`."""
+    """Hold `folder` alone: notebooks that run at the same time write one after another."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -42,7 +35,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The folder's titles and values, in the order in which they were added; empty where there are none."""
+    """The folder's titles and values, in the order they were added; empty where there are none."""
     path = folder / FILE
     if not path.is_file():
         return {}

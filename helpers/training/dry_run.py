@@ -17,8 +17,7 @@ from helpers.policy.lora import merged
 from helpers.recipes import Recipe
 from helpers.recipes.profiles import Profile
 from helpers.rewards import errors
-from helpers.runs.identity import identity
-from helpers.runs.record import RunRecorder
+from helpers.runs.record import RunRecorder, identity
 from helpers.tasks.records import PAIRS_DIR, load_split
 from helpers.training import callbacks
 from helpers.training.trainer import build_trainer, describe_run, grpo_arguments

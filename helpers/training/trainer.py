@@ -31,8 +31,7 @@ from helpers.recipes import Recipe, profiles
 from helpers.recipes.profiles import Profile
 from helpers.rewards import errors
 from helpers.runs import stop_rules
-from helpers.runs.identity import identity, is_finished, require_same_run
-from helpers.runs.record import CONFIG, RunRecorder
+from helpers.runs.record import CONFIG, RunRecorder, identity, is_finished, require_same_run
 from helpers.tasks.records import PAIRS_DIR, count_by_task, eval_subset, load_records
 from helpers.training import apart
 

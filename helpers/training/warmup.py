@@ -9,8 +9,7 @@ from helpers.core.tracking import NoRun
 from helpers.policy import Policy, generation, lora, sft
 from helpers.recipes import Recipe
 from helpers.recipes.profiles import Profile
-from helpers.runs import identity
-from helpers.runs.record import EVAL, RunRecorder
+from helpers.runs.record import EVAL, RunRecorder, is_finished, require_same_run
 from helpers.training import base_answers, callbacks
 
 FOLDER = "warmup"
@@ -31,8 +30,8 @@ def warm_up(
 
     set_seed(known["seed"])
     policy = lora.with_lora(policy, recipe)
-    if identity.is_finished(folder):
-        identity.require_same_run(folder, known)
+    if is_finished(folder):
+        require_same_run(folder, known)
         lora.restore_adapter(policy, folder / "adapter")
     else:
         _train(policy, splits, recipe, profile, folder, known)

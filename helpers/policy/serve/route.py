@@ -20,8 +20,9 @@ from helpers.core.stats import Interval
 from helpers.policy import embedded
 from helpers.policy.lora import require_adapter
 from helpers.recipes import memory
-from helpers.runs import analysis
-from helpers.runs.analysis import Measured, Rewards
+from helpers.runs import compare
+from helpers.runs.analysis import Rewards
+from helpers.runs.compare import Measured
 from helpers.runs.load import load_run
 from helpers.runs.origin import read_origin
 from helpers.tasks import TASKS
@@ -102,7 +103,7 @@ def candidate(folder: Path, name: str = "", pairs: Path = PAIRS_DIR) -> Candidat
     record lacks the evaluation, or the size of its hub model is not known.
     """
     run = load_run(folder)
-    rewards = analysis.rewards_under(run, run.max_steps, MEASURED, pairs)
+    rewards = compare.rewards_under(run, run.max_steps, MEASURED, pairs)
     data = run.config.get("data", {}).get(f"{MEASURED.split}.jsonl")
     return Candidate(name or run.name, folder, rewards, parameters(folder), data)
 

@@ -14,10 +14,10 @@ from helpers.runs.load import Run, evaluated_steps
 
 @dataclass(frozen=True)
 class Effects:
-    """Extraction rewards of one run's completions, told apart: parser, learning, and both together.
+    """How much of a run's change in extraction reward the parser made, and how much learning made.
 
-    `means` maps each parser to its mean at the start and the end; `parser` is old against tolerant on the base policy's
-    own completions (`parser_changes`: prompt by prompt), `learning` is end against start under the tolerant parser,
+    `means` maps each parser to its mean at the start and the end; `parser` is tolerant minus old on the base policy's
+    own completions (`parser_changes`: prompt by prompt), `learning` is end minus start under the tolerant parser,
     `total` is their sum.
     """
 
@@ -37,17 +37,17 @@ def effects(run: Run) -> Effects | None:
     if split is None:
         return None
     steps = evaluated_steps(run, split)
-    texts = [_extractions(run, step, split) for step in (steps[0], steps[-1])]
-    shared = [record for record in texts[0] if record in texts[1]]
-    if not any(text for by_record in texts for completions in by_record.values() for text in completions):
+    start, end = (_extractions(run, step, split) for step in (steps[0], steps[-1]))
+    shared = [record for record in start if record in end]
+    if not any(text for texts in (*start.values(), *end.values()) for text in texts):
         return None
     rewards = {
-        parser: tuple([_parsed_reward(found[record], parser) for record in shared] for found in texts)
+        parser: tuple([_parsed_reward(texts[record], parser) for record in shared] for texts in (start, end))
         for parser in PARSERS
     }
     old, new = rewards["regex"], rewards["tolerant"]
     return Effects(
-        {name: (stats.bootstrap_mean(start), stats.bootstrap_mean(end)) for name, (start, end) in rewards.items()},
+        {name: (stats.bootstrap_mean(at[0]), stats.bootstrap_mean(at[1])) for name, at in rewards.items()},
         parser=stats.paired_difference(old[0], new[0]),
         learning=stats.paired_difference(new[0], new[1]),
         total=stats.paired_difference(old[0], new[1]),
@@ -71,12 +71,11 @@ def parser_effect(
 
 
 def _extractions(run: Run, step: int, split: str) -> dict[str, list[str]]:
-    rows = run.scored
-    chosen = rows["step"].eq(step) & rows["split"].eq(split) & rows["mode"].eq("sample") & rows["task"].eq("extraction")
-    found: dict[str, list[str]] = {}
-    for record, completion in zip(rows.loc[chosen, "record_id"], rows.loc[chosen, "completion"], strict=True):
-        found.setdefault(record, []).append(completion)
-    return found
+    rows = run.answers(split, step=step, task="extraction")
+    texts: dict[str, list[str]] = {}
+    for record, completion in zip(rows["record_id"], rows["completion"], strict=True):
+        texts.setdefault(record, []).append(completion)
+    return texts
 
 
 def _parsed_reward(completions: list[str], parser: str) -> float:

@@ -12,11 +12,9 @@ from helpers.runs.decision.facts import (
     TARGET,
     Fact,
     Reference,
-    changes,
     fact,
     fewest_prompts,
     reference_for,
-    values_of,
 )
 from helpers.runs.load import Run, evaluated_steps
 from helpers.runs.stop_rules import HANDOFF_STEPS, NEAR
@@ -52,22 +50,22 @@ def answer_questions(run: Run, reference: Reference | None = None) -> list[Answe
     reference = reference or reference_for(run)
     answers = [_parser_fix(run, reference), _past_step_130(run, reference), _lowest_task(run), _target(run, reference)]
     end = analysis.end_rewards(run)
-    return [_unsure(answer) for answer in answers] if end and fewest_prompts(end) < MIN_PROMPTS else answers
-
-
-def _unsure(answer: Answer) -> Answer:
-    """The answer without its verdict: too few prompts for one."""
+    if not end or fewest_prompts(end) >= MIN_PROMPTS:
+        return answers
     needed = f"at least {MIN_PROMPTS} prompts a task"
-    return answer if answer.verdict == "no data" else replace(answer, verdict="undecided", would_change=needed)
+    return [
+        answer if answer.verdict == "no data" else replace(answer, verdict="undecided", would_change=needed)
+        for answer in answers
+    ]
 
 
 def _parser_fix(run: Run, reference: Reference | None) -> Answer:
     """From the same completions under both parsers where the record holds them, else as the handoff would compare."""
     early = _early_extraction(run)
-    found = effects(run)
-    if found is None and early and reference:
+    effect = effects(run)
+    if effect is None and early and reference:
         return _handoff_comparison(*early, reference)
-    if found is None:
+    if effect is None:
         return _no_answer(_PARSER_QUESTION, reference, "completions, or an early evaluation and a V4 baseline")
     handoff = ""
     if early and reference:
@@ -75,12 +73,12 @@ def _parser_fix(run: Run, reference: Reference | None) -> Answer:
         handoff = f" Extraction at step {step}: {stats.bootstrap_mean(values)}; V4's baseline {reference.baseline:.3f}."
     return Answer(
         _PARSER_QUESTION,
-        _jump_verdict(found.parser, 0.0),
-        found.parser,
-        f"{found.parser.signed()} on the base policy's {found.parser.n} extraction answers, old parser against ours",
-        f"Yes from +{JUMP}, no under +{NEAR}. Learning, same parser, start to end: {found.learning.signed()}; both: "
-        f"{found.total.signed()}.{handoff}",
-        _would_change(found.parser_changes, _nearest(found.parser, 0.0), found.parser),
+        _jump_verdict(effect.parser, 0.0),
+        effect.parser,
+        f"{effect.parser.signed()} on the base policy's {effect.parser.n} extraction answers, old parser against ours",
+        f"Yes from +{JUMP}, no under +{NEAR}. Learning, same parser, start to end: {effect.learning.signed()}; both: "
+        f"{effect.total.signed()}.{handoff}",
+        _would_change(effect.parser_changes, _nearest_line(effect.parser, 0.0), effect.parser),
         "V4's parser on the same completions",
     )
 
@@ -95,7 +93,7 @@ def _handoff_comparison(step: int, values: list[float], reference: Reference) ->
         f"extraction at step {step}: {interval}; V4's baseline {baseline:.3f}",
         f"Yes from {baseline + JUMP:.2f}, no under {baseline + NEAR:.2f}; the record holds no completions to tell the "
         "parser from the first steps' learning.",
-        _would_change(values, _nearest(interval, baseline), interval),
+        _would_change(values, _nearest_line(interval, baseline), interval),
         reference.name,
     )
 
@@ -124,7 +122,7 @@ def _jump_verdict(interval: Interval, baseline: float) -> str:
     return "in part" if moved and jumped is False else "undecided"
 
 
-def _nearest(interval: Interval, baseline: float) -> float:
+def _nearest_line(interval: Interval, baseline: float) -> float:
     """The verdict's line that lies nearest to the mean."""
     return min((baseline + JUMP, baseline + NEAR), key=lambda line: abs(interval.mean - line))
 
@@ -151,7 +149,7 @@ def _past_step_130(run: Run, reference: Reference | None) -> Answer:
         f"from step {early} to {steps[-1]}: {gain.difference.signed()} on the same prompts",
         f"{gain.before.mean:.3f} then, {gain.after.mean:.3f} at the end{plateau}. Yes: the interval lies above 0; "
         f"no: it lies under {NEAR}.",
-        _would_change(changes(before, after), 0.0, gain.difference),
+        _would_change(gain.changes, 0.0, gain.difference),
         reference.name if reference else "none needed: the run against itself",
     )
 
@@ -182,7 +180,7 @@ def _target(run: Run, reference: Reference | None) -> Answer:
     if split is None:
         return _no_answer(question, reference, f"an evaluation at step {run.max_steps}")
     end = analysis.end_rewards(run)
-    reached = fact("reached", "", end, ALL, TARGET, stats.DRAWS)
+    reached = fact("reached", "", end, ALL, TARGET)
     gain = analysis.gains(run, split).get(ALL)
     learned = f"; over the base policy {gain.difference.signed()}, paired" if gain else ""
     plateau = f"; V4 ended at {reference.plateau:.3f}" if reference else ""
@@ -192,7 +190,7 @@ def _target(run: Run, reference: Reference | None) -> Answer:
         reached.interval,
         f"{reached.interval} on {reached.interval.n} prompts of {split}",
         f"target {TARGET}{plateau}{learned}",
-        _would_change(values_of(end), TARGET, reached.interval),
+        _would_change(analysis.values_of(end), TARGET, reached.interval),
         reference.name if reference else "the tree's own target",
     )
 
@@ -205,8 +203,8 @@ def _no_answer(question: str, reference: Reference | None, needed: str) -> Answe
 
 def _would_change(values: list[float], threshold: float, interval: Interval) -> str:
     """What would turn the verdict: more prompts where it is open, else a shift of the mean."""
-    prompts = stats.prompts_to_decide(values, threshold)
     if interval.low <= threshold <= interval.high:
+        prompts = stats.prompts_to_decide(values, threshold)
         return f"about {prompts:,} prompts would settle it ({interval.n} now)" if prompts else "no number of prompts"
     gap = interval.low - threshold if interval.low > threshold else threshold - interval.high
     return f"a shift of more than {gap:.3f} {'down' if interval.low > threshold else 'up'}"

@@ -51,7 +51,7 @@ class Decision:
 
 
 def decide(run: Run, reference: Reference | None = None, draws: int = stats.DRAWS) -> Decision:
-    """Walk the handoff's tree for a V4.1 run; see the module's text for thresholds and precedence."""
+    """Walk the handoff's tree for a V4.1 run; thresholds and precedence stand in the package's docstring."""
     split = analysis.end_split(run)
     if run.reward_version != "v4.1":
         return _not_a_v41_run(run)
@@ -88,15 +88,15 @@ def walk(facts: Mapping[str, Fact], recent: Mapping[str, float], run: str, refer
     reasons = [str(fact) for fact in evidence if fact.name in _WEIGHED[scenario]] + [f"reference: {name}"]
     if scenario == "C":
         return _lagging(facts, recent, reasons, evidence, name)
-    title, step, command = _TOLD[scenario]
+    title, step, command = _OUTCOMES[scenario]
     return Decision(scenario, title, reasons, step, command.format(run=run), evidence, reference=name)
 
 
 def _branches(facts: Mapping[str, Fact], recent: Mapping[str, float]) -> set[Scenario]:
     """Every scenario that the open points leave possible."""
     names = ["reached", "improved", "moved", *(f"floor {task}" for task in TASKS)]
-    known = [facts[name].holds if name in facts else None for name in names]
-    choices = [(True, False) if value is None else (value,) for value in known]
+    states = [facts[name].holds if name in facts else None for name in names]
+    choices = [(True, False) if state is None else (state,) for state in states]
     return {_branch(dict(zip(names, world, strict=True)), facts, recent) for world in product(*choices)}
 
 
@@ -104,13 +104,10 @@ def _branch(world: Mapping[str, bool], facts: Mapping[str, Fact], recent: Mappin
     if world["reached"]:
         return "A"
     if not world["improved"] and not world["moved"]:
-        return "none" if _clearly_worse(facts) else "B"
+        clearly_worse = "improved" in facts and facts["improved"].interval.high < -NEAR
+        return "none" if clearly_worse else "B"
     lags = any(not world[f"floor {task}"] and recent[task] < FLOORS[task] for task in TASKS)
     return "C" if world["improved"] and lags else "none"
-
-
-def _clearly_worse(facts: Mapping[str, Fact]) -> bool:
-    return "improved" in facts and facts["improved"].interval.high < -NEAR
 
 
 def _undecided(
@@ -136,7 +133,7 @@ def _matters(name: str, facts: Mapping[str, Fact], recent: Mapping[str, float]) 
     fact = facts[name]
     met, missed = (Interval(value, value, value, fact.interval.n) for value in (fact.threshold, fact.threshold - 1))
     ways = [
-        _branches({**facts, name: Fact(name, fact.told, interval, fact.threshold)}, recent)
+        _branches({**facts, name: Fact(name, fact.label, interval, fact.threshold)}, recent)
         for interval in (met, missed)
     ]
     return ways[0] != ways[1]
@@ -148,8 +145,8 @@ def _lagging(
     """Scenario C with the fix for the weakest of the tasks that lag."""
     lagging = [task for task in TASKS if facts[f"floor {task}"].holds is False and recent[task] < FLOORS[task]]
     task = min(lagging, key=lambda lagger: facts[f"floor {lagger}"].interval.mean)
-    told = reasons + [str(facts[f"floor {lagger}"]) for lagger in lagging]
-    return Decision("C", f"One task lags: {task}", told, _FIXES[task], _command("04c"), evidence, task, name)
+    reasons = reasons + [str(facts[f"floor {lagger}"]) for lagger in lagging]
+    return Decision("C", f"One task lags: {task}", reasons, _FIXES[task], _command("04c"), evidence, task, name)
 
 
 def _not_a_v41_run(run: Run) -> Decision:
@@ -159,7 +156,8 @@ def _not_a_v41_run(run: Run) -> Decision:
 
 
 def _unfinished(run: Run) -> Decision:
-    stops = [f"stopped at step {event['step']}: {event.get('message')}" for event in run.events if _is_stop(event)]
+    stopped = [event for event in run.events if event.get("kind") == "stop"]
+    stops = [f"stopped at step {event['step']}: {event.get('message')}" for event in stopped]
     reasons = [f"no evaluation at step {run.max_steps}; the record ends at step {run.last_step}", *stops]
     step = "look at the stop table, then resume the run" if stops else "resume the run from its last checkpoint"
     command = f"python -m helpers train --recipe {run.recipe} --out {run.where} --resume"
@@ -170,10 +168,6 @@ def _too_few(run: Run, fewest: int) -> Decision:
     reasons = [f"a task was evaluated on {fewest} prompts only; at least {MIN_PROMPTS} a task are needed"]
     step = "evaluate the whole eval split"
     return Decision("undecided", "Too few prompts", reasons, step, f"python -m helpers evaluate --run {run.where}")
-
-
-def _is_stop(event: Mapping[str, object]) -> bool:
-    return event.get("kind") == "stop"
 
 
 def _command(notebook: str) -> str:
@@ -192,7 +186,7 @@ _NONE_STEP = (
     "then train longer or with another seed"
 )
 
-_TOLD: dict[str, tuple[str, str, str]] = {
+_OUTCOMES: dict[str, tuple[str, str, str]] = {
     "A": ("The target is reached: scale", _A_STEP, _command("04a")),
     "B": ("No better than V4, extraction stuck: switch", _B_STEP, _command("04b")),
     "none": ("No branch of the tree fits", _NONE_STEP, "python -m helpers report {run}"),

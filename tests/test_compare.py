@@ -12,11 +12,12 @@ import pytest
 from helpers import recipes, training
 from helpers.recipes import profiles
 from helpers.rewards import score
-from helpers.runs import analysis, branches
+from helpers.runs import analysis, compare
 from helpers.runs.decision import Decision
 from helpers.runs.load import Run, load_run
 from helpers.tasks import TASKS
 from helpers.tasks.records import PAIRS_DIR, load_split
+from helpers.training import fix
 from tests.synthetic_runs import Spec, means, write_run
 
 BASE = means(0.36, extraction=0.17)
@@ -36,25 +37,25 @@ def undecided() -> Decision:
     [(0.25, True, "stay at 0.5B"), (0.249, False, "go to 3.7B-Instruct"), (0.60, True, "stay at 0.5B")],
 )
 def test_the_conclusion_after_the_warm_up_turns_at_extractions_floor(tmp_path, extraction, holds, said):
-    told, fact = branches.after_warm_up(made(tmp_path / "run", means(0.5, extraction=extraction)))
+    told, fact = compare.after_warm_up(made(tmp_path / "run", means(0.5, extraction=extraction)))
     assert fact.holds is holds and said in told
 
 
 def test_an_interval_across_the_floor_concludes_nothing(tmp_path):
-    told, fact = branches.after_warm_up(made(tmp_path / "run", means(0.5, extraction=0.25), spread=3.0))
+    told, fact = compare.after_warm_up(made(tmp_path / "run", means(0.5, extraction=0.25), spread=3.0))
     assert fact.holds is None and told.startswith("undecided")
 
 
 def test_the_decisions_own_task_is_the_one_that_is_fixed(tmp_path):
     run = made(tmp_path / "run", means(0.5, push=0.1))
-    task, why = branches.weakest_task(run, replace(undecided(), scenario="C", task="insights"))
+    task, why = compare.weakest_task(run, replace(undecided(), scenario="C", task="insights"))
     assert task == "insights" and "03's decision" in why
 
 
 def test_without_a_lagging_task_the_lowest_is_taken_and_ties_are_said(tmp_path):
-    task, why = branches.weakest_task(made(tmp_path / "sure", means(0.5, push=0.1)), undecided())
+    task, why = compare.weakest_task(made(tmp_path / "sure", means(0.5, push=0.1)), undecided())
     assert task == "push" and "cannot be told apart" not in why
-    _, why = branches.weakest_task(made(tmp_path / "noisy", means(0.5, push=0.48), spread=3.0), undecided())
+    _, why = compare.weakest_task(made(tmp_path / "noisy", means(0.5, push=0.48), spread=3.0), undecided())
     assert "cannot be told apart" in why
 
 
@@ -79,7 +80,7 @@ def test_a_reward_change_alone_is_no_difference_under_either_version(tmp_path):
     runs = [made(tmp_path / "a", means(0.5)), made(tmp_path / "b", means(0.5))]
     for run, version in zip(runs, ("v4.1", "v4.2-extraction"), strict=True):
         rows(run.path, texts, version)
-    found = branches.compare_under(*(load_run(run.path) for run in runs))
+    found = compare.ends(*(load_run(run.path) for run in runs))
     assert {comparison.difference.mean for comparison in found} == {0.0}
     assert {comparison.verdict for comparison in found} == {"no difference shown"}
     by_version = {c.version: c.first.mean for c in found if c.task == "extraction"}
@@ -89,12 +90,12 @@ def test_a_reward_change_alone_is_no_difference_under_either_version(tmp_path):
 def test_a_stage_counts_prompts_however_often_each_was_answered(tmp_path):
     run = made(tmp_path / "a", means(0.5))
     rows(run.path, dict.fromkeys(TASKS, "") | {"extraction": '{"sentiment": "positive"}'}, "v4.1")
-    once = branches.stage(load_run(run.path), "once", 60)
+    once = compare.stage(load_run(run.path), "once", 60)
     lines = (run.path / "eval.jsonl").read_text().splitlines()
     failed = {"sample": 1, "total": 0.0, "parts": {"parsed": 0.0}}
     again = [json.dumps(json.loads(line) | failed) for line in lines]
     (run.path / "eval.jsonl").write_text("\n".join([*lines, *again]) + "\n")
-    twice = branches.stage(load_run(run.path), "twice", 60)
+    twice = compare.stage(load_run(run.path), "twice", 60)
     assert twice.reward.n == once.reward.n == sum(r["task"] == "extraction" for r in load_split("eval"))
     assert twice.parsed.mean == once.parsed.mean / 2 == 0.5
     assert twice.reward.mean == pytest.approx(once.reward.mean / 2)
@@ -103,16 +104,16 @@ def test_a_stage_counts_prompts_however_often_each_was_answered(tmp_path):
 def test_a_fix_is_compared_with_the_v41_run_beside_it(tmp_path):
     texts = {task: next(r["reference"]["text"] for r in load_split("eval") if r["task"] == task) for task in TASKS}
     elsewhere = made(tmp_path / "mine" / "v4.1", means(0.5))
-    beside, fix = (made(tmp_path / "theirs" / name, means(0.5)) for name in ("v4.1", "v4.2c-push"))
-    recipe = json.loads((fix.path / "config.json").read_text())
-    (fix.path / "config.json").write_text(json.dumps(recipe | {"recipe": recipe["recipe"] | {"name": "v4.2c-push"}}))
-    for run, answers in ((elsewhere, dict.fromkeys(TASKS, "")), (beside, texts), (fix, texts)):
+    beside, fixed = (made(tmp_path / "theirs" / name, means(0.5)) for name in ("v4.1", "v4.2c-push"))
+    recipe = json.loads((fixed.path / "config.json").read_text())
+    (fixed.path / "config.json").write_text(json.dumps(recipe | {"recipe": recipe["recipe"] | {"name": "v4.2c-push"}}))
+    for run, answers in ((elsewhere, dict.fromkeys(TASKS, "")), (beside, texts), (fixed, texts)):
         rows(run.path, answers, "v4.1")
-    found = branches.fix_rows(elsewhere, {"push": load_run(fix.path), "insights": None})
+    found = compare.fix_rows(elsewhere, {"push": load_run(fixed.path), "insights": None})
     assert [row["verdict"] for row in found[:2]] == ["no difference shown"] * 2
     assert found[2]["run"] == "not run"
     shutil.rmtree(beside.path)
-    found = branches.fix_rows(load_run(elsewhere.path), {"push": load_run(fix.path)})
+    found = compare.fix_rows(load_run(elsewhere.path), {"push": load_run(fixed.path)})
     assert [row["verdict"] for row in found] == ["better"] * 2
 
 
@@ -123,30 +124,30 @@ def test_a_better_answer_is_better_under_both_versions(tmp_path):
     runs = [made(tmp_path / "a", means(0.5)), made(tmp_path / "b", means(0.5))]
     for run, texts in zip(runs, (worse, better), strict=True):
         rows(run.path, texts, "v4.1")
-    found = branches.compare_under(*(load_run(run.path) for run in runs))
+    found = compare.ends(*(load_run(run.path) for run in runs))
     assert [c.verdict for c in found if c.task == analysis.ALL] == ["better", "better"]
-    table = branches.comparison_table(found, "before", "after")
+    table = compare.table(found, "before", "after")
     assert table.loc[("push", "v4.1"), "verdict"] == "better"
 
 
 def test_each_fix_changes_one_thing_about_v41():
     changed = {
-        task: [change.field for change in recipes.diff(recipes.V41, fix)]
-        for task, fix in recipes.FIXES.items()
-        if fix is not None
+        task: [change.field for change in recipes.diff(recipes.V41, recipe)]
+        for task, recipe in recipes.FIXES.items()
+        if recipe is not None
     }
     assert changed == {"extraction": ["version"], "insights": ["extra_pairs"], "push": ["version"]}
     assert set(recipes.FIXES) == set(TASKS)
 
 
 def test_sql_qa_is_accepted_without_training(tmp_path):
-    assert branches.apply_fix("sql_qa", profiles.get("smallest"), tmp_path) is None
+    assert fix.apply_fix("sql_qa", profiles.get("smallest"), tmp_path) is None
     assert not list(tmp_path.iterdir())
 
 
 def test_the_insights_fix_trains_on_two_hundred_more_pairs_from_the_same_base_policy(tmp_path, commerce_db):
     profile = replace(profiles.get("smallest"), step_share=2 / 600)
-    folder = branches.apply_fix("insights", profile, tmp_path, seed=1)
+    folder = fix.apply_fix("insights", profile, tmp_path, seed=1)
     assert folder is not None
     config = load_run(folder).config
     plain = load_run(training.train_or_reuse(recipes.V41, profile, tmp_path / "v4.1", seed=1)).config
