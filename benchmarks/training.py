@@ -23,8 +23,7 @@ from trl import GRPOConfig, GRPOTrainer
 from helpers import recipes, rewards, training
 from helpers.core import stats, tracking
 from helpers.policy import loading
-from helpers.recipes import Recipe, profiles
-from helpers.recipes.profiles import Profile
+from helpers.recipes import profiles
 from helpers.runs import speed
 from helpers.runs.load import latest_run, load_run
 from helpers.runs.record import PHASES, RunRecorder, phase_key
@@ -57,11 +56,12 @@ def main(run_folder: Path | None) -> None:
     recipe, _ = profiles.fit(recipes.V41, profile)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        track = callbacks.Track(RunRecorder(folder), tracking.start("benchmark", folder / "wandb", {}))
+        plan = training.Plan(recipe, profile, folder, SEED, splits={"train": load_split("train")})
+        track = training.Track(RunRecorder(folder), tracking.start("benchmark", folder / "wandb", {}))
         found: dict[str, list[np.ndarray]] = {"ours": [], "stock": []}
         for turn in range(TURNS):
             for kind in ("ours", "stock") if turn % 2 == 0 else ("stock", "ours"):
-                found[kind].append(block(kind, recipe, profile, folder, track))
+                found[kind].append(block(kind, plan, track))
                 print(f"turn {turn + 1} of {TURNS}, {kind:<5} {found[kind][-1][:, 0].mean():.2f} s a step", flush=True)
         track.wandb_run.finish()
     report(np.concatenate(found["ours"]), np.concatenate(found["stock"]), track.history)
@@ -69,23 +69,23 @@ def main(run_folder: Path | None) -> None:
     print(f"evaluation's share of {run.name}, whole splits included: {speed.evaluation_share(run):.1%} (limit 15 %)")
 
 
-def block(kind: str, recipe: Recipe, profile: Profile, folder: Path, track: callbacks.Track) -> np.ndarray:
+def block(kind: str, plan: training.Plan, track: training.Track) -> np.ndarray:
     """Train a fresh policy for `STEPS` steps; the seconds of each but the first, by both clocks."""
-    policy = loading.load_base(recipe, profile)
+    policy = loading.load_base(plan.recipe, plan.profile)
     set_seed(SEED)
-    requested = training.grpo_arguments(recipe, profile, folder, SEED) | {"max_steps": STEPS, "save_strategy": "no"}
+    arguments = training.grpo_arguments(plan) | {"max_steps": STEPS, "save_strategy": "no"}
     if kind == "ours":
-        trainer, _, _ = training.build_trainer(recipe, policy, load_split("train"), requested, track)
-        trainer.add_callback(callbacks.StopRuleCallback(track, recipe.max_completion_length, recipe.beta, {}))
+        trainer, _, _ = training.build_trainer(plan, policy, arguments, track)
+        trainer.add_callback(callbacks.StopRuleCallback(plan, track))
     else:
         policy.model.set_attn_implementation("sdpa")
         trainer = GRPOTrainer(
             model=policy.model,
-            reward_funcs=rewards.reward_functions(recipe.version),
-            args=GRPOConfig(**requested),
-            train_dataset=Dataset.from_list(training.training_rows(load_split("train"))),
+            reward_funcs=rewards.reward_functions(plan.recipe.version),
+            args=GRPOConfig(**arguments),
+            train_dataset=Dataset.from_list(training.training_rows(plan.splits["train"])),
             processing_class=policy.tokenizer,
-            peft_config=loading.lora_config(recipe),
+            peft_config=loading.lora_config(plan.recipe),
         )
         trainer.remove_callback(PrinterCallback)
     watch = Stopwatch()

@@ -19,9 +19,13 @@ PROFILE = replace(profiles.get("smallest"), eval_every=1)
 """The tests' profile, saving and evaluating at every one of its four steps."""
 
 
+def train(folder, stop=(), **options):
+    return training.train_grpo(training.plan_run(recipes.V41, PROFILE, folder, **options), stop=stop)
+
+
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    return training.train_grpo(recipes.V41, PROFILE, tmp_path_factory.mktemp("runs") / "first", seed=3)
+    return train(tmp_path_factory.mktemp("runs") / "first", seed=3)
 
 
 def metrics(folder):
@@ -69,7 +73,7 @@ def test_a_curves_ends_are_the_whole_splits_answers_to_the_subset(run_folder):
 
 
 def test_two_runs_with_one_seed_give_the_same_metrics(run_folder, tmp_path):
-    again = training.train_grpo(recipes.V41, PROFILE, tmp_path / "again", seed=3)
+    again = train(tmp_path / "again", seed=3)
     assert metrics(again) == metrics(run_folder)
 
 
@@ -80,7 +84,7 @@ def test_a_killed_run_resumes_to_the_same_metrics_as_one_that_was_not(run_folder
     shutil.rmtree(folder / "adapter")
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "train/rew')
-    training.train_grpo(recipes.V41, PROFILE, folder, seed=3, resume=True)
+    train(folder, seed=3, resume=True)
     assert metrics(folder) == metrics(run_folder)
 
 
@@ -88,7 +92,7 @@ def test_a_half_written_checkpoint_is_passed_over_for_an_older_whole_one(run_fol
     folder = tmp_path / "half"
     shutil.copytree(run_folder, folder)
     (folder / "checkpoints" / "checkpoint-4" / "optimizer.pt").unlink()
-    training.train_grpo(recipes.V41, PROFILE, folder, seed=3, resume=True)
+    train(folder, seed=3, resume=True)
     resumed = [event["step"] for event in load_run(folder).events if event["kind"] == "resume"]
     assert resumed == [3]
     assert metrics(folder) == metrics(run_folder)
@@ -111,12 +115,12 @@ def test_training_moves_every_lora_matrix_off_its_start_at_zero(run_folder):
 
 def test_a_folder_that_holds_a_run_is_never_trained_over(run_folder):
     with pytest.raises(UserError, match="already holds a run"):
-        training.train_grpo(recipes.V41, PROFILE, run_folder, seed=3)
+        train(run_folder, seed=3)
 
 
 def test_resuming_with_another_seed_is_refused_by_name(run_folder):
     with pytest.raises(UserError, match="another seed"):
-        training.train_grpo(recipes.V41, PROFILE, run_folder, seed=4, resume=True)
+        train(run_folder, seed=4, resume=True)
 
 
 def test_a_finished_run_is_reused_as_it_is(run_folder, capsys):
@@ -128,7 +132,7 @@ def test_a_finished_run_is_reused_as_it_is(run_folder, capsys):
 
 def test_a_step_that_would_see_other_than_the_recipes_prompts_is_a_hard_error(run_folder, tmp_path):
     fitted, _ = profiles.fit(recipes.V41, PROFILE)
-    requested = training.grpo_arguments(fitted, PROFILE, tmp_path, seed=0)
+    requested = training.grpo_arguments(training.Plan(fitted, PROFILE, tmp_path))
 
     class Trainer:
         from trl import GRPOConfig
@@ -143,7 +147,7 @@ def test_a_step_that_would_see_other_than_the_recipes_prompts_is_a_hard_error(ru
 
 def test_missing_pairs_are_named_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match=r"train\.jsonl: no such file"):
-        training.train_grpo(recipes.V41, PROFILE, tmp_path / "run", pairs=tmp_path)
+        train(tmp_path / "run", pairs=tmp_path)
     assert not (tmp_path / "run").exists()
 
 
@@ -192,7 +196,7 @@ def test_the_config_names_what_the_profile_changed(run_folder):
 
 def test_an_unknown_stop_rule_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="grad_norm"):
-        training.train_grpo(recipes.V41, PROFILE, tmp_path / "run", stop=["patience"])
+        train(tmp_path / "run", stop=["patience"])
     assert not (tmp_path / "run").exists()
 
 
@@ -205,7 +209,7 @@ def test_the_adapter_of_the_best_evaluation_is_kept_and_said_to_be_selected(run_
 
 
 def test_a_rule_that_may_stop_ends_a_real_run_with_a_checkpoint_and_its_name(tmp_path):
-    folder = training.train_grpo(recipes.V41, PROFILE, tmp_path / "stopped", seed=3, stop=["clipped"])
+    folder = train(tmp_path / "stopped", seed=3, stop=["clipped"])
     run = load_run(folder)
     (stop,) = [event for event in run.events if event["kind"] == "stop"]
     assert (stop["rule"], run.last_step) == ("clipped", stop["step"])

@@ -6,7 +6,6 @@ A process of its own, because Unsloth must be imported first and nothing gives i
 import argparse
 import os
 import platform
-import resource
 import shutil
 import threading
 import time
@@ -210,11 +209,13 @@ class Peak(threading.Thread):
             self.gib = max(self.gib, self.in_use())
 
     def in_use(self) -> float:
-        """GiB in use now; on the CPU the process's own peak."""
+        """GiB in use now; on a CPU the process's own peak."""
         import torch
 
         if self.on_cpu:
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            from helpers.training.step_clock import peak_main_memory_gib
+
+            return peak_main_memory_gib()
         free, total = torch.cuda.mem_get_info()
         return (total - free) / GIB
 
@@ -232,7 +233,7 @@ def learn(job: Job) -> dict[str, Any]:
     base = loading.load_base(recipes.V41, profile)
     shutil.rmtree(folder, ignore_errors=True)
     started = time.monotonic()
-    training.train_grpo(recipes.V41, profile, folder)
+    training.train_grpo(training.plan_run(recipes.V41, profile, folder))
     seconds = time.monotonic() - started
     run = load_run(folder)
     kept = job.out / f"{job.shape}-learn"
