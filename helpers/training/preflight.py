@@ -9,13 +9,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from helpers import recipes
 from helpers.core.checks import GIB, Check
 from helpers.core.progress import in_notebook
+from helpers.core.usage import peak_main_memory_gib
 from helpers.policy import backends
 from helpers.policy.loading import Policy
 from helpers.recipes import Recipe, memory, profiles
@@ -190,7 +191,7 @@ def check_references(task: str, counts: Sequence[int], limit: int, capped: bool)
         return Check(f"References, {task}", value)
     if capped:
         return Check(f"References, {task}", value, "note", "the profile's cap: long answers are cut")
-    state = "off" if longer > len(counts) / 2 else "note"
+    state: Literal["note", "off"] = "off" if longer > len(counts) / 2 else "note"
     return Check(f"References, {task}", value, state, "raise max_completion_length")
 
 
@@ -314,8 +315,6 @@ def tolerance(dtype: str) -> float:
 def check_memory(recipe: Recipe, profile: Profile, config: Any) -> Check:
     """The peak memory so far against the plan for the model of `config`; on a CPU the process's own, as a note."""
     import torch
-
-    from helpers.training.step_clock import peak_main_memory_gib
 
     if profile.device != "cuda":
         value = f"{peak_main_memory_gib():.1f} GiB of main memory at the peak; a plan is made for GPUs alone"

@@ -5,8 +5,6 @@ A `PhaseClock` wraps the methods of a trainer instance, so that Unsloth's rewrit
 """
 
 import functools
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from helpers.core.checks import GIB
+from helpers.core.usage import peak_main_memory_gib
 from helpers.runs.record import PHASES, phase_key
 
 _PHASE_OF = {
@@ -153,9 +152,3 @@ class PhaseClock(TrainerCallback):
 def peak_memory_gib() -> float:
     """The most memory so far, GiB: torch's tensors where there is a GPU, else the process's main memory."""
     return torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else peak_main_memory_gib()
-
-
-def peak_main_memory_gib() -> float:
-    """The most main memory that the process has had in use, GiB."""
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
