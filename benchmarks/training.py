@@ -4,7 +4,7 @@
 
 Both train one recipe with the same seed and arguments, in short blocks of one process by turns (ours, stock, stock,
 ours, ...), so that a busy machine slows both alike; a step is compared with the other's step on the same prompts, by
-the clock and by the CPU seconds that it took, which other processes disturb less. The stock trainer has the attention
+the clock and by CPU seconds, which other processes disturb less. The stock trainer has the attention
 of transformers; memory that glibc keeps serves both, as it is the process's. The first step of a block warms up and
 does not count. Evaluation is left out: its share of a run is read from a record.
 """
@@ -46,7 +46,7 @@ class Stopwatch(TrainerCallback):
     on_train_end = on_step_begin
 
     def seconds(self) -> np.ndarray:
-        """Seconds of each step but the first: a row a step, a column a clock."""
+        """Seconds of each step but the first, one row per step and one column per clock."""
         return np.diff(np.array(self.moments), axis=0)[1:]
 
 
@@ -58,13 +58,15 @@ def main(run_folder: Path | None) -> None:
         folder = Path(name)
         plan = training.Plan(recipe, profile, folder, SEED, splits={"train": load_split("train")})
         track = training.Track(RunRecorder(folder), tracking.start("benchmark", folder / "wandb", {}))
-        found: dict[str, list[np.ndarray]] = {"ours": [], "stock": []}
+        blocks: dict[str, list[np.ndarray]] = {"ours": [], "stock": []}
         for turn in range(TURNS):
             for kind in ("ours", "stock") if turn % 2 == 0 else ("stock", "ours"):
-                found[kind].append(block(kind, plan, track))
-                print(f"turn {turn + 1} of {TURNS}, {kind:<5} {found[kind][-1][:, 0].mean():.2f} s a step", flush=True)
+                blocks[kind].append(block(kind, plan, track))
+                print(
+                    f"turn {turn + 1} of {TURNS}, {kind:<5} {blocks[kind][-1][:, 0].mean():.2f} s per step", flush=True
+                )
         track.wandb_run.finish()
-    report(np.concatenate(found["ours"]), np.concatenate(found["stock"]), track.history)
+    report(np.concatenate(blocks["ours"]), np.concatenate(blocks["stock"]), track.history)
     run = load_run(run_folder) if run_folder else latest_run()[0]
     print(f"evaluation's share of {run.name}, whole splits included: {speed.evaluation_share(run):.1%} (limit 15 %)")
 

@@ -1,4 +1,4 @@
-"""What happens around a step: triggered stop rules are told once, and stop the run only where asked to."""
+"""What happens around a step: a triggered stop rule is reported once, and stops the run only where asked to."""
 
 from contextlib import nullcontext
 from dataclasses import replace

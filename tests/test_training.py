@@ -33,6 +33,14 @@ def metrics(folder):
     return [{key: value for key, value in row.items() if not key.startswith("time/")} for row in rows]
 
 
+def test_a_plan_settles_what_the_run_will_be_and_writes_nothing(tmp_path):
+    plan = training.plan_run(recipes.V41, PROFILE, tmp_path / "run", seed=3)
+    assert (plan.recipe.max_steps, plan.backend, plan.checkpoint, plan.first_step) == (4, "transformers", None, 0)
+    assert {change.field for change in plan.changes} >= {"max_steps", "learning_rate"}
+    assert [len(plan.splits[split]) for split in ("eval", "test")] == [3 * len(TASKS)] * 2
+    assert plan.identity["seed"] == 3 and not (tmp_path / "run").exists()
+
+
 def test_a_run_leaves_a_record_that_loads_without_a_warning(run_folder):
     run = load_run(run_folder)
     assert run.warnings == []

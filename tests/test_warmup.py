@@ -1,4 +1,4 @@
-"""A warm-up trains LoRA on one task's pairs, loss on the answers alone, and GRPO goes on with that very LoRA."""
+"""A warm-up trains LoRA on one task's pairs, loss on the answers alone, and GRPO then trains that same LoRA."""
 
 import shutil
 from dataclasses import replace
