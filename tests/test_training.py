@@ -85,6 +85,35 @@ def test_two_runs_with_one_seed_give_the_same_metrics(run_folder, tmp_path):
     assert metrics(again) == metrics(run_folder)
 
 
+def test_a_trainer_put_together_by_hand_trains_the_same_run(run_folder, tmp_path):
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    from helpers import rewards
+    from helpers.training.callbacks import EvalRewardCallback, RewardMeter, StopRuleCallback
+
+    plan = training.plan_run(recipes.V41, PROFILE, tmp_path / "by hand", seed=3)
+    policy = training.start_policy(plan)
+    arguments = training.grpo_arguments(plan)
+    track = training.open_record(plan, training.describe_run(plan, policy, arguments))
+    meter = RewardMeter(plan.recipe.num_generations, track.history)
+    trainer = GRPOTrainer(
+        model=policy.model,
+        reward_funcs=[meter.wrap(function) for function in rewards.reward_functions("v4.1")],
+        args=GRPOConfig(**arguments),
+        train_dataset=Dataset.from_list(training.training_rows(plan.splits["train"])),
+        processing_class=policy.tokenizer,
+        peft_config=loading.lora_config(plan.recipe),
+    )
+    policy.model = trainer.model
+    clock = training.attach_record(trainer, plan, policy, track, meter)
+    trainer.add_callback(EvalRewardCallback(plan, policy, track, clock))
+    trainer.add_callback(StopRuleCallback(plan, track))
+    trainer.train()
+    between = [row for row in metrics(run_folder) if row.keys() & {"train/reward", "eval/mean_reward"}]
+    assert metrics(plan.folder) == [row for row in between if row["step"] in (1, 2, 3) or "train/reward" in row]
+
+
 def test_a_killed_run_resumes_to_the_same_metrics_as_one_that_was_not(run_folder, tmp_path):
     folder = tmp_path / "killed"
     shutil.copytree(run_folder, folder)

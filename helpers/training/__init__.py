@@ -4,9 +4,9 @@
 """
 
 # Unsloth has to be imported before transformers, trl and peft, and which backend a run needs is known only once it is
-# planned. `callbacks`, `step_clock` and `dry_run` import transformers; this room imports them, and those packages,
-# inside functions that run after the policy is loaded. Nothing else is imported inside a function here, except torch in
-# `preflight`, which looks at the GPU after Unsloth has set up torch's allocator.
+# planned. `callbacks`, `step_clock`, `dry_run` and `policy.cpu` import transformers: the other modules of this room
+# import them, and everything from Hugging Face, inside functions that run after the policy is loaded. `preflight` does
+# so with torch too, whose allocator Unsloth sets up.
 
 from helpers.training.arguments import (
     check_effective,
@@ -17,21 +17,25 @@ from helpers.training.arguments import (
 )
 from helpers.training.fix import apply_fix
 from helpers.training.plan import Plan, plan_run
-from helpers.training.run import train_beside, train_grpo, train_or_reuse
-from helpers.training.track import Track
-from helpers.training.trainer import build_trainer, training_rows
+from helpers.training.run import start_policy, train_beside, train_grpo, train_or_reuse
+from helpers.training.track import Track, describe_run, open_record
+from helpers.training.trainer import attach_record, build_trainer, training_rows
 
 __all__ = [
     "Plan",
     "Track",
     "apply_fix",
+    "attach_record",
     "build_trainer",
     "check_effective",
+    "describe_run",
     "effective_arguments",
     "effective_line",
     "effective_table",
     "grpo_arguments",
+    "open_record",
     "plan_run",
+    "start_policy",
     "train_beside",
     "train_grpo",
     "train_or_reuse",
