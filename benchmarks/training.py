@@ -4,7 +4,7 @@
 
 Both train one recipe with the same seed and arguments, in short blocks of one process by turns (ours, stock, stock,
 ours, ...), so that a busy machine slows both alike; a step is compared with the other's step on the same prompts, by
-the clock and by the CPU seconds that it took, which other processes disturb less. The stock trainer has the attention
+the clock and by CPU seconds, which other processes disturb less. The stock trainer has the attention
 of transformers; memory that glibc keeps serves both, as it is the process's. The first step of a block warms up and
 does not count. Evaluation is left out: its share of a run is read from a record.
 """
@@ -23,8 +23,7 @@ from trl import GRPOConfig, GRPOTrainer
 from helpers import recipes, rewards, training
 from helpers.core import stats, tracking
 from helpers.policy import loading, lora
-from helpers.recipes import Recipe, profiles
-from helpers.recipes.profiles import Profile
+from helpers.recipes import profiles
 from helpers.runs import speed
 from helpers.runs.load import latest_run, load_run
 from helpers.runs.record import PHASES, RunRecorder, phase_key
@@ -47,7 +46,7 @@ class Stopwatch(TrainerCallback):
     on_train_end = on_step_begin
 
     def seconds(self) -> np.ndarray:
-        """Seconds of each step but the first: a row a step, a column a clock."""
+        """Seconds of each step but the first, one row per step and one column per clock."""
         return np.diff(np.array(self.moments), axis=0)[1:]
 
 
@@ -57,35 +56,38 @@ def main(run_folder: Path | None) -> None:
     recipe, _ = profiles.fit(recipes.V41, profile)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        track = callbacks.Track(RunRecorder(folder), tracking.start("benchmark", folder / "wandb", {}))
-        found: dict[str, list[np.ndarray]] = {"ours": [], "stock": []}
+        plan = training.Plan(recipe, profile, folder, SEED, splits={"train": load_split("train")})
+        track = training.Track(RunRecorder(folder), tracking.start("benchmark", folder / "wandb", {}))
+        blocks: dict[str, list[np.ndarray]] = {"ours": [], "stock": []}
         for turn in range(TURNS):
             for kind in ("ours", "stock") if turn % 2 == 0 else ("stock", "ours"):
-                found[kind].append(block(kind, recipe, profile, folder, track))
-                print(f"turn {turn + 1} of {TURNS}, {kind:<5} {found[kind][-1][:, 0].mean():.2f} s a step", flush=True)
+                blocks[kind].append(block(kind, plan, track))
+                print(
+                    f"turn {turn + 1} of {TURNS}, {kind:<5} {blocks[kind][-1][:, 0].mean():.2f} s per step", flush=True
+                )
         track.wandb_run.finish()
-    report(np.concatenate(found["ours"]), np.concatenate(found["stock"]), track.history)
+    report(np.concatenate(blocks["ours"]), np.concatenate(blocks["stock"]), track.history)
     run = load_run(run_folder) if run_folder else latest_run()[0]
     print(f"evaluation's share of {run.name}, whole splits included: {speed.evaluation_share(run):.1%} (limit 15 %)")
 
 
-def block(kind: str, recipe: Recipe, profile: Profile, folder: Path, track: callbacks.Track) -> np.ndarray:
+def block(kind: str, plan: training.Plan, track: training.Track) -> np.ndarray:
     """Train a fresh policy for `STEPS` steps; the seconds of each but the first, by both clocks."""
-    policy = loading.load_base(recipe, profile)
+    policy = loading.load_base(plan.recipe, plan.profile)
     set_seed(SEED)
-    requested = training.grpo_arguments(recipe, profile, folder, SEED) | {"max_steps": STEPS, "save_strategy": "no"}
+    arguments = training.grpo_arguments(plan) | {"max_steps": STEPS, "save_strategy": "no"}
     if kind == "ours":
-        trainer, _, _ = training.build_trainer(recipe, policy, load_split("train"), requested, track)
-        trainer.add_callback(callbacks.StopRuleCallback(track, recipe.max_completion_length, recipe.beta, {}))
+        trainer, _, _ = training.build_trainer(plan, policy, arguments, track)
+        trainer.add_callback(callbacks.StopRuleCallback(plan, track))
     else:
         policy.model.set_attn_implementation("sdpa")
         trainer = GRPOTrainer(
             model=policy.model,
-            reward_funcs=rewards.reward_functions(recipe.version),
-            args=GRPOConfig(**requested),
-            train_dataset=Dataset.from_list(training.training_rows(load_split("train"))),
+            reward_funcs=rewards.reward_functions(plan.recipe.version),
+            args=GRPOConfig(**arguments),
+            train_dataset=Dataset.from_list(training.training_rows(plan.splits["train"])),
             processing_class=policy.tokenizer,
-            peft_config=lora.lora_config(recipe),
+            peft_config=lora.lora_config(plan.recipe),
         )
         trainer.remove_callback(PrinterCallback)
     watch = Stopwatch()

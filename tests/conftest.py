@@ -48,4 +48,4 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from helpers.recipes import profiles
 
     folder = tmp_path_factory.mktemp("tiny") / "v4.1-tiny"
-    return training.train_grpo(recipes.V41, profiles.get("smallest"), folder, seed=3)
+    return training.train_grpo(training.plan_run(recipes.V41, profiles.get("smallest"), folder, seed=3))

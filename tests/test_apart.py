@@ -38,7 +38,7 @@ def _look_often(monkeypatch):
 
 def test_a_training_apart_returns_its_folder_and_is_drawn_after_each_evaluation(tmp_path):
     drawn = []
-    assert apart.train_apart(functools.partial(train, tmp_path), tmp_path, 2, drawn.append) == tmp_path
+    assert apart.Pending(functools.partial(train, tmp_path), tmp_path, 2).result(drawn.append) == tmp_path
     assert drawn and set(drawn) == {tmp_path}
     assert RunRecorder(tmp_path).read_metrics()[-1]["pid"] != os.getpid()
 
@@ -56,7 +56,7 @@ def test_a_half_written_row_is_left_for_the_next_look(tmp_path):
 
 def test_what_a_training_apart_raises_is_raised_here(tmp_path):
     with pytest.raises(UserError, match="already holds a run"):
-        apart.train_apart(functools.partial(fail, tmp_path), tmp_path, 2)
+        apart.Pending(functools.partial(fail, tmp_path), tmp_path, 2).result()
 
 
 def test_a_training_left_for_later_is_not_begun_before_its_result_is_asked_for(tmp_path):
@@ -74,7 +74,7 @@ def test_a_training_left_for_later_is_not_begun_before_its_result_is_asked_for(t
 
 def test_a_run_trained_beside_another_is_the_run_it_would_have_been_alone(tmp_path):
     beside = training.train_beside(recipes.V41, PROFILE, tmp_path / "beside", seed=3)
-    alone = training.train_grpo(recipes.V41, PROFILE, tmp_path / "alone", seed=3)
+    alone = training.train_grpo(training.plan_run(recipes.V41, PROFILE, tmp_path / "alone", seed=3))
     answers = [load_run(folder).evals["completion"].tolist() for folder in (beside.result(), alone)]
     assert answers[0] == answers[1]
 
@@ -90,7 +90,7 @@ def chatter(folder: Path) -> Path:
 
 
 def test_what_a_training_apart_prints_goes_to_its_log_and_its_warnings_are_told_here(tmp_path, capfd):
-    apart.train_apart(functools.partial(chatter, tmp_path / "v4.1"), tmp_path / "v4.1", 4)
+    apart.Pending(functools.partial(chatter, tmp_path / "v4.1"), tmp_path / "v4.1", 4).result()
     log = (tmp_path / "v4.1" / apart.LOG).read_text()
     assert "to standard output" in log and "from a program of its own" in log
     said = capfd.readouterr()

@@ -132,7 +132,7 @@ def test_unsloths_lora_is_the_same_as_pefts():
 @pytest.mark.parametrize("recipe", [recipes.V41, LARGE], ids=lambda recipe: recipe.name)
 def test_vllm_gets_the_profiles_memory_and_room_for_prompt_and_completion(machine, recipe, backend):
     machine(packages=("unsloth", "unsloth_zoo", "vllm"))
-    passed = training.grpo_arguments(recipe, L4, Path("run"), seed=0, backend=backend)
+    passed = training.grpo_arguments(training.Plan(recipe, L4, Path("run"), backend=backend))
     assert passed["use_vllm"] and passed["vllm_mode"] == "colocate"
     assert passed["vllm_gpu_memory_utilization"] == L4.vllm_memory_share
     assert passed["vllm_enable_sleep_mode"] == L4.sleep_mode
@@ -143,8 +143,8 @@ def test_vllm_gets_the_profiles_memory_and_room_for_prompt_and_completion(machin
 @pytest.mark.parametrize("backend", backends.BACKENDS)
 def test_learning_is_the_same_on_every_backend(machine, backend):
     machine(packages=("unsloth", "unsloth_zoo", "vllm"))
-    passed = training.grpo_arguments(recipes.V41, L4, Path("run"), seed=0, backend=backend)
-    reference = training.grpo_arguments(recipes.V41, L4, Path("run"), seed=0, backend="transformers")
+    passed = training.grpo_arguments(training.Plan(recipes.V41, L4, Path("run"), backend=backend))
+    reference = training.grpo_arguments(training.Plan(recipes.V41, L4, Path("run"), backend="transformers"))
     different = {key for key in reference if passed[key] != reference[key]}
     assert different <= {"use_vllm", "top_k"}
     assert (passed["loss_type"], passed["beta"], passed["optim"]) == ("dr_grpo", 0.0, "adamw_torch")
@@ -209,7 +209,7 @@ from helpers.recipes import profiles
 backends.choose = lambda profile: ("unsloth", "backend unsloth")
 def stop(*args): raise SystemExit("loading")
 backends._load_with_unsloth = stop
-training.train_grpo(recipes.V41, replace(profiles.get("l4"), threads=1), Path("nowhere-yet"))
+training.train_grpo(training.plan_run(recipes.V41, replace(profiles.get("l4"), threads=1), Path("nowhere-yet")))
 """
 
 
@@ -301,7 +301,7 @@ def test_altered_arguments_of_a_trainer_are_a_hard_error_that_names_them(tmp_pat
 
     profile = profiles.get("smallest")
     fitted, _ = profiles.fit(recipes.V41, profile)
-    requested = training.grpo_arguments(fitted, profile, tmp_path, seed=0)
+    requested = training.grpo_arguments(training.Plan(fitted, profile, tmp_path))
     for name, altered in {"loss_type": "dapo", "beta": 0.001, "optim": "adamw_8bit", "top_k": -1}.items():
         trainer = SimpleNamespace(args=GRPOConfig(**requested))
         training.check_effective(trainer, requested, fitted)
@@ -314,7 +314,7 @@ def test_two_processes_share_a_steps_completions(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     profile = profiles.get("smallest")
     fitted, _ = profiles.fit(recipes.V41, profile)
-    passed = training.grpo_arguments(fitted, profile, Path("run"), seed=0)
+    passed = training.grpo_arguments(training.Plan(fitted, profile, Path("run")))
     assert passed["per_device_train_batch_size"] * passed["gradient_accumulation_steps"] * 2 == (
         fitted.completions_per_step
     )

@@ -2,23 +2,27 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from helpers import recipes
 from helpers.core.files import read_jsonl
-from helpers.core.tracking import NoRun
 from helpers.policy import generation, loading
 from helpers.recipes import profiles
 from helpers.runs.record import KNOWN_EVAL_SECONDS, RunRecorder
 from helpers.tasks.records import eval_subset, load_split
-from helpers.training import base_answers, callbacks
+from helpers.training import Plan, Track, base_answers, splits
 from helpers.training.base_answers import evaluate_base
 
 PROFILE = profiles.get("smallest")
 RECIPE, _ = profiles.fit(recipes.V41, PROFILE)
 SETTINGS = generation.settings_for(RECIPE, PROFILE)
+
+
+def plan_for(records, recipe=RECIPE):
+    return Plan(recipe, PROFILE, Path("run"), splits={"eval": records})
 
 
 @pytest.fixture
@@ -34,7 +38,7 @@ def records():
 
 
 def record_in(folder):
-    return callbacks.Track(RunRecorder(folder), NoRun())
+    return Track(RunRecorder(folder))
 
 
 def mute(policy):
@@ -43,8 +47,8 @@ def mute(policy):
 
 
 def test_a_second_run_takes_the_answers_of_the_first_and_records_the_same(policy, records, tmp_path):
-    asked = evaluate_base(policy, records, SETTINGS, record_in(tmp_path / "first"))
-    taken = evaluate_base(mute(policy), records, SETTINGS, record_in(tmp_path / "second"))
+    asked = evaluate_base(plan_for(records), policy, record_in(tmp_path / "first"))
+    taken = evaluate_base(plan_for(records), mute(policy), record_in(tmp_path / "second"))
     assert taken == asked
     first, second = (list(read_jsonl(tmp_path / name / "eval.jsonl")) for name in ("first", "second"))
     assert first == second
@@ -52,17 +56,17 @@ def test_a_second_run_takes_the_answers_of_the_first_and_records_the_same(policy
 
 def test_only_the_run_that_asked_has_spent_time_on_it_and_the_other_says_how_much(policy, records, tmp_path):
     for name, answering in (("first", policy), ("second", mute(policy))):
-        evaluate_base(answering, records, SETTINGS, record_in(tmp_path / name))
+        evaluate_base(plan_for(records), answering, record_in(tmp_path / name))
     first, second = (RunRecorder(tmp_path / name).read_metrics() for name in ("first", "second"))
     assert [row["time/eval_s"] for row in first] == [row[KNOWN_EVAL_SECONDS] for row in second]
     assert not any("time/eval_s" in row for row in second)
 
 
 def test_taken_answers_are_scored_under_the_runs_own_reward_version(policy, records, tmp_path):
-    evaluate_base(policy, records, SETTINGS, record_in(tmp_path / "first"))
-    strict = replace(SETTINGS, version="v4.2")
-    taken = evaluate_base(mute(policy), records, strict, record_in(tmp_path / "second"))
-    asked = callbacks.evaluate_split(policy, records, "eval", 0, strict, record_in(tmp_path / "third"))
+    evaluate_base(plan_for(records), policy, record_in(tmp_path / "first"))
+    strict = plan_for(records, replace(RECIPE, version="v4.2"))
+    taken = evaluate_base(strict, mute(policy), record_in(tmp_path / "second"))
+    asked = splits.evaluate_split(strict, policy, "eval", 0, record_in(tmp_path / "third"))
     assert {row["version"] for row in taken} == {"v4.2"}
     assert taken == asked
 
@@ -82,13 +86,13 @@ def test_other_prompts_and_another_dtype_are_asked_anew(policy, records):
 
 def test_a_policy_that_was_not_made_here_is_asked_by_every_run(policy, records, tmp_path):
     hub = replace(policy, source="Polygl0t/Tucano2-qwen-0.5B-Instruct")
-    rows = evaluate_base(hub, records, SETTINGS, record_in(tmp_path / "first"))
+    rows = evaluate_base(plan_for(records), hub, record_in(tmp_path / "first"))
     assert rows and base_answers.kept_at(hub, records, SETTINGS) is None
     with pytest.raises(AttributeError):
-        evaluate_base(mute(hub), records, SETTINGS, record_in(tmp_path / "second"))
+        evaluate_base(plan_for(records), mute(hub), record_in(tmp_path / "second"))
 
 
 def test_answers_that_were_broken_off_are_not_kept(policy, records, tmp_path):
     with pytest.raises(AttributeError):
-        evaluate_base(mute(policy), records, SETTINGS, record_in(tmp_path / "broken"))
-    assert evaluate_base(policy, records, SETTINGS, record_in(tmp_path / "whole"))
+        evaluate_base(plan_for(records), mute(policy), record_in(tmp_path / "broken"))
+    assert evaluate_base(plan_for(records), policy, record_in(tmp_path / "whole"))

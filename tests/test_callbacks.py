@@ -1,4 +1,4 @@
-"""What happens around a step: triggered stop rules are told once, and stop the run only where asked to."""
+"""What happens around a step: a triggered stop rule is reported once, and stops the run only where asked to."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -8,11 +8,12 @@ import pytest
 
 from helpers import recipes
 from helpers.core.files import read_jsonl
-from helpers.policy import generation, loading
+from helpers.policy import loading
 from helpers.recipes import profiles
 from helpers.runs.record import RunRecorder
 from helpers.tasks.records import eval_subset, load_split
-from helpers.training.callbacks import EvalRewardCallback, RewardMeter, StopRuleCallback, Track
+from helpers.training import Plan, Track
+from helpers.training.callbacks import EvalRewardCallback, RewardMeter, StopRuleCallback
 
 
 class NoWandb:
@@ -27,8 +28,12 @@ def track(tmp_path):
     return Track(RunRecorder(tmp_path), NoWandb())
 
 
-def judge(track, grad_norms, actions):
-    callback = StopRuleCallback(track, limit=100, beta=0.0, actions=actions)
+PROFILE = profiles.get("smallest")
+RECIPE, _ = profiles.fit(recipes.V41, PROFILE)
+
+
+def judge(track, grad_norms, stop=()):
+    callback = StopRuleCallback(Plan(RECIPE, PROFILE, track.recorder.folder), track, stop)
     control = SimpleNamespace(should_save=False, should_training_stop=False)
     for step, norm in enumerate(grad_norms, 1):
         track.metrics(step, {"train/grad_norm": norm})
@@ -37,19 +42,18 @@ def judge(track, grad_norms, actions):
 
 
 def test_the_subset_is_answered_between_the_ends_but_not_shortly_before_the_last(track):
-    profile = profiles.get("smallest")
-    recipe, _ = profiles.fit(recipes.V41, profile)
+    recipe, profile = replace(RECIPE, max_completion_length=2), replace(PROFILE, eval_every=5)
     records = eval_subset(load_split("eval"))[::16]
+    plan = Plan(recipe, profile, track.recorder.folder, splits={"eval": records})
     clock = SimpleNamespace(phase=lambda _: nullcontext())
-    settings = replace(generation.settings_for(recipe, profile), limit=2)
-    judge = EvalRewardCallback(loading.load_base(recipe, profile), records, settings, 5, track, clock)
+    judge = EvalRewardCallback(plan, loading.load_base(recipe, profile), track, clock)
     for step in range(1, 13):
         judge.on_step_end(None, SimpleNamespace(global_step=step, max_steps=12), None)
     assert [row["step"] for row in track.history if "eval/mean_reward" in row] == [5]
 
 
 def test_a_triggered_rule_is_an_event_with_its_value_told_once(track, capsys):
-    control, events = judge(track, [0.1, 2.5, 2.6], {})
+    control, events = judge(track, [0.1, 2.5, 2.6])
     assert [(event["kind"], event["rule"], event["step"]) for event in events] == [("warning", "grad_norm", 2)]
     assert events[0]["value"] == 2.5
     assert not control.should_training_stop
@@ -57,13 +61,13 @@ def test_a_triggered_rule_is_an_event_with_its_value_told_once(track, capsys):
 
 
 def test_a_rule_that_may_stop_ends_the_run_after_a_checkpoint(track):
-    control, events = judge(track, [0.1, 2.5], {"grad_norm": "stop"})
+    control, events = judge(track, [0.1, 2.5], stop=["grad_norm"])
     assert control.should_training_stop and control.should_save
     assert events[0]["kind"] == "stop"
 
 
 def test_a_quiet_run_has_no_events(track):
-    callback = StopRuleCallback(track, limit=100, beta=0.0, actions={})
+    callback = StopRuleCallback(Plan(RECIPE, PROFILE, track.recorder.folder), track)
     control = SimpleNamespace(should_save=False, should_training_stop=False)
     track.metrics(1, {"train/grad_norm": 0.1})
     callback.on_log(None, SimpleNamespace(global_step=1, max_steps=600), control)

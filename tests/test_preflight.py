@@ -145,7 +145,7 @@ def test_a_trainer_that_refuses_the_recipe_is_off_in_one_line(policy, tmp_path, 
         raise RuntimeError("a step would see 1 prompts; recipe v4.1 says 2\nand more")
 
     monkeypatch.setattr(dry_run, "dry_run", refuse)
-    found = list(preflight.check_dry_run(policy, RECIPE, PROFILE, tmp_path, preflight.PAIRS_DIR, 0))
+    found = list(preflight.check_dry_run(policy, RECIPE, PROFILE, tmp_path, 0))
     assert [(c.name, c.value, c.state) for c in found] == [
         ("Trainer arguments", "a step would see 1 prompts; recipe v4.1 says 2", "off")
     ]

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ def test_grpo_config_has_every_argument_of_every_profile_and_backend(profile, ba
     from trl import GRPOConfig
 
     recipe, _ = profiles.fit(recipes.V41, profile)
-    passed = training.grpo_arguments(recipe, profile, Path("run"), seed=0, backend=backend)
+    passed = training.grpo_arguments(training.Plan(recipe, profile, Path("run"), backend=backend))
     assert set(passed) <= {field.name for field in dataclasses.fields(GRPOConfig)}
 
 
@@ -214,7 +213,7 @@ def test_we_state_every_grpo_argument_whose_default_unsloth_changes(unsloth):
             changed.add(node.targets[0].slice.value)
     assert {"loss_type", "beta", "optim", "warmup_steps", "vllm_importance_sampling_correction"} <= changed
     profile = profiles.get("l4")
-    stated = set(training.grpo_arguments(recipes.V41, replace(profile), Path("run"), seed=0, backend="unsloth"))
+    stated = set(training.grpo_arguments(training.Plan(recipes.V41, profile, Path("run"), backend="unsloth")))
     if not backends.with_vllm(profile, "unsloth"):
         stated |= set(backends.trainer_arguments(recipes.V41, profile, "vllm"))
     relevant = changed & {field.name for field in dataclasses.fields(GRPOConfig)}

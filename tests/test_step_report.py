@@ -31,7 +31,8 @@ SHIPPED = ("cpu-v4.1-seed0", "cpu-v4.1-seed1", "cpu-v4.1-seed2", "cpu-v4.2c-insi
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    return training.train_grpo(recipes.V41, PROFILE, tmp_path_factory.mktemp("runs") / "first", seed=3)
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    return training.train_grpo(training.plan_run(recipes.V41, PROFILE, folder, seed=3))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_a_resumed_run_goes_on_with_its_step_reports(run_folder, tmp_path):
     folder = tmp_path / "resumed"
     shutil.copytree(run_folder, folder)
     shutil.rmtree(folder / "checkpoints" / "checkpoint-4")
-    training.train_grpo(recipes.V41, PROFILE, folder, seed=3, resume=True)
+    training.train_grpo(training.plan_run(recipes.V41, PROFILE, folder, seed=3, resume=True))
     rows = step_rows(folder)
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert all(phase_key(phase) in row for row in rows for phase in PHASES)
@@ -163,7 +164,8 @@ def small_trainer(folder, in_rounds=False):
     recipe, _ = profiles.fit(recipes.V41, PROFILE)
     policy = loading.load_base(recipe, PROFILE)
     set_seed(5)
-    requested = training.grpo_arguments(recipe, PROFILE, folder, 5) | {"max_steps": 3, "save_strategy": "no"}
+    requested = training.grpo_arguments(training.Plan(recipe, PROFILE, folder, seed=5))
+    requested |= {"max_steps": 3, "save_strategy": "no"}
     trainer = GRPOTrainer(
         model=policy.model,
         reward_funcs=rewards.reward_functions("v4.1"),

@@ -19,14 +19,26 @@ PROFILE = replace(profiles.get("smallest"), eval_every=1)
 """The tests' profile, saving and evaluating at every one of its four steps."""
 
 
+def train(folder, stop=(), **options):
+    return training.train_grpo(training.plan_run(recipes.V41, PROFILE, folder, **options), stop=stop)
+
+
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    return training.train_grpo(recipes.V41, PROFILE, tmp_path_factory.mktemp("runs") / "first", seed=3)
+    return train(tmp_path_factory.mktemp("runs") / "first", seed=3)
 
 
 def metrics(folder):
     rows = [row for _, row in read_jsonl(folder / "metrics.jsonl")]
     return [{key: value for key, value in row.items() if not key.startswith("time/")} for row in rows]
+
+
+def test_a_plan_settles_what_the_run_will_be_and_writes_nothing(tmp_path):
+    plan = training.plan_run(recipes.V41, PROFILE, tmp_path / "run", seed=3)
+    assert (plan.recipe.max_steps, plan.backend, plan.checkpoint, plan.first_step) == (4, "transformers", None, 0)
+    assert {change.field for change in plan.changes} >= {"max_steps", "learning_rate"}
+    assert [len(plan.splits[split]) for split in ("eval", "test")] == [3 * len(TASKS)] * 2
+    assert plan.identity["seed"] == 3 and not (tmp_path / "run").exists()
 
 
 def test_a_run_leaves_a_record_that_loads_without_a_warning(run_folder):
@@ -69,8 +81,37 @@ def test_a_curves_ends_are_the_whole_splits_answers_to_the_subset(run_folder):
 
 
 def test_two_runs_with_one_seed_give_the_same_metrics(run_folder, tmp_path):
-    again = training.train_grpo(recipes.V41, PROFILE, tmp_path / "again", seed=3)
+    again = train(tmp_path / "again", seed=3)
     assert metrics(again) == metrics(run_folder)
+
+
+def test_a_trainer_put_together_by_hand_trains_the_same_run(run_folder, tmp_path):
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    from helpers import rewards
+    from helpers.training.callbacks import EvalRewardCallback, RewardMeter, StopRuleCallback
+
+    plan = training.plan_run(recipes.V41, PROFILE, tmp_path / "by hand", seed=3)
+    policy = training.start_policy(plan)
+    arguments = training.grpo_arguments(plan)
+    track = training.open_record(plan, training.describe_run(plan, policy, arguments))
+    meter = RewardMeter(plan.recipe.num_generations, track.history)
+    trainer = GRPOTrainer(
+        model=policy.model,
+        reward_funcs=[meter.wrap(function) for function in rewards.reward_functions("v4.1")],
+        args=GRPOConfig(**arguments),
+        train_dataset=Dataset.from_list(training.training_rows(plan.splits["train"])),
+        processing_class=policy.tokenizer,
+        peft_config=loading.lora_config(plan.recipe),
+    )
+    policy.model = trainer.model
+    clock = training.attach_record(trainer, plan, policy, track, meter)
+    trainer.add_callback(EvalRewardCallback(plan, policy, track, clock))
+    trainer.add_callback(StopRuleCallback(plan, track))
+    trainer.train()
+    between = [row for row in metrics(run_folder) if row.keys() & {"train/reward", "eval/mean_reward"}]
+    assert metrics(plan.folder) == [row for row in between if row["step"] in (1, 2, 3) or "train/reward" in row]
 
 
 def test_a_killed_run_resumes_to_the_same_metrics_as_one_that_was_not(run_folder, tmp_path):
@@ -80,7 +121,7 @@ def test_a_killed_run_resumes_to_the_same_metrics_as_one_that_was_not(run_folder
     shutil.rmtree(folder / "adapter")
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "train/rew')
-    training.train_grpo(recipes.V41, PROFILE, folder, seed=3, resume=True)
+    train(folder, seed=3, resume=True)
     assert metrics(folder) == metrics(run_folder)
 
 
@@ -88,7 +129,7 @@ def test_a_half_written_checkpoint_is_passed_over_for_an_older_whole_one(run_fol
     folder = tmp_path / "half"
     shutil.copytree(run_folder, folder)
     (folder / "checkpoints" / "checkpoint-4" / "optimizer.pt").unlink()
-    training.train_grpo(recipes.V41, PROFILE, folder, seed=3, resume=True)
+    train(folder, seed=3, resume=True)
     resumed = [event["step"] for event in load_run(folder).events if event["kind"] == "resume"]
     assert resumed == [3]
     assert metrics(folder) == metrics(run_folder)
@@ -111,12 +152,12 @@ def test_training_moves_every_lora_matrix_off_its_start_at_zero(run_folder):
 
 def test_a_folder_that_holds_a_run_is_never_trained_over(run_folder):
     with pytest.raises(UserError, match="already holds a run"):
-        training.train_grpo(recipes.V41, PROFILE, run_folder, seed=3)
+        train(run_folder, seed=3)
 
 
 def test_resuming_with_another_seed_is_refused_by_name(run_folder):
     with pytest.raises(UserError, match="another seed"):
-        training.train_grpo(recipes.V41, PROFILE, run_folder, seed=4, resume=True)
+        train(run_folder, seed=4, resume=True)
 
 
 def test_a_finished_run_is_reused_as_it_is(run_folder, capsys):
@@ -128,7 +169,7 @@ def test_a_finished_run_is_reused_as_it_is(run_folder, capsys):
 
 def test_a_step_that_would_see_other_than_the_recipes_prompts_is_a_hard_error(run_folder, tmp_path):
     fitted, _ = profiles.fit(recipes.V41, PROFILE)
-    requested = training.grpo_arguments(fitted, PROFILE, tmp_path, seed=0)
+    requested = training.grpo_arguments(training.Plan(fitted, PROFILE, tmp_path))
 
     class Trainer:
         from trl import GRPOConfig
@@ -143,7 +184,7 @@ def test_a_step_that_would_see_other_than_the_recipes_prompts_is_a_hard_error(ru
 
 def test_missing_pairs_are_named_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match=r"train\.jsonl: no such file"):
-        training.train_grpo(recipes.V41, PROFILE, tmp_path / "run", pairs=tmp_path)
+        train(tmp_path / "run", pairs=tmp_path)
     assert not (tmp_path / "run").exists()
 
 
@@ -192,7 +233,7 @@ def test_the_config_names_what_the_profile_changed(run_folder):
 
 def test_an_unknown_stop_rule_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="grad_norm"):
-        training.train_grpo(recipes.V41, PROFILE, tmp_path / "run", stop=["patience"])
+        train(tmp_path / "run", stop=["patience"])
     assert not (tmp_path / "run").exists()
 
 
@@ -205,7 +246,7 @@ def test_the_adapter_of_the_best_evaluation_is_kept_and_said_to_be_selected(run_
 
 
 def test_a_rule_that_may_stop_ends_a_real_run_with_a_checkpoint_and_its_name(tmp_path):
-    folder = training.train_grpo(recipes.V41, PROFILE, tmp_path / "stopped", seed=3, stop=["clipped"])
+    folder = train(tmp_path / "stopped", seed=3, stop=["clipped"])
     run = load_run(folder)
     (stop,) = [event for event in run.events if event["kind"] == "stop"]
     assert (stop["rule"], run.last_step) == ("clipped", stop["step"])

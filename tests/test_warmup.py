@@ -1,4 +1,4 @@
-"""A warm-up trains LoRA on one task's pairs, loss on the answers alone, and GRPO goes on with that very LoRA."""
+"""A warm-up trains LoRA on one task's pairs, loss on the answers alone, and GRPO then trains that same LoRA."""
 
 import shutil
 from dataclasses import replace
@@ -19,6 +19,10 @@ from helpers.tasks.records import load_split
 PROFILE = replace(profiles.get("smallest"), eval_every=2, sft_learning_rate_factor=50.0, base_model=None)
 RECIPE, _ = profiles.fit(recipes.V42B, PROFILE)
 ADAPTER = "adapter_model.safetensors"
+
+
+def train(recipe, folder, **options):
+    return training.train_grpo(training.plan_run(recipe, PROFILE, folder, **options))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,7 @@ def _first(records, task, count):
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory, pairs):
     folder = tmp_path_factory.mktemp("runs") / "warm"
-    return training.train_grpo(recipes.V42B, PROFILE, folder, seed=3, pairs=pairs)
+    return train(recipes.V42B, folder, seed=3, pairs=pairs)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +158,7 @@ def test_a_finished_warm_up_is_used_again_and_gives_the_same_run(run_folder, pai
     folder = tmp_path / "again"
     shutil.copytree(run_folder / "warmup", folder / "warmup")
     before = (folder / "warmup" / "events.jsonl").read_bytes()
-    training.train_grpo(recipes.V42B, PROFILE, folder, seed=3, pairs=pairs)
+    train(recipes.V42B, folder, seed=3, pairs=pairs)
     assert (folder / "warmup" / "events.jsonl").read_bytes() == before
     same = [load_file(path / "adapter" / ADAPTER) for path in (run_folder, folder)]
     assert all(torch.equal(same[0][name], same[1][name]) for name in same[0])
@@ -168,12 +172,12 @@ def test_the_base_model_has_read_no_chat_and_its_stand_in_is_a_policy_of_its_own
 
 def test_a_recipe_that_needs_more_pairs_says_how_to_make_them(tmp_path):
     with pytest.raises(UserError, match="helpers pairs --task insights"):
-        training.train_grpo(recipes.V42C_INSIGHTS, PROFILE, tmp_path / "run")
+        train(recipes.V42C_INSIGHTS, tmp_path / "run")
     with pytest.raises(UserError, match="takes no extra pairs"):
-        training.train_grpo(recipes.V41, PROFILE, tmp_path / "run", extra=tmp_path / "extra.jsonl")
+        train(recipes.V41, tmp_path / "run", extra=tmp_path / "extra.jsonl")
     assert not (tmp_path / "run").exists()
 
 
 def test_extra_pairs_of_another_task_are_refused(tmp_path, pairs):
     with pytest.raises(UserError, match="adds insights"):
-        training.train_grpo(recipes.V42C_INSIGHTS, PROFILE, tmp_path / "run", extra=pairs / "train.jsonl")
+        train(recipes.V42C_INSIGHTS, tmp_path / "run", extra=pairs / "train.jsonl")

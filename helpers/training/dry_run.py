@@ -1,6 +1,6 @@
 """A dry run: a few GRPO steps through the training code as it is, watched from inside, without any evaluation.
 
-`helpers.preflight` judges what it shows; `tests/gpu/gpu_check.py` measures with it.
+`preflight` draws its verdicts from one; `tests/gpu/gpu_check.py` measures with one.
 """
 
 import time
@@ -11,27 +11,27 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, set_seed
 
-from helpers.core import tracking
-from helpers.policy import Policy
-from helpers.policy.lora import merged
+from helpers.policy import Policy, lora
 from helpers.recipes import Recipe
 from helpers.recipes.profiles import Profile
 from helpers.rewards import errors
 from helpers.runs.record import RunRecorder, identity
 from helpers.tasks.records import PAIRS_DIR, load_split
-from helpers.training import callbacks
-from helpers.training.trainer import build_trainer, describe_run, grpo_arguments
+from helpers.training.arguments import grpo_arguments
+from helpers.training.plan import Plan
+from helpers.training.track import Track, describe_run
+from helpers.training.trainer import build_trainer
 
 ROWS = 8
-"""Completions whose log-probabilities are compared: enough tokens for a mean, few enough to take a second."""
+"""Completions whose log-probabilities are compared."""
 
 
 @dataclass(frozen=True)
 class LogProbs:
-    """The log-probability of each token of some sampled completions, computed at the same weights; 1-D, equally long.
+    """Log-probabilities of the tokens of some completions at the same weights, computed in different ways; 1-D.
 
     `trainer` is what the loss sees, `rollout` a plain forward pass over one completion at a time, `sampled` what the
-    generation engine reported; None where it reports nothing (transformers' `generate`).
+    generation engine reported, or None if it reports nothing (transformers' `generate`).
     """
 
     trainer: torch.Tensor
@@ -41,7 +41,7 @@ class LogProbs:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a dry run showed. `metrics` are its run record's rows; `lora_b` says of each LoRA B matrix if it moved."""
+    """What a dry run showed. `lora_b` says of each LoRA B matrix whether it moved off zero."""
 
     metrics: list[dict[str, Any]]
     lora_b: dict[str, bool]
@@ -50,19 +50,19 @@ class DryRun:
 
 
 class Watch(TrainerCallback):
-    """Compares log-probabilities before the last update, and ends the run once `seconds` are over."""
+    """Compares log-probabilities before the last update, and stops the run after `seconds`."""
 
     def __init__(self, trainer: Any, seconds: float) -> None:
         self.trainer, self.seconds, self.started = trainer, seconds, time.monotonic()
         self.log_probs: LogProbs | None = None
 
     def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Before the last update: the trainer's log-probabilities beside those of a plain forward pass."""
+        """Before the last update, compare log-probabilities."""
         if state.global_step == state.max_steps - 1:
             self.log_probs = compare_log_probs(self.trainer)
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """End the run once its seconds are over."""
+        """Stop once the seconds are over."""
         if time.monotonic() - self.started > self.seconds:
             control.should_training_stop = True
 
@@ -72,24 +72,29 @@ def dry_run(
     profile: Profile,
     policy: Policy,
     folder: Path,
-    pairs: Path = PAIRS_DIR,
     seed: int = 0,
     seconds: float = float("inf"),
 ) -> DryRun:
-    """Train the fitted `recipe` for its `max_steps`, or until `seconds` are over; its run record goes to `folder`.
+    """Train the fitted `recipe` for its `max_steps` or for `seconds`, without checkpoints, evaluations and stop rules.
 
-    What judges a run is left out: checkpoints, evaluations, stop rules.
-
-    Raises `RuntimeError` where the trainer is not what the recipe says (`training.check_effective`).
+    The run record goes to `folder`. Raises `RuntimeError` where the trainer is not what the recipe says
+    (`arguments.check_effective`).
     """
+    plan = Plan(
+        recipe=recipe,
+        profile=profile,
+        folder=folder,
+        seed=seed,
+        backend=policy.backend,
+        backend_reason=policy.backend,
+        splits={"train": load_split("train")},
+        identity=identity(recipe, profile, seed, PAIRS_DIR),
+    )
     set_seed(seed)
-    recorder = RunRecorder(folder)
-    track = callbacks.Track(recorder, tracking.NoRun())
-    requested = grpo_arguments(recipe, profile, folder, seed, policy.backend) | {"save_strategy": "no"}
-    train = load_split("train", pairs)
-    known = identity(recipe, profile, seed, pairs) | {"backend": policy.backend}
-    recorder.write_config(known | describe_run(recipe, [], requested, policy, train) | {"command": "a dry run"})
-    trainer, _, _ = build_trainer(recipe, policy, train, requested, track)
+    arguments = grpo_arguments(plan) | {"save_strategy": "no"}
+    track = Track(RunRecorder(folder))
+    track.recorder.write_config(describe_run(plan, policy, arguments) | {"command": "a dry run"})
+    trainer, _, _ = build_trainer(plan, policy, arguments, track)
     watch = Watch(trainer, seconds)
     trainer.add_callback(watch)
     with errors.recording(track.reward_error):
@@ -103,21 +108,25 @@ def dry_run(
 
 
 def moved_lora(model: Any) -> dict[str, bool]:
-    """For each LoRA B matrix whether it left zero, where it starts."""
-    found = {name: p for name, p in model.named_parameters() if "lora_B" in name}
-    return {name: bool(parameter.detach().abs().max() > 0) for name, parameter in found.items()}
+    """For each LoRA B matrix, whether it has moved off zero, where it starts."""
+    matrices = {name: matrix for name, matrix in model.named_parameters() if "lora_B" in name}
+    return {name: bool(matrix.detach().abs().max() > 0) for name, matrix in matrices.items()}
 
 
 def sampling_of(trainer: Any) -> dict[str, Any]:
-    """How `trainer` samples its rollouts: the settings that a recipe states, in its words (vLLM's "all" is -1)."""
+    """How `trainer` samples its rollouts: the settings that a recipe names, top_k 0 for all tokens (-1 in vLLM)."""
     source = trainer.args if trainer.use_vllm else trainer.generation_config
-    found = {name: getattr(source, name) for name in ("temperature", "top_p", "top_k", "repetition_penalty")}
-    return found | {"top_k": max(0, found["top_k"])}
+    sampling = {name: getattr(source, name) for name in ("temperature", "top_p", "top_k", "repetition_penalty")}
+    return sampling | {"top_k": max(0, sampling["top_k"])}
 
 
 def compare_log_probs(trainer: Any, rows: int = ROWS) -> LogProbs:
-    """Score the first `rows` completions of the batch in hand, at the weights that `trainer` has now, in both ways."""
-    batch = {key: value[:rows] for key, value in trainer._buffered_inputs[0].items() if _has_rows(value)}
+    """Score the first `rows` completions of the current batch in both ways, at the weights that `trainer` has now."""
+    batch = {
+        key: value[:rows]
+        for key, value in trainer._buffered_inputs[0].items()
+        if isinstance(value, torch.Tensor) and value.dim() > 0
+    }
     mask = batch["completion_mask"].bool()
     prompt, completion = batch["prompt_ids"], batch["completion_ids"]
     with torch.no_grad(), trainer.accelerator.autocast():
@@ -138,11 +147,11 @@ def compare_log_probs(trainer: Any, rows: int = ROWS) -> LogProbs:
 
 
 def plain_log_probs(model: Any, prompt: torch.Tensor, completion: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Each completion token's log-probability from one forward pass over prompt and completion, 1-D and unpadded."""
+    """Each completion token's log-probability from one forward pass over an unpadded prompt and completion; all 1-D."""
     was_training = model.training
     model.eval()
     try:
-        with merged(model):
+        with lora.merged(model):
             logits = model(input_ids=torch.cat([prompt, completion]).unsqueeze(0), use_cache=False).logits[0]
     finally:
         model.train(was_training)
@@ -153,22 +162,17 @@ def plain_log_probs(model: Any, prompt: torch.Tensor, completion: torch.Tensor, 
 def aligned(scored: torch.Tensor, prompt_mask: torch.Tensor, width: int) -> torch.Tensor:
     """The `width` completion columns of the trainer's log-probabilities.
 
-    Unsloth moves a row's left padding behind it, so the completion starts as many columns earlier as there was of it.
+    Unsloth moves a row's left padding to its end, so the completion starts that many columns earlier.
 
     >>> scored = torch.tensor([[0., 1., 2.], [1., 2., 9.]])
     >>> aligned(scored, torch.tensor([[1, 1], [0, 1]]), 2).tolist()
     [[1.0, 2.0], [1.0, 2.0]]
     """
-    most = scored.size(1) - width
-    if most == 0:
+    extra = scored.size(1) - width
+    if extra == 0:
         return scored
-    starts = most - (1 - prompt_mask).sum(dim=1)
-    columns = starts.unsqueeze(1) + torch.arange(width, device=scored.device)
-    return scored.gather(1, columns)
-
-
-def _has_rows(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.dim() > 0
+    starts = extra - (1 - prompt_mask).sum(dim=1)
+    return scored.gather(1, starts.unsqueeze(1) + torch.arange(width, device=scored.device))
 
 
 def _unpadded(batch: dict[str, torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -1,10 +1,9 @@
-"""Checks before a long run: what would spoil it and shows in seconds. One `Check` a question, each with a verdict.
+"""Checks before a long run: what would spoil it and shows in seconds. Each check answers one question with a verdict.
 
 The last ones train two steps through the training code as it is, in a temporary folder.
 """
 
 import functools
-import resource
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,18 +16,20 @@ import pandas as pd
 from helpers import recipes
 from helpers.core.checks import GIB, Check
 from helpers.core.progress import in_notebook
+from helpers.core.usage import peak_main_memory_gib
+from helpers.policy import Policy, backends
 from helpers.recipes import Recipe, memory, profiles
 from helpers.recipes.profiles import Profile
 from helpers.tasks import TASKS
-from helpers.tasks.records import PAIRS_DIR, SPLITS, Rows, count_by_task, load_split
+from helpers.tasks.records import SPLITS, Rows, count_by_task, load_split
+from helpers.training import apart
 
 if TYPE_CHECKING:
-    from helpers.policy import Policy
     from helpers.training.dry_run import DryRun, LogProbs
 
 STEPS = 2
 GENERATION_PROMPT = "<|im_start|>assistant\n"
-"""What the hub model's instruct template ends a prompt with, and the embedded policy's after it."""
+"""What a rendered prompt ends with, in the hub models' chat template and in the embedded policy's."""
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "temperature": (None, 1.0),
@@ -41,31 +42,22 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 
 
-def run(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR, seed: int = 0) -> list[Check]:
-    """Every check of `recipe` on `profile`, in the order in which a run would meet them.
-
-    In a notebook on a GPU backend they run in a process of their own, as its trainings do.
-    """
-    from helpers.policy import backends
-    from helpers.training import apart
-
+def run(recipe: Recipe, profile: Profile, seed: int = 0) -> list[Check]:
+    """Every check of `recipe` on `profile`; in a notebook on a GPU backend, from a process of its own."""
     if in_notebook() and backends.choose(profile)[0] != "transformers":
-        return apart.call_apart(functools.partial(_run, recipe, profile, pairs, seed))
-    return _run(recipe, profile, pairs, seed)
+        return apart.call_apart(functools.partial(run, recipe, profile, seed))
+    return list(examine(recipe, profile, seed))
 
 
-def _run(recipe: Recipe, profile: Profile, pairs: Path, seed: int) -> list[Check]:
-    return list(examine(recipe, profile, pairs, seed))
+def examine(recipe: Recipe, profile: Profile, seed: int = 0) -> Iterator[Check]:
+    """Yield each check as soon as it is done, in the order in which a run would meet its subject.
 
-
-def examine(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR, seed: int = 0) -> Iterator[Check]:
-    """`run`, each check as soon as it is known. `UserError` where policy or pairs are missing."""
-    from helpers.policy import backends
-
+    Raises `UserError` where the policy or the pairs are missing.
+    """
     fitted, _ = profiles.fit(recipe, profile)
-    splits = {split: load_split(split, pairs) for split in SPLITS}
-    backend, why = backends.choose(profile)
-    yield Check("Backend", why, "ok" if backend == profile.backend else "note")
+    splits = {split: load_split(split) for split in SPLITS}
+    backend, reason = backends.choose(profile)
+    yield Check("Backend", reason, "ok" if backend == profile.backend else "note")
     backends.begin(profile, backend)
     device = check_device(profile)
     yield device
@@ -73,24 +65,26 @@ def examine(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR, seed: int
         return
     share = profile.vllm_memory_share if backends.with_vllm(profile, backend) else 0.0
     used = replace(profile, backend=backend, vllm_memory_share=share)
-    policy = backends.load_policy(fitted, used, backend, pairs, seed)
-    yield from check_policy(policy, splits["eval"])
+    policy = backends.load_policy(fitted, used, backend, seed=seed)
+    yield check_template(policy.tokenizer, splits["eval"][0])
+    yield check_stop_tokens(policy, splits["eval"][0])
+    yield check_generation_defaults(policy.model.generation_config)
     yield from check_lengths(policy, splits, fitted, recipe)
     yield check_coverage(fitted, count_by_task(splits["train"]))
     with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
-        yield from check_dry_run(policy, fitted, used, Path(folder), pairs, seed)
+        yield from check_dry_run(policy, fitted, used, Path(folder), seed)
 
 
 def table(checks: Sequence[Check]) -> pd.DataFrame:
-    """The checks as a table for a notebook: a row a check, by name."""
-    rows = [(check.name, check.state, told(check)) for check in checks]
+    """The checks as a table for a notebook, one row per check."""
+    rows = [(check.name, check.state, finding(check)) for check in checks]
     return pd.DataFrame(rows, columns=["check", "verdict", "told"]).set_index("check")
 
 
-def told(check: Check) -> str:
-    """What a check found, and what to do about it where something is.
+def finding(check: Check) -> str:
+    """What a check saw, and what to do about it if anything.
 
-    >>> told(Check("Stop tokens", "none", "off", "name them"))
+    >>> finding(Check("Stop tokens", "none", "off", "name them"))
     'none -> name them'
     """
     return f"{check.value} -> {check.remedy}" if check.remedy else check.value
@@ -109,38 +103,32 @@ def check_device(profile: Profile) -> Check:
     return Check("Device", f"{torch.cuda.get_device_name(0)}, {total:.1f} GiB")
 
 
-def check_policy(policy: "Policy", records: Rows) -> Iterator[Check]:
-    """The checks of the policy's files: template, stop tokens, generation defaults."""
-    yield check_template(policy.tokenizer, records[0])
-    yield check_stop_tokens(policy, records[0])
-    yield check_generation_defaults(policy.model.generation_config)
-
-
 def check_template(tokenizer: Any, record: dict[str, Any]) -> Check:
-    """Whether a prompt renders as training, evaluation and the reference answer all need it."""
-    asked, answered = _rendered(tokenizer, record)
-    tokens = tokenizer(asked, add_special_tokens=False)["input_ids"]
+    """Whether a prompt renders as training, evaluation and the reference completion all need it."""
+    prompt, answered = _rendered(tokenizer, record)
+    tokens = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     as_trained = tokenizer.apply_chat_template(record["prompt"], add_generation_prompt=True, return_dict=False)
     faults = {
-        f"a prompt does not end in {GENERATION_PROMPT!r}": not asked.endswith(GENERATION_PROMPT),
-        "a message is left out": not all(message["content"] in asked for message in record["prompt"]),
+        f"a prompt does not end in {GENERATION_PROMPT!r}": not prompt.endswith(GENERATION_PROMPT),
+        "a message is left out": not all(message["content"] in prompt for message in record["prompt"]),
         "there is a think block": "<think>" in answered,
-        "an answered prompt does not start with the prompt": not answered.startswith(asked),
+        "an answered prompt does not start with the prompt": not answered.startswith(prompt),
         "the trainer's tokens are not those of the rendered text": tokens != as_trained,
     }
-    found = [fault for fault, there in faults.items() if there]
-    if found:
-        return Check("Template", "; ".join(found), "off", "print a rendered prompt and mend the chat template")
-    return Check("Template", f"{asked[:12]!r} ... {asked[-22:]!r}, {len(tokens)} tokens, no think block")
+    present = [fault for fault, is_there in faults.items() if is_there]
+    if present:
+        return Check("Template", "; ".join(present), "off", "print a rendered prompt and mend the chat template")
+    return Check("Template", f"{prompt[:12]!r} ... {prompt[-22:]!r}, {len(tokens)} tokens, no think block")
 
 
-def check_stop_tokens(policy: "Policy", record: dict[str, Any]) -> Check:
-    """Whether generation stops where the template says that an answer ends; Qwen3 chat models have two end tokens."""
-    tokenizer, stops = policy.tokenizer, _stop_tokens(policy.model.generation_config)
-    asked, answered = _rendered(tokenizer, record)
-    ending = answered.removeprefix(asked).removeprefix(record["reference"]["text"])
+def check_stop_tokens(policy: Policy, record: dict[str, Any]) -> Check:
+    """Whether generation stops at the token with which the template ends a completion; Qwen3 chat models have two."""
+    tokenizer, stops = policy.tokenizer, policy.model.generation_config.eos_token_id
+    stops = [stops] if isinstance(stops, int) else list(stops or [])
+    names = ", ".join(f"{str(tokenizer.decode([stop]))!r} ({stop})" for stop in stops)
+    prompt, answered = _rendered(tokenizer, record)
+    ending = answered.removeprefix(prompt).removeprefix(record["reference"]["text"])
     last = tokenizer(ending, add_special_tokens=False)["input_ids"][:1]
-    names = ", ".join(f"{token!r} ({number})" for number, token in zip(stops, _names(tokenizer, stops), strict=True))
     remedy = "set eos_token_id in the model's generation config to every token that ends an answer"
     if not last or last[0] not in stops:
         return Check("Stop tokens", f"an answer ends in {ending!r}; generation stops at {names}", "off", remedy)
@@ -154,25 +142,25 @@ def check_stop_tokens(policy: "Policy", record: dict[str, Any]) -> Check:
 
 def check_generation_defaults(config: Any) -> Check:
     """Whether the model card's sampling advice is gone (the hub model's: temperature 0.1, repetition penalty 1.2)."""
-    left = {name: getattr(config, name, None) for name in _NEUTRAL}
-    kept = {name: value for name, value in left.items() if value not in _NEUTRAL[name]}
+    values = {name: getattr(config, name, None) for name in _NEUTRAL}
+    kept = [f"{name} {value:g}" for name, value in values.items() if value not in _NEUTRAL[name]]
     if kept:
-        shown = ", ".join(f"{name} {value:g}" for name, value in kept.items())
-        return Check("Generation defaults", f"still there: {shown}", "off", "models.plain_generation clears them")
+        remedy = "model.plain_generation clears them"
+        return Check("Generation defaults", f"still there: {', '.join(kept)}", "off", remedy)
     return Check("Generation defaults", "none of the model card's sampling advice is left")
 
 
-def check_lengths(policy: "Policy", splits: dict[str, Rows], fitted: Recipe, recipe: Recipe) -> Iterator[Check]:
-    """Prompts against the context, a split each; references against the completion limit, a task each."""
-    context = min(recipe.max_seq_length, policy.model.config.max_position_embeddings)
+def check_lengths(policy: Policy, splits: dict[str, Rows], fitted: Recipe, recipe: Recipe) -> Iterator[Check]:
+    """Each split's prompts against the context; each task's references against the completion limit."""
+    limit, context = fitted.max_completion_length, policy.model.config.max_position_embeddings
     for split, records in splits.items():
         texts = [_rendered(policy.tokenizer, record)[0] for record in records]
-        yield check_prompts(split, _token_counts(policy.tokenizer, texts), fitted.max_completion_length, context)
-    capped = fitted.max_completion_length < recipe.max_completion_length
+        counts = _token_counts(policy.tokenizer, texts)
+        yield check_prompts(split, counts, limit, min(recipe.max_seq_length, context))
     for task in TASKS:
         texts = [record["reference"]["text"] for record in splits["train"] if record["task"] == task]
         counts = [count + 1 for count in _token_counts(policy.tokenizer, texts)]
-        yield check_references(task, counts, fitted.max_completion_length, capped)
+        yield check_references(task, counts, limit, capped=limit < recipe.max_completion_length)
 
 
 def check_prompts(split: str, counts: Sequence[int], limit: int, context: int) -> Check:
@@ -189,9 +177,9 @@ def check_prompts(split: str, counts: Sequence[int], limit: int, context: int) -
 
 
 def check_references(task: str, counts: Sequence[int], limit: int, capped: bool) -> Check:
-    """Whether a good answer fits: token counts with the end token against the completion limit.
+    """Whether a good completion fits: token counts, end token included, against the completion limit.
 
-    Off where most do not fit; a note where `capped`, since the profile then gave up the recipe's limit knowingly.
+    Off where most do not fit; a note where `capped`, since the profile then lowered the recipe's limit on purpose.
 
     >>> check_references("push", [30, 40, 50], limit=32, capped=False).state
     'off'
@@ -208,27 +196,25 @@ def check_references(task: str, counts: Sequence[int], limit: int, capped: bool)
 
 def check_coverage(recipe: Recipe, counts: dict[str, int]) -> Check:
     """What share of each task's records the run will show; a note below half, off where a task has none."""
-    plan = recipes.coverage(recipe, counts)
-    shares = ", ".join(f"{task} {plan[task]['share']:.1%} of {plan[task]['records']}" for task in TASKS)
+    coverage = recipes.coverage(recipe, counts)
+    shares = ", ".join(f"{task} {coverage[task]['share']:.1%} of {coverage[task]['records']}" for task in TASKS)
     value = f"{recipe.expected_prompts()} prompts in {recipe.max_steps} steps: {shares}"
     if missing := [task for task in TASKS if not counts[task]]:
         return Check("Coverage", value, "off", f"no record of {', '.join(missing)}: build the pairs again")
-    if min(plan[task]["share"] for task in TASKS) < 0.5:
+    if min(coverage[task]["share"] for task in TASKS) < 0.5:
         return Check("Coverage", value, "note", "a run this short sees less than half of the data")
     return Check("Coverage", value)
 
 
-def check_dry_run(
-    policy: "Policy", recipe: Recipe, profile: Profile, folder: Path, pairs: Path, seed: int
-) -> Iterator[Check]:
-    """Two steps for real, without warm-up (its first rate is zero); then a check on everything that they show."""
+def check_dry_run(policy: Policy, recipe: Recipe, profile: Profile, folder: Path, seed: int) -> Iterator[Check]:
+    """Train two steps, without warm-up (whose first rate is zero), and check everything that they show."""
     import torch
 
     from helpers.training import dry_run
 
     short = replace(recipe, max_steps=STEPS, warmup_share=0.0)
     try:
-        seen = dry_run.dry_run(short, profile, policy, folder, pairs, seed)
+        seen = dry_run.dry_run(short, profile, policy, folder, seed)
     except torch.OutOfMemoryError as error:
         yield Check("Dry run", _first_line(error), "off", "lower the profile's micro_batch or completion_cap")
         return
@@ -244,20 +230,22 @@ def check_dry_run(
 
 
 def check_trainer(seen: "DryRun", recipe: Recipe) -> Check:
-    """Whether the trainer samples as the recipe says and showed as many prompts a step."""
-    got, wanted = seen.sampling, {name: getattr(recipe, name) for name in seen.sampling}
-    wrong = [f"{name} is {got[name]}, not {wanted[name]}" for name in wanted if got[name] != wanted[name]]
+    """Whether the trainer samples as the recipe says, and showed as many prompts per step."""
+    stated = {name: getattr(recipe, name) for name in seen.sampling}
+    wrong = [
+        f"{name} is {seen.sampling[name]}, not {stated[name]}" for name in stated if seen.sampling[name] != stated[name]
+    ]
     shown = sum(value for key, value in seen.metrics[-1].items() if key.startswith("train/prompts_seen/"))
     if shown != recipe.expected_prompts():
         wrong.append(f"{shown:g} prompts in {recipe.max_steps} steps, not {recipe.expected_prompts()}")
     if wrong:
         return Check("Trainer arguments", "; ".join(wrong), "off", "the run would not be the recipe's")
-    value = f"{recipe.prompts_per_step} prompts x {recipe.num_generations} completions a step, as the recipe says; "
-    return Check("Trainer arguments", value + ", ".join(f"{key} {value:g}" for key, value in wanted.items()))
+    value = f"{recipe.prompts_per_step} prompts x {recipe.num_generations} completions per step, as the recipe says; "
+    return Check("Trainer arguments", value + ", ".join(f"{name} {value:g}" for name, value in stated.items()))
 
 
 def check_steps(metrics: list[dict[str, Any]], recipe: Recipe) -> Check:
-    """Whether the steps ran to their end with finite numbers, completions of some length, and no reward error."""
+    """Whether the steps ran to their end with finite numbers, non-empty completions, and no reward error."""
     steps = [row for row in metrics if "train/reward" in row]
     lengths = [row["train/completion_length"] for row in steps]
     clipped = statistics.mean(row["train/clipped_ratio"] for row in steps)
@@ -278,31 +266,31 @@ def check_steps(metrics: list[dict[str, Any]], recipe: Recipe) -> Check:
 
 
 def check_lora(seen: "DryRun") -> Check:
-    """Whether every LoRA B matrix left zero; none does where no group's rewards differed, since no gradient came."""
+    """Whether every LoRA B matrix left zero; none can where the rewards of every group were equal."""
     still = [name for name, moved in seen.lora_b.items() if not moved]
     value = f"{len(seen.lora_b) - len(still)} of {len(seen.lora_b)} B matrices moved"
-    steps = [row for row in seen.metrics if "train/reward" in row]
     if not seen.lora_b:
-        return Check("LoRA", "the policy has no LoRA layer", "off", "look at models.lora_config")
-    if still and all(row["train/frac_reward_zero_std"] == 1 for row in steps):
+        return Check("LoRA", "the policy has no LoRA layer", "off", "look at lora.lora_config")
+    if not still:
+        return Check("LoRA", value)
+    if all(row["train/frac_reward_zero_std"] == 1 for row in seen.metrics if "train/reward" in row):
         return Check("LoRA", f"{value}: every group's rewards were equal", "note", "try another --seed")
-    if still:
-        return Check("LoRA", f"{value}; still zero: {_some(still)}", "off", "these layers would not learn")
-    return Check("LoRA", value)
+    more = f" and {len(still) - 3} more" if len(still) > 3 else ""
+    return Check("LoRA", f"{value}; still zero: {', '.join(still[:3])}{more}", "off", "these layers would not learn")
 
 
 def check_log_probs(seen: "LogProbs", dtype: str) -> Iterator[Check]:
-    """Whether rollouts, the trainer and the generation engine agree on how likely the sampled tokens were."""
+    """Whether the trainer agrees with a forward pass, and with the generation engine, on how likely tokens were."""
     yield compare("Log-probs", "a plain forward pass", seen.trainer, seen.rollout, dtype)
     if seen.sampled is not None:
         yield compare("Sampling log-probs", "the generation engine", seen.trainer, seen.sampled, dtype)
 
 
 def compare(name: str, other: str, a: Any, b: Any, dtype: str) -> Check:
-    """The trainer's log-probabilities `a` against those of `other`: their mean gap against `tolerance`."""
+    """Whether the trainer's log-probabilities `a` differ from `b`, those of `other`, by no more than `tolerance`."""
     gap, most = float((a - b).abs().mean()), float((a - b).abs().max())
     value = (
-        f"the trainer and {other} differ by {gap:.2g} a token (at most {most:.2g}); "
+        f"the trainer and {other} differ by {gap:.2g} per token (at most {most:.2g}); "
         f"{tolerance(dtype):.2g} allowed in {dtype}, {len(a)} tokens"
     )
     if gap <= tolerance(dtype):
@@ -324,41 +312,31 @@ def tolerance(dtype: str) -> float:
 
 
 def check_memory(recipe: Recipe, profile: Profile, config: Any) -> Check:
-    """The memory peak so far against the plan for the model of `config`; on the CPU the process's own, as a note."""
-    if profile.device != "cuda":
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        return Check("Memory", f"{peak:.1f} GiB of main memory at the peak; a plan is made for GPUs alone", "note")
+    """The peak memory so far against the plan for the model of `config`; on a CPU the process's own, as a note."""
     import torch
 
+    if profile.device != "cuda":
+        value = f"{peak_main_memory_gib():.1f} GiB of main memory at the peak; a plan is made for GPUs alone"
+        return Check("Memory", value, "note")
     plan = memory.plan(recipe, memory.shape_of_config(config), profile)
     return compare_memory(torch.cuda.max_memory_reserved() / GIB, plan)
 
 
 def compare_memory(peak: float, plan: memory.MemoryPlan) -> Check:
-    """torch's peak against what was planned and what there is, all in GiB."""
+    """torch's peak against what was planned and what the card has, all in GiB."""
     value = f"torch held {peak:.2f} GiB at the peak; {plan.peak:.2f} planned of {plan.available:g}"
-    remedy = "lower the profile's micro_batch, or load in 4 bits"
     if not plan.fits or peak > plan.available:
-        return Check("Memory", value, "off", remedy)
+        return Check("Memory", value, "off", "lower the profile's micro_batch, or load in 4 bits")
     if peak > plan.peak:
         return Check("Memory", value, "note", "more than planned: longer completions may not fit")
     return Check("Memory", value)
 
 
 def _rendered(tokenizer: Any, record: dict[str, Any]) -> tuple[str, str]:
-    """A record's prompt as it is asked, and with its reference answered, as text."""
+    """A record's prompt as text, and the prompt with its reference completion."""
     answer = {"role": "assistant", "content": record["reference"]["text"]}
-    asked = tokenizer.apply_chat_template(record["prompt"], tokenize=False, add_generation_prompt=True)
-    return asked, tokenizer.apply_chat_template([*record["prompt"], answer], tokenize=False)
-
-
-def _stop_tokens(config: Any) -> list[int]:
-    ends = config.eos_token_id
-    return [ends] if isinstance(ends, int) else list(ends or [])
-
-
-def _names(tokenizer: Any, numbers: list[int]) -> list[str]:
-    return [str(tokenizer.decode([number])) for number in numbers]
+    prompt = tokenizer.apply_chat_template(record["prompt"], tokenize=False, add_generation_prompt=True)
+    return prompt, tokenizer.apply_chat_template([*record["prompt"], answer], tokenize=False)
 
 
 def _token_counts(tokenizer: Any, texts: list[str]) -> list[int]:
@@ -367,11 +345,6 @@ def _token_counts(tokenizer: Any, texts: list[str]) -> list[int]:
 
 def _spread(counts: Sequence[int]) -> str:
     return f"{min(counts)} to {max(counts)} (median {statistics.median(counts):g})"
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
 
 
 def _first_line(error: Exception) -> str:

@@ -1,12 +1,10 @@
-"""The step report: what the seconds of a training step went to, measured on any GRPO trainer.
+"""The step report: where the seconds of a training step go, and how much memory a process has taken.
 
-A `PhaseClock` wraps the trainer's own methods on the instance, so that Unsloth's rewritten trainer is measured as TRL's
-is. `helpers.runs.speed` reads what it leaves in the run record.
+A `PhaseClock` wraps the methods of a trainer instance, so that Unsloth's rewritten trainer is measured as TRL's is.
+`helpers.runs.speed` reads what it leaves in the run record.
 """
 
 import functools
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +13,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from helpers.core.checks import GIB
+from helpers.core.usage import peak_main_memory_gib
 from helpers.runs.record import PHASES, phase_key
 
 _PHASE_OF = {
@@ -29,29 +29,29 @@ _SYNCING = ("sync_weights", "_unsloth_load_lora")
 
 
 class PhaseClock(TrainerCallback):
-    """Seconds by phase. One phase runs at any moment, `other` where no other does: phases add up to the step.
+    """Seconds by phase. Exactly one phase runs at any moment (`other` if no named one), so phases add up to the step.
 
-    A phase inside another (weights going to vLLM while it generates) stops the outer one for as long. On a GPU the
-    clock waits for the device at every border, so that work is counted where it was asked for.
+    A phase inside another (weights going to vLLM while it generates) pauses the outer one. On a GPU the clock waits for
+    the device whenever the phase changes, so that work counts in the phase that launched it.
     """
 
     def __init__(self, on_gpu: bool = False) -> None:
         self.on_gpu = on_gpu
         self.running = ["other"]
         self.started = False
-        self.border = time.perf_counter()
+        self.changed = time.perf_counter()
         self._reset()
 
     @classmethod
     def attach(cls, trainer: Any) -> "PhaseClock":
-        """A clock on `trainer` from its first step on; the trainer works as before."""
+        """Time `trainer` from its first step on; the trainer works as before."""
         clock = cls(on_gpu=trainer.accelerator.device.type == "cuda")
         for method, phase in _PHASE_OF.items():
             clock.time(trainer, method, phase)
         clock.time(trainer.accelerator, "backward", "backward")
         for method in _SYNCING:
             clock.time(getattr(trainer, "vllm_generation", None), method, "sync")
-        clock._count_tokens(trainer)
+        clock.count_batches(trainer)
         trainer.add_callback(clock)
         return clock
 
@@ -65,7 +65,7 @@ class PhaseClock(TrainerCallback):
             self._end()
 
     def time(self, owner: Any, method: str, phase: str) -> None:
-        """Count every call of `owner.method` as `phase`; nothing where there is no such method."""
+        """Count every call of `owner.method` as `phase`; do nothing if there is no such method."""
         inner = getattr(owner, method, None)
         if inner is None:
             return
@@ -80,8 +80,8 @@ class PhaseClock(TrainerCallback):
     def take(self) -> dict[str, float]:
         """The metrics of what happened since the last call, usually one step.
 
-        Seconds by phase; `time/step_s`, the sum of all but `eval`; generated tokens a second of generation; the share
-        of padding in the batches that were generated; the process's memory peak so far, in GiB.
+        Seconds by phase; `time/step_s`, the sum of all but `eval`; tokens per second of generation; the share of
+        padding in the generated batches; the peak memory so far, in GiB.
         """
         self._settle()
         seconds = {name: round(value, 4) for name, value in self.seconds.items()}
@@ -95,7 +95,7 @@ class PhaseClock(TrainerCallback):
         return metrics
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Begin with the first step: what came before, such as the base policy's evaluation, belongs to no step."""
+        """Start with the first step: what came before, such as the base policy's evaluation, belongs to no step."""
         if not self.started:
             self.started = True
             self._reset()
@@ -109,13 +109,14 @@ class PhaseClock(TrainerCallback):
         self._end()
 
     def count_batch(self, prompt_mask: torch.Tensor, completion_mask: torch.Tensor) -> None:
-        """Count a batch that goes through the policy: two masks, completions x width, 1 where a token is no padding."""
+        """Count the tokens of a batch; both masks are (completions, width) and 0 where a token is padding."""
         generated = int(completion_mask.sum())
         self.generated += generated
         self.real_tokens += generated + int(prompt_mask.sum())
         self.batch_tokens += prompt_mask.numel() + completion_mask.numel()
 
-    def _count_tokens(self, trainer: Any) -> None:
+    def count_batches(self, trainer: Any) -> None:
+        """Count the tokens of every batch that `trainer` generates."""
         inner = trainer._generate_and_score_completions
 
         @functools.wraps(inner)
@@ -135,22 +136,19 @@ class PhaseClock(TrainerCallback):
         self.running.pop()
 
     def _settle(self) -> None:
-        """Give the seconds since the last border to the phase that runs."""
+        """Give the seconds since the last change to the phase that runs."""
         if self.on_gpu:
             torch.cuda.synchronize()
         now = time.perf_counter()
-        self.seconds[self.running[-1]] += now - self.border
-        self.border = now
+        self.seconds[self.running[-1]] += now - self.changed
+        self.changed = now
 
     def _reset(self) -> None:
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self.generated = self.real_tokens = self.batch_tokens = 0
-        self.border = time.perf_counter()
+        self.changed = time.perf_counter()
 
 
 def peak_memory_gib() -> float:
-    """The most memory so far, GiB: what torch held on the GPU, else the process's resident set."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    """The most memory so far, GiB: torch's tensors where there is a GPU, else the process's main memory."""
+    return torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else peak_main_memory_gib()

@@ -38,7 +38,7 @@ LEAST = 20.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the sections asked for: 0 where at least one ran and none found anything off, 1 else, 2 for bad input."""
+    """Run the sections asked for: 0 if at least one ran and no check is off, 1 if not, 2 for bad input."""
     try:
         return check(parse(arguments))
     except UserError as error:
@@ -52,7 +52,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sections", nargs="+", choices=report.SECTIONS, default=list(report.SECTIONS))
     parser.add_argument("--large", action="store_true", help="the 3.7B shape, 8 completions of 1,024 tokens")
     parser.add_argument("--tiny", action="store_true", help="try the script out: the smallest shapes, on the CPU")
-    parser.add_argument("--steps", type=int, default=20, help="training steps a backend (default 20)")
+    parser.add_argument("--steps", type=int, default=20, help="training steps per backend (default 20)")
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds for this call (default 540)")
     parser.add_argument("--wheels", type=Path, help="a folder of wheels to use beside what is installed")
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "runs" / "gpu", help="where results go")
@@ -61,9 +61,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def check(args: argparse.Namespace) -> int:
-    """Run the sections one after the other within the budget."""
-    if not args.tiny and not (found := gpus.find())[0]:
-        raise UserError(f"no NVIDIA GPU: {found[1]}; --tiny tries the script out on the CPU")
+    """Run the sections one after the other within the budget; the exit code."""
+    installed, why_none = gpus.find()
+    if not args.tiny and not installed:
+        raise UserError(f"no NVIDIA GPU: {why_none}; --tiny tries the script out on the CPU")
     started = time.monotonic()
     shape = "tiny" if args.tiny else "3.7B" if args.large else "0.5B"
     results: dict[str, dict[str, Any]] = {}
@@ -76,7 +77,7 @@ def check(args: argparse.Namespace) -> int:
             share = left / (len(args.sections) - place)
             print(f"==> {shape}, {section}", flush=True)
             results[section] = run_section(section, shape, args, environment, left, share)
-            print(f"==> {shape}, {section}: {told(results[section])}", flush=True)
+            print(f"==> {shape}, {section}: {in_words(results[section])}", flush=True)
             save(args.out, shape, results[section], section)
     print(f"{args.out / 'gpu-check.md'}")
     ran = any(result["state"] == "ran" for result in results.values())
@@ -85,7 +86,7 @@ def check(args: argparse.Namespace) -> int:
 
 
 def make_policy(shape: str, args: argparse.Namespace, environment: dict[str, str]) -> None:
-    """Make the random policy that the sections train, where an earlier call has not; `UserError` where that fails."""
+    """Make the random policy that the sections train, unless an earlier call did; `UserError` where that fails."""
     print(f"==> {shape}, random policy", flush=True)
     made = run_section(report.POLICY, shape, args, environment, args.budget, args.budget)
     if made["state"] != "ran":
@@ -93,7 +94,7 @@ def make_policy(shape: str, args: argparse.Namespace, environment: dict[str, str
 
 
 def install(wheels: Path | None, site: Path) -> list[str]:
-    """Unpack a folder of wheels into `site`, from that folder alone; what must lead the module path."""
+    """Install a folder of wheels into `site`, from that folder alone; what must lead the module path."""
     if wheels is None:
         return []
     files = sorted(map(str, wheels.glob("*.whl")))
@@ -141,7 +142,7 @@ def run_section(
 
 
 def run_until(command: list[str], environment: dict[str, str], log: Path, seconds: float) -> int | None:
-    """The command's exit code, its output in `log`; None where it and its children had to be ended after `seconds`."""
+    """The command's exit code, with its output in `log`; None where it and its children were killed after `seconds`."""
     with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -157,25 +158,25 @@ def run_until(command: list[str], environment: dict[str, str], log: Path, second
 def save(out: Path, shape: str, result: dict[str, Any], section: str) -> None:
     """Put one result beside those of earlier sections and calls, as JSON and as Markdown."""
     path = out / "gpu-check.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found.setdefault(shape, {})[section] = result
-    write_json(path, found)
-    write_text(out / "gpu-check.md", report.markdown(found))
+    shapes = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    shapes.setdefault(shape, {})[section] = result
+    write_json(path, shapes)
+    write_text(out / "gpu-check.md", report.markdown(shapes))
 
 
-def told(result: dict[str, Any]) -> str:
+def in_words(result: dict[str, Any]) -> str:
     """A result in a few words."""
     if result["state"] == "not run":
         return f"not run, {result['reason']}"
     off = [each["name"] for each in result.get("checks", []) if each["state"] == "off"]
     parts = [f"{result['steps']} steps"] if "steps" in result else []
-    parts += [f"{result['step_s']:.2f} s a step, {result['peak_gib']:.2f} GiB"] if "step_s" in result else []
+    parts += [f"{result['step_s']:.2f} s per step, {result['peak_gib']:.2f} GiB"] if "step_s" in result else []
     parts += [f"off: {', '.join(off)}"] if off else []
     return "; ".join([*parts, f"{result['section_s']:.0f} s in all"])
 
 
 def last_line(text: str) -> str:
-    """The last line that says something."""
+    """The last line that is not blank."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "no output"
 

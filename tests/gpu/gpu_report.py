@@ -1,4 +1,4 @@
-"""What the GPU check found, as Markdown. Sections and their names; no GPU package is imported here."""
+"""The results of the GPU check as Markdown, and the names of its sections; imports no GPU package."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ OUTSIDE_TRAINING = ("generation", "sync", "rewards", "eval")
 Results = dict[str, dict[str, Any]]
 
 
-def markdown(found: dict[str, Results]) -> str:
+def markdown(shapes: dict[str, Results]) -> str:
     """The report: for each shape a table of backends, the ratios, the checks, the learning run, what did not run."""
     parts = ["# GPU check", "", "Written by `make gpu-check`; every number was measured by it.", ""]
-    for shape, results in found.items():
+    for shape, results in shapes.items():
         parts += [f"## {shape}", "", *_machine(results), *_speed(results), *_ratios(results), *_learning(results)]
         parts += [*_checks(results), *_not_run(results)]
     return "\n".join(parts).rstrip() + "\n"
@@ -110,7 +110,7 @@ def _speed(results: Results) -> list[str]:
         cells += [f"{result['padding_waste']:.1%}"]
         rows.append(_row([*cells, "unknown" if cost is None else f"{cost:.2f}"]))
     first = next(iter(done.values()))
-    told = (
+    caption = (
         f"A step is {first['prompts_per_step']} prompts x {first['num_generations']} completions of at most "
         f"{first['limit']} tokens. Seconds are medians over the steps after the first, which warms up. "
         "GPU GiB: the most that the whole GPU had in use; torch GiB: the most that torch's tensors took."
@@ -118,14 +118,14 @@ def _speed(results: Results) -> list[str]:
     changed = [
         f"- {BACKENDS[name]}, to fit: {', '.join(done[name]['changes'])}" for name in done if done[name]["changes"]
     ]
-    return [*rows, "", told, "", *changed, *([""] if changed else [])]
+    return [*rows, "", caption, "", *changed, *([""] if changed else [])]
 
 
 def _ratios(results: Results) -> list[str]:
     lines = [
-        f"- {BACKENDS[found['unsloth']]} against {BACKENDS[found['trl']]}: {found['step']:.2f} x the step's seconds, "
-        f"{found['training']:.2f} x without {', '.join(OUTSIDE_TRAINING[:3])}; {found['peak']:.2f} x the peak memory"
-        for found in ratios(results)
+        f"- {BACKENDS[ratio['unsloth']]} against {BACKENDS[ratio['trl']]}: {ratio['step']:.2f} x the step's seconds, "
+        f"{ratio['training']:.2f} x without {', '.join(OUTSIDE_TRAINING[:3])}; {ratio['peak']:.2f} x the peak memory"
+        for ratio in ratios(results)
     ]
     return [*lines, ""] if lines else []
 
@@ -135,12 +135,12 @@ def _learning(results: Results) -> list[str]:
         return []
     learn = results["learn"]
     gains = ", ".join(f"{task} {gain}" for task, gain in learn["gains"].items())
-    told = (
+    caption = (
         f"The embedded policy ({learn['parameters']:,} parameters) learned for {learn['steps']} steps in "
         f"{learn['seconds']:.0f} s, evaluations included. "
         f"Paired gain over its base policy at temperature 1, 95 % interval: {gains}."
     )
-    return [told, "", f"![Mean reward by step]({CURVE})", ""]
+    return [caption, "", f"![Mean reward by step]({CURVE})", ""]
 
 
 def _checks(results: Results) -> list[str]:

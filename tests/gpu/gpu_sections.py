@@ -6,7 +6,6 @@ A process of its own, because Unsloth must be imported first and nothing gives i
 import argparse
 import os
 import platform
-import resource
 import shutil
 import threading
 import time
@@ -23,6 +22,7 @@ from helpers.cli.doctor import GIB
 from helpers.core import gpus
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT, write_json
+from helpers.core.usage import peak_main_memory_gib
 from helpers.recipes import Recipe, memory, profiles
 from helpers.recipes.memory import Shape
 from helpers.recipes.profiles import Profile
@@ -118,8 +118,8 @@ def check(job: Job) -> dict[str, Any]:
     profile = on_card(profile_of(job))
     backends.begin(profile, backends.choose(profile)[0])
     capped = cap(job)
-    found = list(preflight.examine(recipe_of(job), profile))
-    return {"checks": [vars(each) for each in found], "policy": random_policy.facts(policy_folder(job))} | capped
+    checks = preflight.examine(recipe_of(job), profile)
+    return {"checks": [vars(each) for each in checks], "policy": random_policy.facts(policy_folder(job))} | capped
 
 
 def train(job: Job) -> dict[str, Any]:
@@ -138,11 +138,11 @@ def train(job: Job) -> dict[str, Any]:
 
         seen = dry_run.dry_run(recipe, profile, policy, folder, seconds=job.seconds - (time.monotonic() - started))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    found = [preflight.check_lora(seen)]
+    checks = [preflight.check_lora(seen)]
     if seen.log_probs:
-        found += preflight.check_log_probs(seen.log_probs, profile.dtype)
-    known = {"policy": random_policy.facts(policy_folder(job)), "changes": changes}
-    return summary(folder, recipe) | {"checks": [vars(each) for each in found], "peak_gib": peak.gib} | known | capped
+        checks += preflight.check_log_probs(seen.log_probs, profile.dtype)
+    context = {"policy": random_policy.facts(policy_folder(job)), "changes": changes, "peak_gib": peak.gib}
+    return summary(folder, recipe) | {"checks": [vars(each) for each in checks]} | context | capped
 
 
 def setting(job: Job) -> tuple[Recipe, Profile, list[str]]:
@@ -190,7 +190,7 @@ def summary(folder: Path, recipe: Recipe) -> dict[str, Any]:
 
 
 class Peak(threading.Thread):
-    """The most memory that the GPU had in use while this ran, GiB: all of it, vLLM's and CUDA's own included."""
+    """The most memory that the whole GPU had in use while this ran, GiB: vLLM's and CUDA's own included."""
 
     def __init__(self, on_cpu: bool) -> None:
         super().__init__(daemon=True)
@@ -210,11 +210,11 @@ class Peak(threading.Thread):
             self.gib = max(self.gib, self.in_use())
 
     def in_use(self) -> float:
-        """GiB in use now; on the CPU the process's own peak."""
+        """GiB in use now; on a CPU the process's own peak."""
         import torch
 
         if self.on_cpu:
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            return peak_main_memory_gib()
         free, total = torch.cuda.mem_get_info()
         return (total - free) / GIB
 
@@ -231,7 +231,7 @@ def learn(job: Job) -> dict[str, Any]:
     base = loading.load_base(recipes.V41, profile)
     shutil.rmtree(folder, ignore_errors=True)
     started = time.monotonic()
-    training.train_grpo(recipes.V41, profile, folder)
+    training.train_grpo(training.plan_run(recipes.V41, profile, folder))
     seconds = time.monotonic() - started
     run = load_run(folder)
     kept = job.out / f"{job.shape}-learn"
@@ -267,11 +267,11 @@ def profile_of(job: Job) -> Profile:
 
 
 def on_card(profile: Profile) -> Profile:
-    """`profile` as this card must be told of it: vLLM's share is one of the whole card, and the cap a part of that."""
-    found, _ = gpus.find()
-    if profile.device != "cuda" or not found[0].gib:
+    """`profile` with vLLM's share of the capped memory turned into its share of the whole card."""
+    installed, _ = gpus.find()
+    if profile.device != "cuda" or not installed[0].gib:
         return profile
-    return replace(profile, vllm_memory_share=profile.vllm_memory_share * min(1.0, CAP_GIB / found[0].gib))
+    return replace(profile, vllm_memory_share=profile.vllm_memory_share * min(1.0, CAP_GIB / installed[0].gib))
 
 
 def learning_profile(job: Job) -> Profile:
@@ -292,15 +292,15 @@ def device_name(job: Job) -> str:
 
 def usd_per_hour() -> float:
     """The list price of this machine's GPU; 0 where none is known."""
-    found, _ = gpus.find()
-    if not found:
+    installed, _ = gpus.find()
+    if not installed:
         return 0.0
-    name, told = profiles.choose(found[0])
-    return 0.0 if "not a card we know" in told else profiles.get(name).usd_per_hour
+    name, reason = profiles.choose(installed[0])
+    return 0.0 if "not a card we know" in reason else profiles.get(name).usd_per_hour
 
 
 def versions() -> dict[str, str]:
-    """The installed packages that decide what was measured."""
+    """The versions of the installed packages that decide the numbers."""
     installed = {
         name.lower().replace("-", "_") for names in metadata.packages_distributions().values() for name in names
     }

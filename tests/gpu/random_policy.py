@@ -45,8 +45,8 @@ def make(folder: Path, shape: Shape, device: str, dtype: str) -> None:
         torch.set_default_dtype(before)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    known = {"parameters": model.num_parameters(), "vocabulary": len(tokenizer), "learned_tokens": learned}
-    write_json(folder / FACTS, known)
+    sizes = {"parameters": model.num_parameters(), "vocabulary": len(tokenizer), "learned_tokens": learned}
+    write_json(folder / FACTS, sizes)
 
 
 def padded_tokenizer(size: int) -> tuple["PreTrainedTokenizerFast", int]:

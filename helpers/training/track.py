@@ -1,0 +1,93 @@
+"""Where the numbers of a run go: its record on disk, W&B, and memory."""
+
+import multiprocessing
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from helpers import recipes
+from helpers.core import processes, tracking
+from helpers.core.files import PROJECT_ROOT, shown
+from helpers.core.progress import in_notebook
+from helpers.policy import Policy
+from helpers.runs.record import RunRecorder
+from helpers.tasks.records import count_by_task
+from helpers.training.plan import Plan
+
+_VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "unsloth", "vllm")
+
+
+@dataclass
+class Track:
+    """The run record, W&B under the same keys, and `history`, the metric rows that the stop rules look at."""
+
+    recorder: RunRecorder
+    wandb_run: Any = field(default_factory=tracking.NoRun)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    reward_errors: int = 0
+
+    def metrics(self, step: int, values: dict[str, Any]) -> None:
+        """Record one row of metrics."""
+        self.recorder.log_metrics(step, values)
+        self.wandb_run.log(values, step=step)
+        self.history.append({"step": step, **values})
+
+    def evaluated_at(self, step: int) -> bool:
+        """Whether the latest evaluation was at `step`."""
+        return next((row["step"] == step for row in reversed(self.history) if "eval/mean_reward" in row), False)
+
+    def reward_error(self, event: dict[str, Any]) -> None:
+        """Record one error inside a reward function, with the completion that caused it."""
+        self.reward_errors += 1
+        step = self.history[-1]["step"] if self.history else 0
+        self.recorder.log_event("reward_error", step, event.pop("error"), **event)
+
+
+def open_record(plan: Plan, config: dict[str, Any]) -> Track:
+    """Start the run record and W&B, or truncate the record to the checkpoint being resumed and continue it."""
+    recorder = RunRecorder(plan.folder)
+    recorder.truncate_after(plan.first_step if plan.checkpoint else -1)
+    processes.wait()
+    recorder.write_config(config)
+    wandb_run = tracking.start(plan.folder.name, plan.folder / "wandb", config)
+    message = f"{plan.recipe.name} on {plan.profile.name}, {plan.backend_reason}"
+    recorder.log_event("resume" if plan.checkpoint else "start", plan.first_step, message)
+    return Track(recorder, wandb_run, recorder.read_metrics())
+
+
+def describe_run(plan: Plan, policy: Policy, arguments: dict[str, Any]) -> dict[str, Any]:
+    """config.json: the run's identity, the policy it starts from, the trainer's `arguments`, and versions."""
+    recipe = plan.recipe
+    # A process that a notebook started inherits the arguments of the notebook's kernel.
+    by_notebook = in_notebook() or multiprocessing.parent_process() is not None
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return plan.identity | {
+        "changed_by_profile": [asdict(change) for change in plan.changes],
+        "trainer_args": arguments | {"output_dir": "checkpoints"},
+        **describe_policy(plan, policy),
+        "max_steps": recipe.max_steps,
+        "eval_every": arguments["save_steps"],
+        "coverage": recipes.coverage(recipe, count_by_task(plan.splits["train"])),
+        "versions": {name: version(name) for name in _VERSIONED if find_spec(name)},
+        "git_commit": commit or "not a git checkout",
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": "a notebook" if by_notebook else " ".join(["python", "-m", "helpers", *sys.argv[1:]]),
+        "backend": plan.backend_reason,
+    }
+
+
+def describe_policy(plan: Plan, policy: Policy) -> dict[str, str]:
+    """The policy and the reward that it is scored with, as config.json names them."""
+    return {
+        "policy": policy.name,
+        "base_policy": shown(Path(policy.source)),
+        "reward_version": plan.recipe.version,
+        "parser": plan.recipe.parser,
+    }
