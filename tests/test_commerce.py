@@ -14,7 +14,7 @@ from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT
 from helpers.plots.data import plot_shop
 from helpers.tasks import REVIEW_FIELDS
-from helpers.tasks.records import ReviewFields
+from helpers.tasks.review import ReviewFields
 from helpers.tasks.shop.database import build_db, connect
 from helpers.tasks.shop.describe import compare_with_facts, comparison_table
 from helpers.tasks.shop.reviews import Meaning, label

@@ -26,7 +26,7 @@ from helpers.policy.loading import Policy
 from helpers.policy.run_policy import Origin, RunPolicy, load_run_policy, read_origin
 from helpers.runs import analysis
 from helpers.runs.load import Run, load_run
-from helpers.tasks import SYSTEM_PROMPTS, TASKS
+from helpers.tasks import ROWS, TASKS
 from helpers.tasks.records import load_split
 
 PROMPTS = 40
@@ -212,5 +212,5 @@ def _card(run: Run, origin: Origin, checks: dict[str, Agreement], prompts: int) 
         checks=checks,
         prompts=prompts,
         gains=gains,
-        system_prompts=SYSTEM_PROMPTS,
+        system_prompts={row.name: row.system_prompt for row in ROWS},
     )

@@ -9,8 +9,8 @@ from typing import Any
 
 from helpers.tasks.pairs.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft
 from helpers.tasks.pairs.portuguese import category_name, load_text
+from helpers.tasks.review import REVIEW_FIELDS
 from helpers.tasks.shop.reviews import sentiment_of, strip_accents
-from helpers.tasks.spec import REVIEW_FIELDS
 
 MAX_REFERENCE_CHARACTERS = 330
 _BOOLEANS = [name for name, kind in REVIEW_FIELDS.items() if kind == "bool"]

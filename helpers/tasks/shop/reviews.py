@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from helpers.tasks.spec import REVIEW_FIELDS
+from helpers.tasks.review import REVIEW_FIELDS
 
 TEXT_DIR = Path(__file__).resolve().parent / "text"
 CEILING = 200

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from helpers.core.files import PROJECT_ROOT
-from helpers.tasks.spec import REVIEW_FIELDS
+from helpers.tasks.review import REVIEW_FIELDS
 
 Kind = Literal["text", "integer", "real", "timestamp"]
 
