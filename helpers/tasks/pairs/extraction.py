@@ -32,7 +32,7 @@ _WORDS = {
 }
 
 
-def extraction_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
+def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
     """Reviews with text in chance order; half of the five-star ones and most of the very short are passed over.
 
     Left as they come, half of the records would be happy customers with nothing to extract.
@@ -53,6 +53,11 @@ def extraction_drafts(db: sqlite3.Connection, rng: random.Random, where: str = E
         draft = _draft(rng, review, fields)
         if draft is not None:
             yield draft
+
+
+def identity(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """A review and its order."""
+    return [("review", str(record["meta"]["review_id"])), ("order", str(record["meta"]["order_id"]))]
 
 
 def review_fields(review: dict[str, Any]) -> dict[str, Any] | None:

@@ -57,7 +57,7 @@ class Table:
         return {"columns": [load_text("insights")["dimension"][self.dimension]["header"], *headers], "rows": rows}
 
 
-def insight_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
+def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
     """Analyses of ever new tables: topic, dimension, metrics and scope drawn by chance."""
     scopes = _scopes(db, where)
     seen: set[str] = set()
@@ -77,6 +77,13 @@ def insight_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVER
         if draft is not None:
             misses = 0
             yield draft
+
+
+def identity(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """A table, and a title with the names of the table's rows."""
+    meta = record["meta"]
+    labels = [row[0] for row in meta["table"]["rows"]]
+    return [("table", str(meta["table"])), ("title and rows", f"{meta['title']} {labels}")]
 
 
 def _scopes(db: sqlite3.Connection, where: str) -> dict[str, list[Scope]]:

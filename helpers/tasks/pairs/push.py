@@ -58,7 +58,7 @@ _PLAIN_CITIES = (
 )
 
 
-def push_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
+def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
     """One draft a customer, the occasions taken in turn; cities are named only where we know how they are spelt."""
     customers = db.execute(_CUSTOMERS.format(where=where)).fetchall()
     rng.shuffle(customers)
@@ -75,6 +75,12 @@ def push_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTH
         if draft is not None and draft.reference["text"] not in seen:
             seen.add(draft.reference["text"])
             yield draft
+
+
+def identity(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """A customer, and an occasion with its facts."""
+    meta = record["meta"]
+    return [("customer", str(meta["customer_unique_id"])), ("context", f"{meta['kind']} {meta['context']}")]
 
 
 def _facts(rng: random.Random, city: str, category: str, price: float) -> dict[str, Any]:

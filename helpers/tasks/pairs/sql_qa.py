@@ -25,7 +25,7 @@ TRIES = 12  # draws of new values for a family before it counts as used up
 Values = dict[str, list[Any]]
 
 
-def sql_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
+def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
     """Questions in rounds over all families, each with values not yet asked; ends when every family is used up.
 
     `where` limits the orders from which values (states, categories, months ...) are drawn.
@@ -41,6 +41,12 @@ def sql_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHI
                 families.remove(family)
             else:
                 yield draft
+
+
+def identity(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """A question, and a family with its parameters."""
+    meta = record["meta"]
+    return [("question", meta["question"]), ("family and params", f"{meta['family']} {meta['params']}")]
 
 
 def _values(db: sqlite3.Connection, where: str) -> Values:
