@@ -15,7 +15,7 @@ from helpers.core import tracking
 from helpers.policy.loading import Policy, merged
 from helpers.recipes import Recipe
 from helpers.recipes.profiles import Profile
-from helpers.rewards import errors
+from helpers.rewards import record_errors
 from helpers.runs.identity import identity
 from helpers.runs.record import RunRecorder
 from helpers.tasks.records import PAIRS_DIR, load_split
@@ -92,7 +92,7 @@ def dry_run(
     trainer, _, _ = build_trainer(recipe, policy, train, requested, track)
     watch = Watch(trainer, seconds)
     trainer.add_callback(watch)
-    with errors.recording(track.reward_error):
+    with record_errors(track.reward_error):
         trainer.train()
     return DryRun(
         metrics=track.history,

@@ -30,7 +30,7 @@ from helpers.policy import backends, evaluation, loading
 from helpers.policy.loading import Policy
 from helpers.recipes import Recipe, profiles
 from helpers.recipes.profiles import Profile
-from helpers.rewards import errors
+from helpers.rewards import record_errors
 from helpers.runs import stop_rules
 from helpers.runs.identity import identity, is_finished, require_same_run
 from helpers.runs.record import CONFIG, RunRecorder
@@ -363,7 +363,7 @@ def _train_and_evaluate(
             return callbacks.take_answers(warm, 0, judge.track, seconds)
         return base_answers.evaluate_base(judge.policy, splits["eval"], judge.settings, judge.track)
 
-    with errors.recording(judge.track.reward_error):
+    with record_errors(judge.track.reward_error):
         if not checkpoint:
             judge.note(0, answer_first())
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
