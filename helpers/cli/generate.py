@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from helpers.tasks import TASKS
+
 if TYPE_CHECKING:
     from helpers.policy.serve.routing import Route
     from helpers.policy.serve.serving import Request
@@ -20,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--best", action="store_true", help="the adapter of the run's best evaluation, not its last")
     parser.add_argument("--recipe", help="the base policy's recipe (default v4.1); a run has its own")
     parser.add_argument("--profile", help="the base policy's: cpu, smallest, l4, or auto (default); a run has its own")
-    parser.add_argument("--task", help="extraction, sql_qa, insights or push")
+    parser.add_argument("--task", help=f"one of: {', '.join(TASKS)}")
     parser.add_argument("--input", help="the user's text, @FILE, or - for standard input; @FILE.jsonl with --out: many")
     parser.add_argument("--record", metavar="ID", help="ask what a shipped record asks, instead of --input")
     parser.add_argument("--mode", default="greedy", help="greedy (default) or sample (temperature 1)")
@@ -69,7 +71,7 @@ def _requests(args: argparse.Namespace) -> "list[Request]":
             raise UserError("--out takes --input @FILE.jsonl, each line with its own id, task and input; no --task")
         return read_requests(Path(args.input[1:]))
     if not args.task:
-        raise UserError("--task is needed: extraction, sql_qa, insights or push")
+        raise UserError(f"--task is needed, one of: {', '.join(TASKS)}")
     return [request(args.task, _text(args.input))]
 
 

@@ -19,6 +19,7 @@ from helpers.plots.style import (
     TASK_LABELS,
     panel,
     panels,
+    panels_for,
 )
 from helpers.rewards import WEIGHTS
 from helpers.runs import analysis, stop_rules
@@ -36,18 +37,14 @@ _STATE_MARKS = {"watch": "?", "triggered": "!"}
 
 def eval_curves(runs: Sequence[Run]) -> Figure:
     """Mean evaluation reward by step, a panel a task and one for all, with 95 % bands; runs differ in line style."""
-    figure, axes = panels(2, 3, height=5.4, sharex=True, sharey=True)
-    for axis, task in zip(axes.flat, (ALL, *TASKS), strict=False):
+    figure, (*axes, legend) = panels_for(len(TASKS) + 2, 3, row_height=2.7, sharex=True, sharey=True)
+    for axis, task in zip(axes, (ALL, *TASKS), strict=True):
         for index, run in enumerate(runs):
             _band(axis, analysis.curve(run, task), _color(task), index)
         axis.set_title(_label(task))
         axis.set_ylim(0, 1)
-    for axis in (axes[1, 0], axes[1, 1], axes[0, 2]):
-        axis.set_xlabel("Training step")
-        axis.tick_params(labelbottom=True)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("Mean reward")
-    _run_legend(axes[1, 2], runs)
+    _outer_labels(axes, 3, "Training step", "Mean reward")
+    _run_legend(legend, runs)
     return figure
 
 
@@ -61,8 +58,8 @@ def gain_bars(run: Run) -> Figure:
                 _interval_mark(axis, found[task].difference, -position + offset, _color(task), filled=mode == "sample")
         axis.plot([], [], "o", color=MUTED, mfc=MUTED if mode == "sample" else "white", label=label)
     axis.axvline(0, color=MUTED, lw=1)
-    axis.set_yticks([-i for i in range(5)], [_label(task) for task in (ALL, *TASKS)])
-    axis.set_ylim(-4.5, 0.5)
+    axis.set_yticks([-i for i in range(len(TASKS) + 1)], [_label(task) for task in (ALL, *TASKS)])
+    axis.set_ylim(-len(TASKS) - 0.5, 0.5)
     axis.set_xlabel("Gain of the mean reward over the base policy, same prompts")
     axis.grid(axis="y", visible=False)
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=2)
@@ -95,8 +92,8 @@ def reward_parts(run: Run, split: str = "eval_subset") -> Figure:
     The dashed line is the sum of all weights, 1: what lies between is the reward still to be won.
     """
     weights = WEIGHTS.get(run.reward_version, {})
-    figure, axes = panels(2, 2, height=6.0, sharex=True, sharey=True)
-    for axis, task in zip(axes.flat, TASKS, strict=True):
+    figure, axes = panels_for(len(TASKS), 2, row_height=3.0, sharex=True, sharey=True)
+    for axis, task in zip(axes, TASKS, strict=True):
         shares = analysis.part_shares(run, task, split)
         parts = [part for part in shares if part in weights.get(task, {})]
         layers = [shares[part] * weights[task][part] for part in parts]
@@ -109,21 +106,21 @@ def reward_parts(run: Run, split: str = "eval_subset") -> Figure:
         axis.axhline(1, color=MUTED, ls="--", lw=1)
         axis.set_title(_label(task))
         axis.set_ylim(0, 1.02)
-    _outer_labels(axes, "Training step", "Mean reward")
+    _outer_labels(axes, 2, "Training step", "Mean reward")
     return figure
 
 
 def training_health(run: Run) -> Figure:
     """Six signs of a sound run: lengths, cut completions, groups without difference, gradient, rate, entropy."""
-    figure, axes = panels(2, 3, height=5.2, sharex=True)
-    for axis, (key, title, note) in zip(axes.flat, _HEALTH, strict=True):
+    figure, axes = panels_for(len(_HEALTH), 3, row_height=2.6, sharex=True)
+    for axis, (key, title, note) in zip(axes, _HEALTH, strict=True):
         series = run.series(key)
         axis.plot(series.index, series, ".", color=MUTED, ms=2.5)
         smooth = series if key == "train/learning_rate" else _moving(series, run)
         axis.plot(smooth.index, smooth, color=ALL_TASKS_COLOR)
         axis.set_title(title)
         note(axis, run)
-    _outer_labels(axes, "Training step", "")
+    _outer_labels(axes, 3, "Training step", "")
     return figure
 
 
@@ -173,8 +170,8 @@ def reward_distributions(run: Run, mode: str = "sample") -> Figure:
     """How the rewards of a task's prompts are spread at the start (outline) and at the end (filled)."""
     split = analysis.comparison_split(run, mode)
     steps = evaluated_steps(run, split, mode) if split else []
-    figure, axes = panels(2, 2, height=5.2, sharex=True)
-    for axis, task in zip(axes.flat, TASKS, strict=True):
+    figure, axes = panels_for(len(TASKS), 2, row_height=2.6, sharex=True)
+    for axis, task in zip(axes, TASKS, strict=True):
         for step, filled in zip((steps[0], steps[-1]) if steps else (), (False, True), strict=False):
             rewards = list(analysis.prompt_rewards(run, step, split or "", mode).get(task, {}).values())
             look: dict[str, Any] = _FILLED if filled else _OUTLINE
@@ -186,7 +183,7 @@ def reward_distributions(run: Run, mode: str = "sample") -> Figure:
         if steps:
             axis.set_ylim(0, axis.get_ylim()[1] * 1.3)
             axis.legend(loc="upper center", ncols=2)
-    _outer_labels(axes, "Reward of a prompt", "Prompts")
+    _outer_labels(axes, 2, "Reward of a prompt", "Prompts")
     return figure
 
 
@@ -342,10 +339,12 @@ def _percent(value: float, _: Any) -> str:
     return f"{value:.0%}"
 
 
-def _outer_labels(axes: np.ndarray, x: str, y: str) -> None:
-    for axis in axes[-1]:
+def _outer_labels(axes: Sequence[Axes], columns: int, x: str, y: str) -> None:
+    """Label the lowest axes of each column and the first of each row."""
+    for axis in axes[-columns:]:
         axis.set_xlabel(x)
-    for axis in axes[:, 0]:
+        axis.tick_params(labelbottom=True)  # shared axes hide it where a blank follows below
+    for axis in axes[::columns]:
         axis.set_ylabel(y)
 
 

@@ -12,18 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-TASK_COLORS: dict[str, str] = {
-    "extraction": "#0072B2",
-    "sql_qa": "#D55E00",
-    "insights": "#009E73",
-    "push": "#CC79A7",
-}
-TASK_LABELS: dict[str, str] = {
-    "extraction": "Review extraction",
-    "sql_qa": "SQL questions",
-    "insights": "Business insights",
-    "push": "Push notifications",
-}
+from helpers.tasks import ROWS
+
+TASK_COLORS: dict[str, str] = {row.name: row.colour for row in ROWS}
+TASK_LABELS: dict[str, str] = {row.name: row.label for row in ROWS}
 ALL_TASKS_COLOR = "#333333"
 MUTED = "#9A9A9A"
 SERIES_COLORS: tuple[str, ...] = (
@@ -87,6 +79,15 @@ def panels(rows: int, columns: int, height: float, width: float = WIDTH, **shari
     apply_style()
     figure = Picture(figsize=(width, height))
     return figure, figure.subplots(rows, columns, squeeze=False, **sharing)
+
+
+def panels_for(count: int, columns: int, row_height: float, **sharing: Any) -> tuple[Figure, list[Any]]:
+    """`count` axes, row by row in a grid of `columns`; what the grid has beyond them is left blank."""
+    rows = -(-count // columns)
+    figure, axes = panels(rows, columns, row_height * rows, **sharing)
+    for spare in axes.flat[count:]:
+        spare.axis("off")
+    return figure, list(axes.flat[:count])
 
 
 def panel(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:

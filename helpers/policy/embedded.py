@@ -21,6 +21,7 @@ from helpers.policy import loading, sft
 from helpers.policy.loading import Policy
 from helpers.recipes import HUB_05B_BASE, HUB_37B
 from helpers.recipes.profiles import EmbeddedSettings, Profile
+from helpers.tasks import ROWS
 from helpers.tasks.records import PAIRS_DIR, load_records
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 SEED = 20260427
 """The embedded policy's own seed, apart from a run's: every run and every seed starts from the same base policy."""
 
-REPEATS = {"extraction": 1, "sql_qa": 1, "insights": 1, "push": 4}
-"""How often policy and tokenizer are shown each record: push is 10 % of the records and the shortest of the answers."""
+REPEATS = {row.name: row.embedded_repeats for row in ROWS}
+"""How often policy and tokenizer are shown each record."""
 
 CACHE = PROJECT_ROOT / "runs" / "embedded"
 
@@ -105,7 +106,7 @@ def raw_texts(records: list[dict[str, Any]]) -> list[str]:
 
 
 def repeated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records, those of push repeated (`REPEATS`).
+    """The records, each as often as `REPEATS` says of its task.
 
     >>> len(repeated([{"task": "push"}, {"task": "sql_qa"}]))
     5

@@ -6,9 +6,9 @@ inherits anything from the model's own generation config.
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from helpers.core import stats
@@ -18,15 +18,15 @@ from helpers.recipes import Recipe
 from helpers.recipes.profiles import Profile
 from helpers.rewards import score_row
 from helpers.runs import analysis
-from helpers.tasks import TASKS
+from helpers.tasks import ROWS, TASKS
 
 MODES = ("sample", "greedy")
 SEED = 1_000
 """Evaluations sample with this seed at every step of every run, and chance is drawn a prompt (`decoding`): what a
 policy answers to a prompt is then the same in a subset and in a whole split, and curves differ by policy alone."""
 
-NOISY_TASK, NOISY_TASKS_SAMPLES = "extraction", 3
-"""A whole eval split samples this task's prompts so often: its reward is nearly all or nothing, 65 prompts are few."""
+SAMPLES = {row.name: row.samples for row in ROWS}
+"""How often a whole eval split samples each task's prompts: more where 65 rewards are too noisy a mean."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Generation:
 class Settings:
     """How an evaluation decodes and scores. `limit` is the completion's length in tokens.
 
-    Each prompt is answered `samples` times; those of other tasks than `repeated` once, where that names one; and once
-    more, greedily, where `greedy_too` is on.
+    Each prompt is answered `samples` times, or as often as `samples_by_task` says of its task; and once more, greedily,
+    where `greedy_too` is on.
     `parser` names one of `parsing_baselines.PARSERS` to score with; None is the reward version's own.
     """
 
@@ -52,7 +52,7 @@ class Settings:
     batch: int
     mode: str = "sample"
     samples: int = 1
-    repeated: str = ""
+    samples_by_task: Mapping[str, int] = field(default_factory=dict)
     greedy_too: bool = False
     temperature: float = 1.0
     seed: int = SEED
@@ -111,9 +111,9 @@ def evaluate(
     """
     asked = [
         (settings.mode, sample, record)
-        for sample in range(settings.samples)
+        for sample in range(max([settings.samples, *settings.samples_by_task.values()]))
         for record in records
-        if not sample or settings.repeated in ("", record["task"])
+        if sample < settings.samples_by_task.get(record["task"], settings.samples)
     ]
     if settings.greedy_too:
         asked += [("greedy", 0, record) for record in records]

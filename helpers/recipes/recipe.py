@@ -11,6 +11,7 @@ from typing import Any
 
 from helpers.core.errors import require_known
 from helpers.rewards import parser_of
+from helpers.tasks import ROWS
 
 HUB_05B = "Polygl0t/Tucano2-qwen-0.5B-Instruct"
 HUB_05B_BASE = "Polygl0t/Tucano2-qwen-0.5B-Base"
@@ -23,7 +24,7 @@ class Recipe:
 
     `version` is the reward version; it brings its parser with it (`v4`: the old regex, `v4.1`: the tolerant one).
     A recipe with an `sft_task` begins with supervised training on that task's pairs; `extra_pairs` names the task of
-    which it needs more training records than the train split holds; GRPO sees prompts of `only_task`, or of all four.
+    which it needs more training records than the train split holds; GRPO sees prompts of `only_task`, or of all tasks.
     `sources` tells for each field where its value comes from.
     """
 
@@ -116,7 +117,7 @@ _V4_SOURCES = {
     "weight_decay": "TRL default, written out (Unsloth would change it)",
     "max_grad_norm": "TRL default, written out",
     "extra_pairs": "the train split as it is",
-    "only_task": "all four tasks, as they come",
+    "only_task": "all tasks, as they come",
 } | dict.fromkeys(_SFT_FIELDS, "the instruct model is trained with GRPO at once")
 
 V4 = Recipe(
@@ -220,12 +221,7 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe for recipe in (V4, V41, V42A, V42B, V42B_COLD, V42C, V42C_INSIGHTS, V42C_PUSH)
 }
 
-FIXES: dict[str, Recipe | None] = {
-    "extraction": V42C,
-    "sql_qa": None,
-    "insights": V42C_INSIGHTS,
-    "push": V42C_PUSH,
-}
+FIXES: dict[str, Recipe | None] = {row.name: RECIPES[row.fix_recipe] if row.fix_recipe else None for row in ROWS}
 """Scenario C's fix for each lagging task. sql_qa has no recipe: the handoff accepts it and routes it to 3.7B."""
 
 

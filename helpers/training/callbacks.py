@@ -235,12 +235,10 @@ def evaluate_split(
 ) -> list[dict[str, Any]]:
     """Answer a whole split: sampled, and for `eval` greedy beside it; GRPO sharpens, so the two gains differ.
 
-    The task whose reward is noisiest is sampled several times there. Returns the rows of all answers.
+    A task with a noisy reward is sampled several times there. Returns the rows of all answers.
     """
     if split == "eval":
-        settings = replace(
-            settings, samples=evaluation.NOISY_TASKS_SAMPLES, repeated=evaluation.NOISY_TASK, greedy_too=True
-        )
+        settings = replace(settings, samples_by_task=evaluation.SAMPLES, greedy_too=True)
     if not in_notebook():
         say(f"step {step}: answering the {len(records)} prompts of the {split} split")
     answers = []

@@ -25,7 +25,7 @@ from helpers.runs import analysis
 from helpers.runs.analysis import Measured, Rewards
 from helpers.runs.load import Run, load_run
 from helpers.runs.record import KNOWN_EVAL_SECONDS, split_prefix
-from helpers.tasks import TASKS
+from helpers.tasks import ROWS, TASKS
 from helpers.tasks.records import PAIRS_DIR
 
 MARGIN = 0.05
@@ -197,7 +197,7 @@ def handoff_pin(small: str, large: str) -> dict[str, str]:
     >>> handoff_pin("0.5B", "3.7B")["insights"]
     '3.7B'
     """
-    return {"extraction": small, "push": small, "sql_qa": large, "insights": large}
+    return {row.name: large if row.needs_large_policy else small for row in ROWS}
 
 
 def table(route: Route) -> list[dict[str, Any]]:
