@@ -33,6 +33,17 @@ def drafts_of(task: str) -> Callable[[sqlite3.Connection, random.Random, str], I
     return import_module(f"helpers.tasks.pairs.{task}").drafts
 
 
+def common_values(
+    db: sqlite3.Connection, column: str, at_least: int, where: str = EVERYTHING, table: str = "orders_enriched"
+) -> list[str]:
+    """The values of a column, or SQL expression, that at least so many of the table's rows have, in order."""
+    rows = db.execute(
+        f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL AND ({where}) "
+        f"GROUP BY 1 HAVING COUNT(*) >= {at_least} ORDER BY 1"
+    )
+    return [row[0] for row in rows]
+
+
 def identity(record: dict[str, Any]) -> list[tuple[str, str]]:
     """What a record is made from, as (kind, value) pairs that no two splits may share: its prompt, and what
     `identity(record)` of `helpers.tasks.pairs.<task>` adds."""
