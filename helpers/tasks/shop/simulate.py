@@ -163,9 +163,9 @@ def category_shares() -> dict[str, float]:
 
 def _category_log_price(names: list[str]) -> dict[str, float]:
     """Log of each category's median price: the facts' where known, else spread between 60 and 100 reais."""
-    known = load_facts()["price"]["category_median"]
+    medians = load_facts()["price"]["category_median"]
     spread = np.exp(np.linspace(np.log(60), np.log(100), 9))
-    return {name: float(np.log(known.get(name, spread[(5 * place + 4) % 9]))) for place, name in enumerate(names)}
+    return {name: float(np.log(medians.get(name, spread[(5 * place + 4) % 9]))) for place, name in enumerate(names)}
 
 
 def _price_normal(rng: np.random.Generator, categories: np.ndarray) -> np.ndarray:
