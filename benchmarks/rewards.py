@@ -39,7 +39,9 @@ def batches() -> list[dict[str, Any]]:
     made = []
     for number in range(BATCHES):
         rows = [
-            of_task[task][(number * 8 + place) % len(of_task[task])] for task in TASKS for place in range(BATCH // 4)
+            of_task[task][(number * 8 + place) % len(of_task[task])]
+            for task in TASKS
+            for place in range(BATCH // len(TASKS))
         ]
         texts = [[{"role": "assistant", "content": record["reference"]["text"]}] for record in rows]
         lines = [json.dumps(record) for record in rows]

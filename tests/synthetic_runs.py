@@ -9,18 +9,14 @@ from typing import Any
 import numpy as np
 from scipy import stats as distributions
 
+from helpers.rewards import WEIGHTS
 from helpers.runs.record import RunRecorder
-from helpers.tasks import TASKS
+from helpers.tasks import ROWS, TASKS
+from helpers.tasks.records import EVAL_SUBSET
 
-SUBSET = {"extraction": 20, "sql_qa": 15, "insights": 15, "push": 15}
-FULL = dict.fromkeys(TASKS, 65)
-RECORDS = {"extraction": 594, "sql_qa": 594, "insights": 148, "push": 148}
-PARTS = {
-    "extraction": ("parsed", "fields", "values"),
-    "sql_qa": ("structure", "query_and_explanation", "numbers", "vocabulary"),
-    "insights": ("structure", "actions", "length", "vocabulary"),
-    "push": ("length", "call_to_action", "personal", "no_formulas"),
-}
+SUBSET = EVAL_SUBSET
+FULL, RECORDS = ({row.name: row.counts[split] for row in ROWS} for split in ("eval", "train"))
+PARTS = {task: tuple(WEIGHTS["v4.1"][task]) for task in TASKS}
 FIELDS = (
     '"complaint_category": "none", "churn_risk": "low", "urgency": "low", "delivery_issue": false, '
     '"product_issue": false, "seller_issue": false, "would_buy_again": true, "main_complaint": null'

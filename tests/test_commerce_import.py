@@ -12,7 +12,7 @@ import pytest
 from helpers.cli import main
 from helpers.core.errors import UserError
 from helpers.tasks import TASKS
-from helpers.tasks.pairs.extraction import extraction_drafts, label_by_rule
+from helpers.tasks.pairs.extraction import drafts, label_by_rule
 from helpers.tasks.shop.database import build_db, connect
 from helpers.tasks.shop.import_olist import read_csv_folder, write_csv_folder
 from helpers.tasks.shop.schema import REVIEW_LABELS, TABLES
@@ -153,9 +153,9 @@ def test_real_files_have_no_labels_and_the_rule_keeps_only_what_columns_prove(cs
     build_db(read_csv_folder(csv_folder), tmp_path / "real.db")
     with closing(connect(tmp_path / "real.db")) as db:
         assert db.execute("SELECT COUNT(*) FROM review_labels").fetchone()[0] == 0
-        drafts = list(extraction_drafts(db, random.Random(0)))
-    assert drafts
-    assert {draft.reference["fields"]["complaint_category"] for draft in drafts} <= {
+        drawn = list(drafts(db, random.Random(0)))
+    assert drawn
+    assert {draft.reference["fields"]["complaint_category"] for draft in drawn} <= {
         "none",
         "late_delivery",
         "not_delivered",

@@ -58,7 +58,7 @@ def test_one_seed_gives_the_same_samples_and_another_gives_others(policy, record
 
 
 def test_the_prompts_of_one_task_alone_can_be_answered_several_times(policy, records):
-    settings = replace(SETTINGS, samples=3, repeated="push")
+    settings = replace(SETTINGS, samples_by_task={"push": 3})
     rows = evaluation.evaluate(policy, records, settings)
     for record in records:
         own = [row for row in rows if row["record_id"] == record["id"]]

@@ -12,12 +12,12 @@ from helpers.tasks import REVIEW_FIELDS, TASKS
 from helpers.tasks.records import (
     EVAL_SUBSET,
     SPLITS,
-    ReviewFields,
     count_by_task,
     eval_subset,
     load_records,
     load_split,
 )
+from helpers.tasks.review import ReviewFields
 
 
 @pytest.fixture(scope="module")

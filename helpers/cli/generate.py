@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from helpers.core.errors import UserError, require_known
 from helpers.core.files import write_jsonl
 from helpers.parsing import parse_completion
-from helpers.tasks import REVIEW_FIELDS
+from helpers.tasks import JSON_TASK, REVIEW_FIELDS, TASKS
 
 if TYPE_CHECKING:
     from helpers.policy.serve import Route
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(serve.serve_commands(route)))
         return 0
     requests = _requests(args)
-    if args.json and (args.out or requests[0].task != "extraction"):
+    if args.json and (args.out or requests[0].task != JSON_TASK):
         raise UserError("--json reads the object of one extraction; leave it out for other tasks and with --out")
     rows = _answers(args, requests, route)
     _print_policies(rows, args.mode)
@@ -79,7 +79,7 @@ def _requests(args: argparse.Namespace) -> "list[Request]":
             raise UserError("--out takes --input @FILE.jsonl, each line with its own id, task and input; no --task")
         return serve.read_requests(Path(args.input[1:]))
     if not args.task:
-        raise UserError("--task is needed: extraction, sql_qa, insights or push")
+        raise UserError(f"--task is needed, one of: {', '.join(TASKS)}")
     return [serve.text_request(args.task, _text(args.input))]
 
 

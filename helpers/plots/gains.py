@@ -11,7 +11,7 @@ from helpers.runs import analysis
 from helpers.runs.analysis import ALL
 from helpers.runs.decision import Decision, Effects
 from helpers.runs.load import Run
-from helpers.tasks import TASKS
+from helpers.tasks import JSON_TASK, TASKS
 
 _PARSERS = {"regex": "V4's regular expression", "handoff": "the handoff's fix", "tolerant": "ours"}
 
@@ -37,7 +37,7 @@ def gain_bars(run: Run) -> Figure:
 
 def parser_effects(effects: Effects) -> Figure:
     """Extraction reward of the same completions under three parsers, at the start and the end of a run."""
-    color = task_color("extraction")
+    color = task_color(JSON_TASK)
     figure, axis = panel(2.6)
     for position, (start, end) in enumerate(effects.means.values()):
         _draw_interval(axis, start, 0.12 - position, color, filled=False)

@@ -17,19 +17,10 @@ from PIL import Image
 
 from helpers.core.files import replacing
 from helpers.runs.analysis import ALL
+from helpers.tasks import ROWS
 
-TASK_COLORS: dict[str, str] = {
-    "extraction": "#0072B2",
-    "sql_qa": "#D55E00",
-    "insights": "#009E73",
-    "push": "#CC79A7",
-}
-TASK_LABELS: dict[str, str] = {
-    "extraction": "Review extraction",
-    "sql_qa": "SQL questions",
-    "insights": "Business insights",
-    "push": "Push notifications",
-}
+TASK_COLORS: dict[str, str] = {row.name: row.colour for row in ROWS}
+TASK_LABELS: dict[str, str] = {row.name: row.label for row in ROWS}
 ALL_TASKS_COLOR = "#333333"
 MUTED = "#9A9A9A"
 SERIES_COLORS: tuple[str, ...] = (

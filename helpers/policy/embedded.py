@@ -21,6 +21,7 @@ from helpers.policy import sft
 from helpers.policy.model import Policy, load, prepare
 from helpers.recipes import HUB_05B_BASE, HUB_37B
 from helpers.recipes.profiles import EmbeddedSettings, Profile
+from helpers.tasks import JSON_TASK, ROWS
 from helpers.tasks.records import PAIRS_DIR, load_records
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 SEED = 20260427
 """The embedded policy's own seed: runs of every seed start from the same base policy."""
 
-REPEATS = {"extraction": 1, "sql_qa": 1, "insights": 1, "push": 4}
-"""How often policy and tokenizer are shown each record: push is 10 % of the records and the shortest of the answers."""
+REPEATS = {row.name: row.embedded_repeats for row in ROWS}
+"""How often policy and tokenizer are shown each record."""
 
 CACHE = PROJECT_ROOT / "runs" / "embedded"
 
@@ -106,7 +107,7 @@ def raw_texts(records: list[dict[str, Any]]) -> list[str]:
     texts = []
     for record in records:
         question, answer = record["prompt"][-1]["content"], record["reference"]["text"]
-        texts += [question, answer] if record["task"] == "extraction" else [f"{question}\n\n{answer}"]
+        texts += [question, answer] if record["task"] == JSON_TASK else [f"{question}\n\n{answer}"]
     return [START + text for text in texts]
 
 

@@ -9,12 +9,12 @@ from helpers.policy.generation import Settings, generate
 from helpers.policy.model import Policy
 from helpers.rewards import score_row
 from helpers.runs import analysis
-from helpers.tasks import TASKS
+from helpers.tasks import JSON_TASK, ROWS, TASKS
 
 Rows = list[dict[str, Any]]
 
-NOISY_TASK, NOISY_TASKS_SAMPLES = "extraction", 3
-"""A whole eval split samples this task's prompts so often: its reward is nearly all or nothing, 65 prompts are few."""
+SAMPLES = {row.name: row.samples for row in ROWS}
+"""How often a whole eval split samples each task's prompts: more where 65 rewards are too noisy a mean."""
 
 
 def evaluate(
@@ -29,9 +29,9 @@ def evaluate(
     # All answers to a prompt are requested together, so that it is read once.
     requests = [
         (settings.mode, sample, record)
-        for sample in range(settings.samples)
+        for sample in range(max([settings.samples, *settings.samples_by_task.values()]))
         for record in records
-        if not sample or settings.repeated in ("", record["task"])
+        if sample < settings.samples_by_task.get(record["task"], settings.samples)
     ]
     if settings.greedy_too:
         requests += [("greedy", 0, record) for record in records]
@@ -81,7 +81,7 @@ def summarize(rows: Rows) -> dict[str, float]:
     summary: dict[str, float] = {}
     for name, interval in intervals.items():
         summary |= {f"eval/{name}": interval.mean, f"eval/{name}_low": interval.low, f"eval/{name}_high": interval.high}
-    extractions = [row for row in rows if row["task"] == "extraction"]
+    extractions = [row for row in rows if row["task"] == JSON_TASK]
     if extractions:
         repaired = sum(bool(row["repairs"]) for row in extractions)
         summary["eval/repaired_share/extraction"] = repaired / len(extractions)

@@ -4,9 +4,9 @@ Two modes, always named: `sample` (temperature 1, what GRPO trains) and `greedy`
 inherits anything from the model's own generation config.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -37,16 +37,16 @@ class Generation:
 class Settings:
     """How an evaluation decodes and scores. `limit` is the completion's length in tokens.
 
-    Each prompt is answered `samples` times; where `repeated` names a task, only that task's prompts are, the others
-    once. `greedy_too` adds one greedy answer per prompt. `parser` names one of `parsing.baselines.PARSERS` to score
-    with; None is the reward version's own.
+    Each prompt is answered `samples` times, or as often as `samples_by_task` says of its task. `greedy_too` adds one
+    greedy answer per prompt. `parser` names one of `parsing.baselines.PARSERS` to score with; None is the reward
+    version's own.
     """
 
     limit: int
     batch: int
     mode: str = "sample"
     samples: int = 1
-    repeated: str = ""
+    samples_by_task: Mapping[str, int] = field(default_factory=dict)
     greedy_too: bool = False
     temperature: float = 1.0
     seed: int = SEED

@@ -10,6 +10,7 @@ from typing import Any
 
 from helpers.core.errors import require_known
 from helpers.rewards import parser_of
+from helpers.tasks import ROWS
 
 HUB_05B = "Polygl0t/Tucano2-qwen-0.5B-Instruct"
 HUB_05B_BASE = "Polygl0t/Tucano2-qwen-0.5B-Base"
@@ -22,7 +23,7 @@ class Recipe:
 
     `version` is the reward version; it brings its parser with it (`v4`: the old regex, `v4.1`: the tolerant one).
     A recipe with an `sft_task` begins with supervised training on that task's pairs; `extra_pairs` names the task of
-    which it needs more training records than the train split holds; GRPO sees prompts of `only_task`, or of all four.
+    which it needs more training records than the train split holds; GRPO sees prompts of `only_task`, or of all tasks.
     `sources` says for each field where its value comes from.
     """
 
@@ -138,7 +139,7 @@ V4 = _whole(
     sft_learning_rate=(0.0, _NO_SFT),
     sft_batch=(0, _NO_SFT),
     extra_pairs=("", "the train split as it is"),
-    only_task=("", "all four tasks, as they come"),
+    only_task=("", "all tasks, as they come"),
 )
 
 V41 = _derived(
@@ -213,12 +214,7 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe for recipe in (V4, V41, V42A, V42B, V42B_COLD, V42C, V42C_INSIGHTS, V42C_PUSH)
 }
 
-FIXES: dict[str, Recipe | None] = {
-    "extraction": V42C,
-    "sql_qa": None,
-    "insights": V42C_INSIGHTS,
-    "push": V42C_PUSH,
-}
+FIXES: dict[str, Recipe | None] = {row.name: RECIPES[row.fix_recipe] if row.fix_recipe else None for row in ROWS}
 """Scenario C's fix for each lagging task. sql_qa has no recipe: the handoff accepts it and routes it to 3.7B."""
 
 

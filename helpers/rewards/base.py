@@ -1,4 +1,4 @@
-"""What every reward is made of: named parts, the table of their weights, and the score they add up to."""
+"""What every reward is made of: reward versions, named parts, and the score that they add up to."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,35 +16,6 @@ ONE_TASK_VERSIONS: dict[str, str] = {f"v4.2-{task}": task for task in TASKS}
 """`v4.2-<task>` is v4.2 for that task and v4.1 for the others: one fix, nothing else changed."""
 
 REPAIR_FLAG = "repair:"
-
-_FORM_WEIGHTS: dict[str, dict[str, float]] = {
-    "extraction": {"parsed": 0.20, "fields": 0.40, "values": 0.40},
-    "sql_qa": {"structure": 0.30, "query_and_explanation": 0.25, "numbers": 0.25, "vocabulary": 0.20},
-    "insights": {"structure": 0.30, "actions": 0.25, "length": 0.20, "vocabulary": 0.25},
-    "push": {"length": 0.40, "call_to_action": 0.25, "personal": 0.20, "no_formulas": 0.15},
-}
-
-WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
-    "v4": _FORM_WEIGHTS,  # v4.1 differs from v4 in its parser only
-    "v4.1": _FORM_WEIGHTS,
-    "v4.2": {
-        "extraction": {
-            "format": 0.22,
-            "sentiment": 0.14,
-            "sentiment_score": 0.08,
-            "complaint_category": 0.18,
-            "levels": 0.08,
-            "issue_flags": 0.14,
-            "would_buy_again": 0.06,
-            "main_complaint": 0.10,
-            "contradiction": -0.20,
-        },
-        "sql_qa": {"query": 0.10, "result": 0.70, "names": 0.10, "figures": 0.10},
-        "insights": {"figures": 0.45, "labels": 0.10, "structure": 0.25, "actions": 0.10, "length": 0.10},
-        "push": {"facts": 0.45, "length": 0.15, "call_to_action": 0.15, "language": 0.15, "no_formulas": 0.10},
-    },
-}
-"""version -> task -> part -> weight. The positive weights of a task sum to 1; a negative one is the cost of a fault."""
 
 
 def parser_of(version: str) -> str:
@@ -66,10 +37,6 @@ def version_for(task: str, version: str) -> str:
         return "v4.2" if ONE_TASK_VERSIONS[version] == task else "v4.1"
     require_known("reward version", version, (*VERSIONS, *ONE_TASK_VERSIONS))
     return version
-
-
-for _mixed in ONE_TASK_VERSIONS:
-    WEIGHTS[_mixed] = {task: WEIGHTS[version_for(task, _mixed)][task] for task in TASKS}
 
 
 @dataclass(frozen=True)

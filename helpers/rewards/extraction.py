@@ -8,6 +8,21 @@ from helpers.rewards.base import REPAIR_FLAG, Parser, Parts
 from helpers.rewards.text.language import stem_f1
 from helpers.tasks import ENUM_VALUES, MAX_COMPLAINT_CHARACTERS, REVIEW_FIELDS, SCORE_RANGE
 
+WEIGHTS = {
+    "v4.1": {"parsed": 0.20, "fields": 0.40, "values": 0.40},
+    "v4.2": {
+        "format": 0.22,
+        "sentiment": 0.14,
+        "sentiment_score": 0.08,
+        "complaint_category": 0.18,
+        "levels": 0.08,
+        "issue_flags": 0.14,
+        "would_buy_again": 0.06,
+        "main_complaint": 0.10,
+        "contradiction": -0.20,
+    },
+}
+
 ISSUE_FLAGS = ("delivery_issue", "product_issue", "seller_issue")
 LEVEL_FIELDS = ("churn_risk", "urgency")
 SCORE_REACH = 2.0

@@ -12,6 +12,11 @@ from helpers.rewards.text.table import TableFacts
 from helpers.rewards.text.words import fold, vocabulary, words
 from helpers.tasks import user_text
 
+WEIGHTS = {
+    "v4.1": {"structure": 0.30, "actions": 0.25, "length": 0.20, "vocabulary": 0.25},
+    "v4.2": {"figures": 0.45, "labels": 0.10, "structure": 0.25, "actions": 0.10, "length": 0.10},
+}
+
 ACTION_WORDS_WANTED = 3
 BUSINESS_TERMS_WANTED = 4
 FULL_LENGTH = (250, 1500)

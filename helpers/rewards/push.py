@@ -11,6 +11,11 @@ from helpers.rewards.text.numbers import Sources, numbers_in
 from helpers.rewards.text.words import fold, terms, vocabulary, words
 from helpers.tasks import MAX_PUSH_CHARACTERS, user_text
 
+WEIGHTS = {
+    "v4.1": {"length": 0.40, "call_to_action": 0.25, "personal": 0.20, "no_formulas": 0.15},
+    "v4.2": {"facts": 0.45, "length": 0.15, "call_to_action": 0.15, "language": 0.15, "no_formulas": 0.10},
+}
+
 ZERO_LENGTH = 200
 FACTS_WANTED = 2
 INVENTED = 0.25

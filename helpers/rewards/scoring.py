@@ -2,30 +2,42 @@
 
 from collections.abc import Mapping
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from helpers.core.errors import require_known
 from helpers.parsing import parse_completion
 from helpers.parsing.baselines import PARSERS
-from helpers.rewards import extraction, insights, push, sql_qa
-from helpers.rewards.base import WEIGHTS, Parser, Score, TaskReward, parser_of, total_of, version_for
+from helpers.rewards.base import (
+    ONE_TASK_VERSIONS,
+    VERSIONS,
+    Parser,
+    Score,
+    TaskReward,
+    parser_of,
+    total_of,
+    version_for,
+)
 from helpers.tasks import REVIEW_FIELDS, TASKS
 
 MAX_CHARACTERS = 20_000
 """Text beyond this is not read: ten times the longest useful completion."""
 
-_FORM: dict[str, TaskReward] = {
-    "extraction": extraction.form,
-    "sql_qa": sql_qa.form,
-    "insights": insights.form,
-    "push": push.form,
+_MODULES = {task: import_module(f"helpers.rewards.{task}") for task in TASKS}
+
+
+def _weights(task: str, version: str) -> dict[str, float]:
+    """v4.1 differs from v4 in its parser only."""
+    return _MODULES[task].WEIGHTS["v4.2" if version_for(task, version) == "v4.2" else "v4.1"]
+
+
+WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
+    version: {task: _weights(task, version) for task in TASKS} for version in (*VERSIONS, *ONE_TASK_VERSIONS)
 }
-_CORRECTNESS: dict[str, TaskReward] = {
-    "extraction": extraction.correctness,
-    "sql_qa": sql_qa.correctness,
-    "insights": insights.correctness,
-    "push": push.correctness,
-}
+"""version -> task -> part -> weight. The positive weights of a task sum to 1; a negative one is the cost of a fault."""
+
+_FORM: dict[str, TaskReward] = {task: module.form for task, module in _MODULES.items()}
+_CORRECTNESS: dict[str, TaskReward] = {task: module.correctness for task, module in _MODULES.items()}
 _REWARDS: dict[str, dict[str, TaskReward]] = {"v4": _FORM, "v4.1": _FORM, "v4.2": _CORRECTNESS}
 _TOLERANT = partial(parse_completion, fields=tuple(REVIEW_FIELDS))
 _PARSER_OF: dict[str, Parser] = {"v4": PARSERS["regex"], "v4.1": _TOLERANT, "v4.2": _TOLERANT}

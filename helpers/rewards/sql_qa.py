@@ -16,6 +16,11 @@ from helpers.rewards.text.numbers import Sources, numbers_in
 from helpers.rewards.text.words import vocabulary
 from helpers.tasks import user_text
 
+WEIGHTS = {
+    "v4.1": {"structure": 0.30, "query_and_explanation": 0.25, "numbers": 0.25, "vocabulary": 0.20},
+    "v4.2": {"query": 0.10, "result": 0.70, "names": 0.10, "figures": 0.10},
+}
+
 DATABASE = PROJECT_ROOT / "data" / "commerce.db"
 DATABASE_VARIABLE = "COMMERCE_DB"
 

@@ -1,17 +1,107 @@
-"""The rewards as TRL calls them: four functions a version, each silent (None) on other tasks' rows."""
+"""The rewards as TRL calls them, each silent (None) on other tasks' rows, and where an error inside one goes."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from helpers.core.errors import UserError
-from helpers.rewards import errors
 from helpers.rewards.base import version_for
 from helpers.rewards.scoring import score
 from helpers.tasks import TASKS
 
-RewardFunction = Callable[..., list[float | None]]
+Sink = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class RewardFunction:
+    """The reward of one task under one version, as `GRPOTrainer` takes it in `reward_funcs`; it pickles."""
+
+    task: str
+    version: str
+
+    @property
+    def __name__(self) -> str:
+        """The task: TRL logs `rewards/<__name__>`, so that the versions of a task share a curve."""
+        return self.task
+
+    def __call__(
+        self, prompts: Any, completions: Sequence[Any], completion_ids: Any = None, **columns: Any
+    ) -> list[float | None]:
+        """Score the rows of this task; None for the others, which TRL leaves out.
+
+        `columns` holds `task` and `record` (a dict or its JSON) of each row. Raises `UserError` where one of them is
+        missing, `ValueError` where the numbers of rows differ; for errors inside scoring see `record_errors`.
+        """
+        tasks = _column(columns, "task", len(completions))
+        records = _column(columns, "record", len(completions))
+        rows = zip(tasks, completions, records, strict=True)
+        return [self._reward(text, record) if task == self.task else None for task, text, record in rows]
+
+    def _reward(self, completion: Any, record: str | dict[str, Any]) -> float | None:
+        parsed = _parsed(record) if isinstance(record, str) else record
+        text = completion_text(completion)
+        try:
+            return score(self.task, text, parsed, self.version).total
+        except UserError:
+            raise
+        except Exception as error:
+            recorder = _recorder.get()
+            if recorder is None:
+                raise
+            place = {"task": self.task, "version": self.version, "record_id": parsed.get("id")}
+            recorder.add({**place, "error": repr(error), "completion": text})
+            return None
+
+
+def reward_functions(version: str) -> list[RewardFunction]:
+    """The TRL reward functions of a version, one per task in the order of `helpers.tasks.TASKS`.
+
+    Raises `UserError` for an unknown version.
+
+    >>> [function.__name__ for function in reward_functions("v4.1")]
+    ['extraction', 'sql_qa', 'insights', 'push']
+    """
+    return [RewardFunction(task, version_for(task, version)) for task in TASKS]
+
+
+@dataclass
+class ErrorRecorder:
+    """Counts scoring errors and passes each on: {"task", "version", "record_id", "error", "completion"}."""
+
+    sink: Sink
+    count: int = 0
+
+    def add(self, event: dict[str, Any]) -> None:
+        """Count one error and hand it to the sink."""
+        self.count += 1
+        self.sink(event)
+
+
+_recorder: ContextVar[ErrorRecorder | None] = ContextVar("reward_error_recorder", default=None)
+
+
+@contextmanager
+def record_errors(sink: Sink) -> Iterator[ErrorRecorder]:
+    """Hand unexpected errors inside scoring to `sink` for the length of the block; outside of it they are raised.
+
+    The row's reward is None and training goes on: a fault of ours says nothing about the completion.
+
+    >>> events = []
+    >>> with record_errors(events.append) as recorder:
+    ...     recorder.add({"error": "example"})
+    >>> recorder.count, events
+    (1, [{'error': 'example'}])
+    """
+    recorder = ErrorRecorder(sink)
+    token = _recorder.set(recorder)
+    try:
+        yield recorder
+    finally:
+        _recorder.reset(token)
 
 
 def completion_text(completion: Any) -> Any:
@@ -26,7 +116,7 @@ def completion_text(completion: Any) -> Any:
 
 
 @lru_cache(maxsize=8192)
-def _record(line: str) -> dict[str, Any]:
+def _parsed(line: str) -> dict[str, Any]:
     return json.loads(line)
 
 
@@ -36,67 +126,3 @@ def _column(columns: dict[str, Any], name: str, rows: int) -> Sequence[Any]:
     if len(columns[name]) != rows:
         raise ValueError(f"{rows} completions but {len(columns[name])} rows in column {name!r}")
     return columns[name]
-
-
-def _reward(task: str, version: str, completion: Any, record: str | dict[str, Any]) -> float | None:
-    parsed = _record(record) if isinstance(record, str) else record
-    try:
-        return score(task, completion_text(completion), parsed, version).total
-    except UserError:
-        raise
-    except Exception as error:
-        recorder = errors.current()
-        if recorder is None:
-            raise
-        event = {"task": task, "version": version, "record_id": parsed.get("id"), "error": repr(error)}
-        recorder.add({**event, "completion": completion_text(completion)})
-        return None
-
-
-def _adapter(task: str, version: str, qualified_name: str) -> RewardFunction:
-    def reward(prompts: Any, completions: Sequence[Any], completion_ids: Any = None, **columns: Any) -> list[Any]:
-        """Score the rows of this task; None for the others, which TRL leaves out."""
-        tasks = _column(columns, "task", len(completions))
-        records = _column(columns, "record", len(completions))
-        rows = zip(tasks, completions, records, strict=True)
-        return [_reward(task, version, text, record) if row == task else None for row, text, record in rows]
-
-    # TRL logs `rewards/<__name__>`: one name a task, so that versions share a curve. Pickle goes by __qualname__.
-    reward.__name__, reward.__qualname__ = task, qualified_name
-    reward.__doc__ = f"Reward {version} of {task} rows for TRL; None for the rows of other tasks."
-    return reward
-
-
-extraction_v4 = _adapter("extraction", "v4", "extraction_v4")
-sql_qa_v4 = _adapter("sql_qa", "v4", "sql_qa_v4")
-insights_v4 = _adapter("insights", "v4", "insights_v4")
-push_v4 = _adapter("push", "v4", "push_v4")
-
-extraction_v41 = _adapter("extraction", "v4.1", "extraction_v41")
-sql_qa_v41 = _adapter("sql_qa", "v4.1", "sql_qa_v41")
-insights_v41 = _adapter("insights", "v4.1", "insights_v41")
-push_v41 = _adapter("push", "v4.1", "push_v41")
-
-extraction_v42 = _adapter("extraction", "v4.2", "extraction_v42")
-sql_qa_v42 = _adapter("sql_qa", "v4.2", "sql_qa_v42")
-insights_v42 = _adapter("insights", "v4.2", "insights_v42")
-push_v42 = _adapter("push", "v4.2", "push_v42")
-
-_FUNCTIONS: dict[str, dict[str, RewardFunction]] = {
-    "v4": {"extraction": extraction_v4, "sql_qa": sql_qa_v4, "insights": insights_v4, "push": push_v4},
-    "v4.1": {"extraction": extraction_v41, "sql_qa": sql_qa_v41, "insights": insights_v41, "push": push_v41},
-    "v4.2": {"extraction": extraction_v42, "sql_qa": sql_qa_v42, "insights": insights_v42, "push": push_v42},
-}
-
-
-def reward_functions(version: str) -> list[RewardFunction]:
-    """The four TRL reward functions of a version, in the order of `helpers.tasks.TASKS`.
-
-    Each is called as f(prompts, completions, completion_ids=None, **columns) with the columns `task` and `record`
-    (a dict or its JSON) and returns one float or None a row. Raises `UserError` for an unknown version or a missing
-    column, `ValueError` where the numbers of rows differ; see `helpers.rewards.errors` for errors inside scoring.
-
-    >>> [function.__name__ for function in reward_functions("v4.1")]
-    ['extraction', 'sql_qa', 'insights', 'push']
-    """
-    return [_FUNCTIONS[version_for(task, version)][task] for task in TASKS]

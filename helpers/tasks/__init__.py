@@ -1,35 +1,43 @@
 """What is asked, on which data: the tasks, their records, the pairs, the shop."""
 
-from helpers.tasks.spec import (
+from helpers.tasks.review import (
     COMPLAINT_CATEGORIES,
     ENUM_VALUES,
     LEVELS,
     MAX_COMPLAINT_CHARACTERS,
-    MAX_PUSH_CHARACTERS,
     REVIEW_FIELDS,
     SCORE_RANGE,
     SENTIMENTS,
-    SYSTEM_PROMPTS,
-    TASKS,
     FieldKind,
+)
+from helpers.tasks.spec import (
+    JSON_TASK,
+    MAX_PUSH_CHARACTERS,
+    ROWS,
+    TASKS,
+    Task,
     build_prompt,
     classify_task,
+    task,
     user_text,
 )
 
 __all__ = [
     "COMPLAINT_CATEGORIES",
     "ENUM_VALUES",
+    "JSON_TASK",
     "LEVELS",
     "MAX_COMPLAINT_CHARACTERS",
     "MAX_PUSH_CHARACTERS",
     "REVIEW_FIELDS",
+    "ROWS",
     "SCORE_RANGE",
     "SENTIMENTS",
-    "SYSTEM_PROMPTS",
     "TASKS",
     "FieldKind",
+    "Task",
     "build_prompt",
     "classify_task",
+    "task",
     "user_text",
 ]

@@ -9,18 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from helpers.core.errors import UserError, require_known
 from helpers.core.files import PROJECT_ROOT, read_jsonl
-from helpers.tasks.spec import (
-    COMPLAINT_CATEGORIES,
-    LEVELS,
-    MAX_COMPLAINT_CHARACTERS,
-    MAX_PUSH_CHARACTERS,
-    SENTIMENTS,
-    TASKS,
-)
+from helpers.tasks.review import ReviewFields
+from helpers.tasks.spec import ROWS, TASKS, task
 
 PAIRS_DIR = PROJECT_ROOT / "data" / "pairs"
 SPLITS = ("train", "eval", "test")
-EVAL_SUBSET = {"extraction": 20, "sql_qa": 15, "insights": 15, "push": 15}
+EVAL_SUBSET = {row.name: row.eval_subset for row in ROWS}
 
 Rows = list[dict[str, Any]]
 
@@ -31,22 +25,6 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid")
     role: Literal["system", "user", "assistant"]
     content: Annotated[str, Field(min_length=1)]
-
-
-class ReviewFields(BaseModel):
-    """The ten fields of an extraction, with the types and ranges of `tasks.REVIEW_FIELDS`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    sentiment: Literal[SENTIMENTS]  # type: ignore[valid-type]
-    sentiment_score: Annotated[float, Field(ge=1.0, le=5.0)]
-    complaint_category: Literal[COMPLAINT_CATEGORIES]  # type: ignore[valid-type]
-    churn_risk: Literal[LEVELS]  # type: ignore[valid-type]
-    urgency: Literal[LEVELS]  # type: ignore[valid-type]
-    delivery_issue: bool
-    product_issue: bool
-    seller_issue: bool
-    would_buy_again: bool
-    main_complaint: Annotated[str, Field(min_length=1, max_length=MAX_COMPLAINT_CHARACTERS)] | None
 
 
 class QueryResult(BaseModel):
@@ -61,7 +39,7 @@ class Reference(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     text: Annotated[str, Field(min_length=1)]
-    fields: ReviewFields | None = None
+    fields: ReviewFields | None = None  # type: ignore[valid-type]
     sql: str | None = None
     result: QueryResult | None = None
 
@@ -80,24 +58,15 @@ class Record(BaseModel):
     def _has_what_its_task_needs(self) -> "Record":
         if not any(message.role == "user" for message in self.prompt):
             raise ValueError("prompt has no user message")
-        if self.task == "extraction" and self.reference.fields is None:
-            raise ValueError("reference.fields is missing")
-        if self.task == "sql_qa" and (self.reference.sql is None or self.reference.result is None):
-            raise ValueError("reference.sql or reference.result is missing")
-        if self.task == "push" and len(self.reference.text) > MAX_PUSH_CHARACTERS:
-            raise ValueError(f"reference.text is longer than {MAX_PUSH_CHARACTERS} characters")
-        missing = [name for name in _META[self.task] if name not in self.meta]
+        row = task(self.task)
+        if any(getattr(self.reference, key, None) is None for key in row.reference_keys):
+            raise ValueError(f"{' or '.join(f'reference.{key}' for key in row.reference_keys)} is missing")
+        if row.max_characters and len(self.reference.text) > row.max_characters:
+            raise ValueError(f"reference.text is longer than {row.max_characters} characters")
+        missing = [key for key in row.meta_keys if key not in self.meta]
         if missing:
             raise ValueError(f"meta.{missing[0]} is missing")
         return self
-
-
-_META = {
-    "extraction": ("review_score", "status", "delay_days"),
-    "sql_qa": ("family", "difficulty", "question", "ordered"),
-    "insights": ("topic", "table"),
-    "push": ("kind", "context"),
-}
 
 
 def load_records(path: str | Path) -> Rows:
@@ -131,14 +100,14 @@ def load_split(name: str, directory: Path = PAIRS_DIR) -> Rows:
 
 
 def eval_subset(records: Sequence[dict[str, Any]]) -> Rows:
-    """The fixed 65 of the eval split that steer a run: 20 extraction, 15 of each other task, in file order.
+    """The fixed part of the eval split that steers a run: `EVAL_SUBSET` records of each task, in file order.
 
     A task's records are taken at even steps over its rows (row `i * n // k` for the i-th of k out of n), which spreads
     them over whatever the file is sorted by. With fewer records than asked for, all of them are taken.
     """
     chosen: Rows = []
-    for task, wanted in EVAL_SUBSET.items():
-        rows = [record for record in records if record["task"] == task]
+    for name, wanted in EVAL_SUBSET.items():
+        rows = [record for record in records if record["task"] == name]
         count = min(wanted, len(rows))
         chosen += [rows[place * len(rows) // count] for place in range(count)]
     return chosen
@@ -151,7 +120,7 @@ def count_by_task(records: Iterable[dict[str, Any]]) -> dict[str, int]:
     {'extraction': 0, 'sql_qa': 0, 'insights': 0, 'push': 2}
     """
     counts = Counter(record["task"] for record in records)
-    return {task: counts[task] for task in TASKS}
+    return {name: counts[name] for name in TASKS}
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -159,6 +128,5 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     message = problem["msg"].removeprefix("Value error, ")
     field = ".".join(str(part) for part in problem["loc"]) or "record"
-    found = repr(problem["input"])
-    shown = "" if isinstance(problem["input"], dict) else f" (found {found[:60]})"
-    return f"field {field}: {message}{shown}" if problem["loc"] else message + shown
+    value = "" if isinstance(problem["input"], dict) else f" (found {repr(problem['input'])[:60]})"
+    return f"field {field}: {message}{value}" if problem["loc"] else message + value

@@ -1,79 +1,134 @@
-"""The four tasks: their names, the review schema, the prompts, and telling a task from a user's text."""
+"""The tasks, one row each. Every module that names tasks derives what it needs from `ROWS`.
+
+Three modules belong to a task and are found by its name: `helpers.tasks.pairs.<name>` draws its records,
+`helpers.rewards.<name>` scores its completions, `helpers.rewards.probes.<name>` puts that reward to the test.
+docs/add_a_task.md adds a fifth task step by step.
+"""
 
 import re
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-TASKS: tuple[str, ...] = ("extraction", "sql_qa", "insights", "push")
+from helpers.core.errors import require_known
+from helpers.tasks.review import FIELDS_IN_PORTUGUESE
 
-SENTIMENTS = ("positive", "neutral", "negative")
-LEVELS = ("low", "medium", "high")
-COMPLAINT_CATEGORIES = (
-    "none",
-    "late_delivery",
-    "not_delivered",
-    "damaged_product",
-    "wrong_product",
-    "product_quality",
-    "customer_service",
-    "payment_refund",
-)
-SCORE_RANGE = (1.0, 5.0)
-MAX_COMPLAINT_CHARACTERS = 120
+JSON_TASK = "extraction"
+"""The task answered with a JSON object: the only one that the parser, its repairs and its stop rules concern."""
+
 MAX_PUSH_CHARACTERS = 120
 
-FieldKind = Literal["enum", "score", "bool", "text"]
 
-REVIEW_FIELDS: dict[str, FieldKind] = {
-    "sentiment": "enum",
-    "sentiment_score": "score",
-    "complaint_category": "enum",
-    "churn_risk": "enum",
-    "urgency": "enum",
-    "delivery_issue": "bool",
-    "product_issue": "bool",
-    "seller_issue": "bool",
-    "would_buy_again": "bool",
-    "main_complaint": "text",
-}
-"""The ten fields of an extracted review, in the order in which references write them."""
+@dataclass(frozen=True)
+class Task:
+    """What the package needs to know of one task, apart from its three modules."""
 
-ENUM_VALUES: dict[str, tuple[str, ...]] = {
-    "sentiment": SENTIMENTS,
-    "complaint_category": COMPLAINT_CATEGORIES,
-    "churn_risk": LEVELS,
-    "urgency": LEVELS,
-}
+    name: str
+    label: str  # in figures and reports
+    colour: str  # of the Okabe-Ito palette, one that no other task has
+    system_prompt: str
+    cues: str  # a regular expression of words that name the task in a request
+    counts: Mapping[str, int]  # records per split
+    meta_keys: tuple[str, ...]  # what `meta` of a record must hold
+    fix: str  # what scenario C advises where this task lags
+    fix_recipe: str = ""  # the recipe that does it; empty where the advice is no training
+    reference_keys: tuple[str, ...] = ()  # what `reference` must hold beside `text`
+    max_characters: int | None = None  # of a reference's text
+    leave_out_near_duplicates: bool = False  # of held-out prompts, where most of a prompt is free text
+    eval_subset: int = 15  # records of the eval split that steer a run
+    samples: int = 1  # completions per prompt on whole splits; more for a noisy reward
+    floor: float = 0.20  # mean reward below which the task lags (the handoff's scenario C)
+    needs_large_policy: bool = False  # which side of the handoff's routing pin
+    embedded_repeats: int = 1  # how often the embedded policy is shown each train record
 
-SYSTEM_PROMPTS: dict[str, str] = {
-    "extraction": (
-        "Você extrai dados de avaliações de clientes. Responda só com um objeto JSON com dez campos: "
-        "sentiment (positive, neutral, negative); sentiment_score (1.0 a 5.0); complaint_category "
-        f"({', '.join(COMPLAINT_CATEGORIES)}); churn_risk e urgency (low, medium, high); "
-        "delivery_issue, product_issue, seller_issue e would_buy_again (true, false); "
-        "main_complaint (texto de até 120 caracteres ou null)."
-    ),
-    "sql_qa": (
-        "Você é analista de dados de um e-commerce brasileiro. Responda com uma consulta SQLite em um bloco ```sql "
-        "e uma explicação curta do que ela calcula e de como ler o resultado. Não invente números."
-    ),
-    "insights": (
-        "Você é analista de negócios de um e-commerce brasileiro. Escreva uma análise curta com achados, causas "
-        "prováveis e ações recomendadas, citando os números da tabela."
-    ),
-    "push": (
-        "Você escreve notificações push para um e-commerce brasileiro. Responda com uma única notificação de até "
-        "120 caracteres, pessoal, com uma chamada para ação e sem fórmulas de carta."
-    ),
-}
 
-# Words that name a task in a request; where several occur, the first one in the text is the request itself.
-_CUES: dict[str, re.Pattern[str]] = {
-    "push": re.compile(r"\bpush\b|\bnotifica(?:ção|cao|ções|coes)\b", re.IGNORECASE),
-    "sql_qa": re.compile(r"\bsql\b|\bquery\b", re.IGNORECASE),
-    "extraction": re.compile(r"\bjson\b|\bextra(?:ia|ir|ção|cao)\b", re.IGNORECASE),
-    "insights": re.compile(r"\binsights?\b|\banalis\w+|\banális\w+|\bindicadores\b", re.IGNORECASE),
-}
+ROWS: tuple[Task, ...] = (
+    Task(
+        name="extraction",
+        label="Review extraction",
+        colour="#0072B2",
+        system_prompt=(
+            "Você extrai dados de avaliações de clientes. Responda só com um objeto JSON com dez campos: "
+            f"{FIELDS_IN_PORTUGUESE}."
+        ),
+        cues=r"\bjson\b|\bextra(?:ia|ir|ção|cao)\b",
+        counts={"train": 594, "eval": 65, "test": 65},
+        meta_keys=("review_score", "status", "delay_days"),
+        reference_keys=("fields",),
+        leave_out_near_duplicates=True,
+        eval_subset=20,
+        samples=3,
+        floor=0.25,
+        fix="reward ceiling: score the values of the fields against the reference, not their presence (v4.2c)",
+        fix_recipe="v4.2c",
+    ),
+    Task(
+        name="sql_qa",
+        label="SQL questions",
+        colour="#D55E00",
+        system_prompt=(
+            "Você é analista de dados de um e-commerce brasileiro. Responda com uma consulta SQLite em um bloco ```sql "
+            "e uma explicação curta do que ela calcula e de como ler o resultado. Não invente números."
+        ),
+        cues=r"\bsql\b|\bquery\b",
+        counts={"train": 594, "eval": 65, "test": 65},
+        meta_keys=("family", "difficulty", "question", "ordered"),
+        reference_keys=("sql", "result"),
+        needs_large_policy=True,
+        fix="capacity limit: accept it at 0.5B; keep extraction and push here, route sql_qa and insights to 3.7B",
+    ),
+    Task(
+        name="insights",
+        label="Business insights",
+        colour="#009E73",
+        system_prompt=(
+            "Você é analista de negócios de um e-commerce brasileiro. Escreva uma análise curta com achados, causas "
+            "prováveis e ações recomendadas, citando os números da tabela."
+        ),
+        cues=r"\binsights?\b|\banalis\w+|\banális\w+|\bindicadores\b",
+        counts={"train": 148, "eval": 65, "test": 65},
+        meta_keys=("topic", "table"),
+        needs_large_policy=True,
+        fix=(
+            "data starvation: generate 200 more insights pairs, about 350 in all, from negative reviews "
+            "(v4.2c-insights)"
+        ),
+        fix_recipe="v4.2c-insights",
+    ),
+    Task(
+        name="push",
+        label="Push notifications",
+        colour="#CC79A7",
+        system_prompt=(
+            "Você escreve notificações push para um e-commerce brasileiro. Responda com uma única notificação de até "
+            f"{MAX_PUSH_CHARACTERS} caracteres, pessoal, com uma chamada para ação e sem fórmulas de carta."
+        ),
+        cues=r"\bpush\b|\bnotifica(?:ção|cao|ções|coes)\b",
+        counts={"train": 148, "eval": 65, "test": 65},
+        meta_keys=("kind", "context"),
+        max_characters=MAX_PUSH_CHARACTERS,
+        leave_out_near_duplicates=True,
+        embedded_repeats=4,  # 10 % of the records, and the shortest of the answers
+        fix="the handoff names no fix for push: score its facts too, with reward v4.2 for push alone (v4.2c-push)",
+        fix_recipe="v4.2c-push",
+    ),
+)
+
+TASKS: tuple[str, ...] = tuple(row.name for row in ROWS)
+
+_ROW_OF = {row.name: row for row in ROWS}
+_CUES = {row.name: re.compile(row.cues, re.IGNORECASE) for row in ROWS}
 _QUESTION = re.compile(r"\b(?:quant[oa]s?|qual|quais)\b[^?]*\?", re.IGNORECASE)
+
+
+def task(name: str) -> Task:
+    """The row of a task; `UserError` lists the valid names.
+
+    >>> task("push").label
+    'Push notifications'
+    """
+    require_known("task", name, TASKS)
+    return _ROW_OF[name]
 
 
 def build_prompt(task: str, user_text: str) -> list[dict[str, str]]:
@@ -82,7 +137,7 @@ def build_prompt(task: str, user_text: str) -> list[dict[str, str]]:
     >>> [message["role"] for message in build_prompt("push", "Escreva uma notificação push ...")]
     ['system', 'user']
     """
-    return [{"role": "system", "content": SYSTEM_PROMPTS[task]}, {"role": "user", "content": user_text}]
+    return [{"role": "system", "content": _ROW_OF[task].system_prompt}, {"role": "user", "content": user_text}]
 
 
 def user_text(prompt: list[dict[str, Any]]) -> str:
@@ -100,7 +155,7 @@ def classify_task(user_text: str) -> str:
     >>> classify_task("Qual é o ticket médio por estado?")
     'sql_qa'
     """
-    found = [(match.start(), task) for task, cue in _CUES.items() if (match := cue.search(user_text))]
-    if found:
-        return min(found)[1]
+    cues = [(match.start(), name) for name, cue in _CUES.items() if (match := cue.search(user_text))]
+    if cues:
+        return min(cues)[1]
     return "sql_qa" if _QUESTION.search(user_text) else "insights"

@@ -13,7 +13,7 @@ from helpers.policy import Policy, evaluation
 from helpers.rewards import score_row
 from helpers.runs import stop_rules
 from helpers.runs.record import evaluation_due
-from helpers.tasks import TASKS
+from helpers.tasks import JSON_TASK, TASKS
 from helpers.tasks.records import Rows, eval_subset
 from helpers.training.plan import Plan
 from helpers.training.step_clock import PhaseClock
@@ -159,7 +159,7 @@ class EvalRewardCallback(TrainerCallback):
     def _extraction_under_v4(self, rows: Rows) -> float:
         """The mean reward of the base policy's extractions under V4's parser, which a stop rule compares with."""
         records = {record["id"]: record for record in self.records}
-        extractions = [row for row in rows if row["task"] == "extraction"]
+        extractions = [row for row in rows if row["task"] == JSON_TASK]
         scored = [score_row(records[row["record_id"]], row["completion"], "v4") for row in extractions]
         return sum(row["total"] for row in scored) / len(scored)
 

@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, set_seed
 from helpers.policy import Policy, lora
 from helpers.recipes import Recipe
 from helpers.recipes.profiles import Profile
-from helpers.rewards import errors
+from helpers.rewards import record_errors
 from helpers.runs.record import RunRecorder, identity
 from helpers.tasks.records import PAIRS_DIR, load_split
 from helpers.training.arguments import grpo_arguments
@@ -97,7 +97,7 @@ def dry_run(
     trainer, _, _ = build_trainer(plan, policy, arguments, track)
     watch = Watch(trainer, seconds)
     trainer.add_callback(watch)
-    with errors.recording(track.reward_error):
+    with record_errors(track.reward_error):
         trainer.train()
     return DryRun(
         metrics=track.history,

@@ -15,7 +15,7 @@ from helpers.core.progress import in_notebook
 from helpers.policy import Policy, backends, loading
 from helpers.recipes import Recipe, profiles
 from helpers.recipes.profiles import Profile
-from helpers.rewards import errors
+from helpers.rewards import record_errors
 from helpers.runs import stop_rules
 from helpers.runs.record import is_finished
 from helpers.tasks.records import Rows
@@ -53,7 +53,7 @@ def train_grpo(plan: Plan, on_eval: OnEval | None = None, stop: Sequence[str] = 
     if processes.is_first():
         on_gpu = plan.profile.device == "cuda"
         print(f"{plan.backend_reason}\n{effective_table(effective)}" if on_gpu else effective_line(effective))
-    with errors.recording(track.reward_error):
+    with record_errors(track.reward_error):
         if plan.checkpoint is None:
             evaluation.take(0, first_answers(plan, policy, track))
         trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)

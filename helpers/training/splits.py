@@ -20,9 +20,7 @@ def evaluate_split(plan: Plan, policy: Policy, split: str, step: int, track: Tra
     """
     settings, records = plan.settings, plan.splits[split]
     if split == "eval":
-        settings = replace(
-            settings, samples=evaluation.NOISY_TASKS_SAMPLES, repeated=evaluation.NOISY_TASK, greedy_too=True
-        )
+        settings = replace(settings, samples_by_task=evaluation.SAMPLES, greedy_too=True)
     if not in_notebook():
         say(f"step {step}: answering the {len(records)} prompts of the {split} split")
     answers = []

@@ -32,7 +32,7 @@ from helpers.policy.model import load, prepare
 from helpers.runs import analysis
 from helpers.runs.load import Run, load_run
 from helpers.runs.origin import Origin, read_origin
-from helpers.tasks import SYSTEM_PROMPTS, TASKS
+from helpers.tasks import ROWS, TASKS
 from helpers.tasks.records import load_split
 
 PROMPTS = 40
@@ -196,5 +196,5 @@ def _card(run: Run, origin: Origin, checks: dict[str, Agreement], prompts: int) 
         checks=checks,
         prompts=prompts,
         gains=gains,
-        system_prompts=SYSTEM_PROMPTS,
+        system_prompts={row.name: row.system_prompt for row in ROWS},
     )

@@ -25,7 +25,7 @@ from helpers.runs.analysis import Rewards
 from helpers.runs.compare import Measured
 from helpers.runs.load import load_run
 from helpers.runs.origin import read_origin
-from helpers.tasks import TASKS
+from helpers.tasks import ROWS, TASKS
 from helpers.tasks.records import PAIRS_DIR
 
 MARGIN = 0.05
@@ -163,7 +163,7 @@ def handoff_pin(small: str, large: str) -> dict[str, str]:
     >>> handoff_pin("0.5B", "3.7B")["insights"]
     '3.7B'
     """
-    return {"extraction": small, "push": small, "sql_qa": large, "insights": large}
+    return {row.name: large if row.needs_large_policy else small for row in ROWS}
 
 
 def route_table(route: Route) -> list[dict[str, Any]]:

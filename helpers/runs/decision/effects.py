@@ -10,6 +10,7 @@ from helpers.parsing.baselines import PARSERS
 from helpers.rewards import score
 from helpers.runs import analysis
 from helpers.runs.load import Run, evaluated_steps
+from helpers.tasks import JSON_TASK
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,14 @@ def parser_effect(
     (a name of `helpers.parsing.baselines.PARSERS`) pays more.
     """
     totals = {
-        name: [score("extraction", text, record, version, PARSERS[name]).total for text, record in completions]
+        name: [score(JSON_TASK, text, record, version, PARSERS[name]).total for text, record in completions]
         for name in (before, after)
     }
     return stats.paired_difference(totals[before], totals[after], seed=seed)
 
 
 def _extractions(run: Run, step: int, split: str) -> dict[str, list[str]]:
-    rows = run.answers(split, step=step, task="extraction")
+    rows = run.answers(split, step=step, task=JSON_TASK)
     texts: dict[str, list[str]] = {}
     for record, completion in zip(rows["record_id"], rows["completion"], strict=True):
         texts.setdefault(record, []).append(completion)
@@ -79,5 +80,5 @@ def _extractions(run: Run, step: int, split: str) -> dict[str, list[str]]:
 
 
 def _parsed_reward(completions: list[str], parser: str) -> float:
-    totals = [score("extraction", text, {}, version="v4.1", parser=PARSERS[parser]).total for text in completions]
+    totals = [score(JSON_TASK, text, {}, version="v4.1", parser=PARSERS[parser]).total for text in completions]
     return sum(totals) / len(totals)

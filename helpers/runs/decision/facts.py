@@ -10,10 +10,10 @@ from helpers.runs import analysis
 from helpers.runs.analysis import ALL, Rewards
 from helpers.runs.load import Run, evaluated_steps, load_run, policies_of, read_config, run_roots, runs_of
 from helpers.runs.stop_rules import NEAR
-from helpers.tasks import TASKS
+from helpers.tasks import ROWS, TASKS
 
 TARGET = 0.55
-FLOORS: dict[str, float] = {"extraction": 0.25, "sql_qa": 0.20, "insights": 0.20, "push": 0.20}
+FLOORS: dict[str, float] = {row.name: row.floor for row in ROWS}
 """Under its floor a task lags (handoff, scenario C; it names none for push: the tree's 0.20 stands for any task)."""
 MIN_PROMPTS = 10
 """A task with fewer prompts decides nothing: a bootstrap of so few, perhaps all equal, looks surer than it is."""

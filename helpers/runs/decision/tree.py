@@ -21,7 +21,7 @@ from helpers.runs.decision.facts import (
 )
 from helpers.runs.load import Run, evaluated_steps
 from helpers.runs.stop_rules import NEAR
-from helpers.tasks import TASKS
+from helpers.tasks import ROWS, TASKS
 
 Scenario = Literal["A", "B", "C", "undecided", "none"]
 
@@ -191,14 +191,7 @@ _OUTCOMES: dict[str, tuple[str, str, str]] = {
     "B": ("No better than V4, extraction stuck: switch", _B_STEP, _command("04b")),
     "none": ("No branch of the tree fits", _NONE_STEP, "python -m helpers report {run}"),
 }
-_FIXES: dict[str, str] = {
-    "extraction": "reward ceiling: score the values of the fields against the reference, not their presence (v4.2c)",
-    "sql_qa": "capacity limit: accept it at 0.5B; keep extraction and push here, route sql_qa and insights to 3.7B",
-    "insights": (
-        "data starvation: generate 200 more insights pairs, about 350 in all, from negative reviews (v4.2c-insights)"
-    ),
-    "push": "the handoff names no fix for push: score its facts too, with reward v4.2 for push alone (v4.2c-push)",
-}
+_FIXES: dict[str, str] = {row.name: row.fix for row in ROWS}
 _WEIGHED: dict[str, tuple[str, ...]] = {
     "A": ("reached",),
     "B": ("reached", "improved", "moved"),

@@ -2,49 +2,34 @@
 
 import random
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from helpers.core.errors import UserError
 from helpers.core.files import write_jsonl
-from helpers.tasks.pairs.drafts import EVERYTHING, Draft
-from helpers.tasks.pairs.extraction import extraction_drafts
-from helpers.tasks.pairs.insights import insight_drafts
-from helpers.tasks.pairs.leaks import NEAR, NEAR_TASKS, NearDuplicates, find_leaks, identity
-from helpers.tasks.pairs.push import push_drafts
-from helpers.tasks.pairs.sql_qa import sql_drafts
+from helpers.tasks.pairs.drafts import EVERYTHING, Draft, drafts_of, identity
+from helpers.tasks.pairs.leaks import NEAR, NEAR_TASKS, NearDuplicates, find_leaks
 from helpers.tasks.records import PAIRS_DIR, SPLITS, load_split
 from helpers.tasks.shop.database import connect
 from helpers.tasks.shop.schema import DEFAULT_SEED
-from helpers.tasks.spec import TASKS, classify_task, user_text
+from helpers.tasks.spec import ROWS, TASKS, classify_task, user_text
 
 Rows = list[dict[str, Any]]
-Source = Callable[[sqlite3.Connection, random.Random, str], Iterator[Draft]]
 
-SOURCES: dict[str, Source] = {
-    "extraction": extraction_drafts,
-    "sql_qa": sql_drafts,
-    "insights": insight_drafts,
-    "push": push_drafts,
-}
-COUNTS: dict[str, dict[str, int]] = {
-    "train": {"extraction": 594, "sql_qa": 594, "insights": 148, "push": 148},
-    "eval": dict.fromkeys(TASKS, 65),
-    "test": dict.fromkeys(TASKS, 65),
-}
+COUNTS: dict[str, dict[str, int]] = {name: {row.name: row.counts[name] for row in ROWS} for name in SPLITS}
 
 
 def build_pairs(db_path: Path, seed: int) -> dict[str, Rows]:
-    """The three splits of all four tasks, from one database and seed; the leak check has passed.
+    """The three splits of all tasks, from one database and seed; the leak check has passed.
 
     Raises `UserError` where the database is too small to give the counts, or a record leaks.
     """
     splits: dict[str, Rows] = {name: [] for name in SPLITS}
     with closing(_open_for_scans(db_path)) as db:
         for task in TASKS:
-            drafts = SOURCES[task](db, random.Random(f"{seed} {task}"), EVERYTHING)
+            drafts = drafts_of(task)(db, random.Random(f"{seed} {task}"), EVERYTHING)
             for name, rows in _split(task, drafts).items():
                 splits[name] += rows
     problems = find_leaks(splits["train"], splits["eval"] + splits["test"])
@@ -60,15 +45,15 @@ def write_pairs(splits: dict[str, Rows], directory: Path = PAIRS_DIR) -> None:
         write_jsonl(directory / f"{name}.jsonl", rows)
 
 
-def add_pairs(db_path: Path, task: str, count: int, where: str, seed: int, known: dict[str, Rows]) -> Rows:
-    """`count` more records of one task, from the orders that `where` (an SQL condition) keeps, none like a known one.
+def add_pairs(db_path: Path, task: str, count: int, where: str, seed: int, splits: dict[str, Rows]) -> Rows:
+    """`count` more records of one task, from the orders that `where` (an SQL condition) keeps.
 
-    `known` holds the records of each split; what is near to eval or test is passed over, as in the build.
+    No record of `splits` is repeated, and what is near to one of eval or test is passed over, as in the build.
     Raises `UserError` for a condition that SQLite refuses, or where there are not enough new records.
     """
-    used = {key for rows in known.values() for record in rows for key in identity(record)}
+    used = {key for rows in splits.values() for record in rows for key in identity(record)}
     held_out = NearDuplicates()
-    for record in known.get("eval", []) + known.get("test", []):
+    for record in splits.get("eval", []) + splits.get("test", []):
         if record["task"] == task:
             held_out.add(user_text(record["prompt"]))
     with closing(_open_for_scans(db_path)) as db:
@@ -76,7 +61,7 @@ def add_pairs(db_path: Path, task: str, count: int, where: str, seed: int, known
             db.execute(f"SELECT 1 FROM orders_enriched WHERE ({where}) LIMIT 1")
         except sqlite3.Error as error:
             raise UserError(f"--where {where!r}: {error}; it is an SQL condition on orders_enriched") from error
-        drafts = SOURCES[task](db, random.Random(f"{seed} {task} {where}"), where)
+        drafts = drafts_of(task)(db, random.Random(f"{seed} {task} {where}"), where)
         return _take(task, "extra", count, drafts, used, held_out)
 
 

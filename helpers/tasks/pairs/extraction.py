@@ -9,11 +9,10 @@ from typing import Any
 
 from helpers.tasks.pairs.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft
 from helpers.tasks.pairs.portuguese import category_name, load_text
+from helpers.tasks.review import REVIEW_FIELDS
 from helpers.tasks.shop.reviews import sentiment_of, strip_accents
-from helpers.tasks.spec import REVIEW_FIELDS
 
 MAX_REFERENCE_CHARACTERS = 330
-_BOOLEANS = [name for name, kind in REVIEW_FIELDS.items() if kind == "bool"]
 _REVIEWS = """
 SELECT r.review_id, r.order_id, r.review_score, r.review_comment_title AS title, r.review_comment_message AS message,
   e.order_status, e.delay_days, e.product_category_name AS category, {labels}
@@ -32,7 +31,7 @@ _WORDS = {
 }
 
 
-def extraction_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
+def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
     """Reviews with text in chance order; half of the five-star ones and most of the very short are passed over.
 
     Left as they come, half of the records would be happy customers with nothing to extract.
@@ -55,12 +54,16 @@ def extraction_drafts(db: sqlite3.Connection, rng: random.Random, where: str = E
             yield draft
 
 
+def identity(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """A review and its order."""
+    return [("review", str(record["meta"]["review_id"])), ("order", str(record["meta"]["order_id"]))]
+
+
 def review_fields(review: dict[str, Any]) -> dict[str, Any] | None:
     """The ten fields: those stored in `review_labels`, else what the columns prove, else None."""
     if review["sentiment"] is None:
         return label_by_rule(review["message"], review["review_score"], review["order_status"], review["delay_days"])
-    fields = {name: review[name] for name in REVIEW_FIELDS}
-    return {**fields, **{name: bool(fields[name]) for name in _BOOLEANS}}
+    return {name: bool(review[name]) if kind == "bool" else review[name] for name, kind in REVIEW_FIELDS.items()}
 
 
 def label_by_rule(message: str, score: int, status: str, delay_days: float | None) -> dict[str, Any] | None:
@@ -103,14 +106,8 @@ def _draft(rng: random.Random, review: dict[str, Any], fields: dict[str, Any]) -
     user_text = _user_text(rng, review)
     if len(user_text) > MAX_USER_CHARACTERS or len(text) > MAX_REFERENCE_CHARACTERS:
         return None
-    meta = {
-        "review_id": review["review_id"],
-        "order_id": review["order_id"],
-        "review_score": review["review_score"],
-        "status": review["order_status"],
-        "delay_days": review["delay_days"],
-        "category": review["category"],
-    }
+    meta = {name: review[name] for name in ("review_id", "order_id", "review_score")}
+    meta |= {"status": review["order_status"], "delay_days": review["delay_days"], "category": review["category"]}
     return Draft("extraction", user_text, {"text": text, "fields": fields}, meta)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from helpers.tasks.pairs.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft
+from helpers.tasks.pairs.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft, common_values
 from helpers.tasks.pairs.portuguese import (
     category_name,
     in_state,
@@ -48,7 +48,7 @@ class Table:
     dimension: str
     metrics: tuple[str, ...]
     rows: tuple[Row, ...]
-    values: tuple[tuple[float, ...], ...]  # one tuple a metric
+    values: tuple[tuple[float, ...], ...]  # one tuple per metric
 
     def raw(self) -> dict[str, Any]:
         """The table as `meta.table`: columns, and rows of a label and its numbers."""
@@ -57,7 +57,7 @@ class Table:
         return {"columns": [load_text("insights")["dimension"][self.dimension]["header"], *headers], "rows": rows}
 
 
-def insight_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
+def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
     """Analyses of ever new tables: topic, dimension, metrics and scope drawn by chance."""
     scopes = _scopes(db, where)
     seen: set[str] = set()
@@ -79,37 +79,31 @@ def insight_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVER
             yield draft
 
 
+def identity(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """A table, and a title with the names of the table's rows."""
+    meta = record["meta"]
+    labels = [row[0] for row in meta["table"]["rows"]]
+    return [("table", str(meta["table"])), ("title and rows", f"{meta['title']} {labels}")]
+
+
 def _scopes(db: sqlite3.Connection, where: str) -> dict[str, list[Scope]]:
     """Parts of the orders with enough rows: all, years, half-years, states, categories, payment types."""
-
-    def common(column: str, at_least: int) -> list[str]:
-        """A column's values that at least so many of the orders have, in order."""
-        sql = (
-            f"SELECT {column} FROM orders_enriched WHERE {column} IS NOT NULL AND ({where}) "
-            f"GROUP BY 1 HAVING COUNT(*) >= {at_least} ORDER BY 1"
-        )
-        return [row[0] for row in db.execute(sql)]
-
-    years = common("SUBSTR(purchase_month, 1, 4)", 200)
-    halves = [(year, half) for year in years for half in (1, 2)]
+    years = common_values(db, "SUBSTR(purchase_month, 1, 4)", 200, where)
+    halves = []
+    for year in years:
+        for half, first, last in ((1, "01", "06"), (2, "07", "12")):
+            months = f"purchase_month BETWEEN '{year}-{first}' AND '{year}-{last}'"
+            halves.append(Scope(months, f"no {half}º semestre de {year}"))
+    states = common_values(db, "customer_state", 150, where)
+    categories = common_values(db, "product_category_name", 150, where)
+    payments = common_values(db, "payment_type", 400, where)
     return {
         "none": [Scope("1", "")],
         "year": [Scope(f"purchase_month LIKE '{year}-%'", f"em {year}") for year in years],
-        "half": [
-            Scope(
-                f"purchase_month BETWEEN '{year}-{6 * half - 5:02d}' AND '{year}-{6 * half:02d}'",
-                f"no {half}º semestre de {year}",
-            )
-            for year, half in halves
-        ],
-        "state": [Scope(f"customer_state = '{state}'", in_state(state)) for state in common("customer_state", 150)],
-        "category": [
-            Scope(f"product_category_name = '{name}'", f"em {category_name(name)}")
-            for name in common("product_category_name", 150)
-        ],
-        "payment": [
-            Scope(f"payment_type = '{kind}'", f"com {payment_name(kind)}") for kind in common("payment_type", 400)
-        ],
+        "half": halves,
+        "state": [Scope(f"customer_state = '{state}'", in_state(state)) for state in states],
+        "category": [Scope(f"product_category_name = '{name}'", f"em {category_name(name)}") for name in categories],
+        "payment": [Scope(f"payment_type = '{kind}'", f"com {payment_name(kind)}") for kind in payments],
     }
 
 
@@ -190,13 +184,10 @@ def markdown(table: Table) -> str:
     raw = table.raw()
     lines = ["| " + " | ".join(raw["columns"]) + " |", "|" + "---|" * len(raw["columns"])]
     for label, *values in raw["rows"]:
-        shown = [number(value, _decimals(metric)) for metric, value in zip(table.metrics, values, strict=True)]
+        metrics = [load_text("insights")["metric"][name] for name in table.metrics]
+        shown = [number(value, metric["decimals"]) for metric, value in zip(metrics, values, strict=True)]
         lines.append("| " + " | ".join([label, *shown]) + " |")
     return "\n".join(lines)
-
-
-def _decimals(metric: str) -> int:
-    return load_text("insights")["metric"][metric]["decimals"]
 
 
 def _analysis(rng: random.Random, topic: dict[str, Any], table: Table) -> str:
@@ -209,7 +200,11 @@ def _analysis(rng: random.Random, topic: dict[str, Any], table: Table) -> str:
     causes = rng.sample(pool, rng.choice((1, 2)))
     slots = {"em_best": best.action_place, "em_worst": worst.action_place}
     actions = [text.format(**slots) for text in _pick_actions(rng, topic["actions"])]
-    bodies = [" ".join(_findings(rng, table)), _sentence("; ".join(causes)), _sentence(_listing(actions))]
+    bodies = [
+        " ".join(_findings(rng, table)),
+        _sentence("; ".join(causes)),
+        _sentence(", ".join(actions[:-1]) + " e " + actions[-1]),
+    ]
     if rng.random() < 0.35:
         bodies[2] = "\n" + "\n".join(f"- {_sentence(action)}" for action in actions)
     return "\n".join(f"{label} {body}".replace(" \n", "\n") for label, body in zip(labels, bodies, strict=True))
@@ -227,11 +222,7 @@ def _pick_actions(rng: random.Random, actions: list[str]) -> list[str]:
 
 
 def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:] + "."
-
-
-def _listing(parts: list[str]) -> str:
-    return ", ".join(parts[:-1]) + " e " + parts[-1]
+    return _capital(text) + "."
 
 
 def _best_and_worst(table: Table) -> tuple[Row, Row]:
@@ -276,15 +267,15 @@ def _slots(table: Table) -> dict[str, str]:
         "Em_high": _capital(table.rows[high].place),
         "v_low": _value(metric, first[low]),
         "v_high": _value(metric, first[high]),
-        "gap": _gap(metric, first[high] - first[low]),
+        "gap": _value(metric, first[high] - first[low], per_cent=" pontos percentuais"),
         "ratio": number(first[high] / first[low], 1),
         "first": table.rows[0].label,
         "last": table.rows[-1].label,
         "v_first": _value(metric, first[0]),
         "v_last": _value(metric, first[-1]),
         "second_m": second["m"],
-        "second_short": _short(second, other[high]),
-        "other_short": _short(second, other[low]),
+        "second_short": second["short"].format(v=number(other[high], second["decimals"])),
+        "other_short": second["short"].format(v=number(other[low], second["decimals"])),
         "second_v": _value(second, other[high]),
         "other_v": _value(second, other[low]),
         "W": _capital(worst.subject),
@@ -302,22 +293,9 @@ def _worst_row(table: Table, place: int) -> int:
     return values.index(min(values) if good == "high" else max(values))
 
 
-def _value(metric: dict[str, Any], value: float) -> str:
+def _value(metric: dict[str, Any], value: float, per_cent: str = "%") -> str:
     """A value with its unit, as running text writes it."""
-    shown = number(value, metric["decimals"])
-    return _with_unit(metric, shown, "%")
-
-
-def _gap(metric: dict[str, Any], value: float) -> str:
-    return _with_unit(metric, number(value, metric["decimals"]), " pontos percentuais")
-
-
-def _with_unit(metric: dict[str, Any], shown: str, per_cent: str) -> str:
-    header = metric["header"]
+    header, shown = metric["header"], number(value, metric["decimals"])
     if "(R$)" in header:
         return f"R$ {shown}"
     return shown + (per_cent if "(%)" in header else " dias" if header.startswith("Dias") else "")
-
-
-def _short(metric: dict[str, Any], value: float) -> str:
-    return metric["short"].format(v=number(value, metric["decimals"]))

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from helpers.tasks.spec import user_text
+from helpers.tasks.pairs.drafts import identity
+from helpers.tasks.spec import ROWS, user_text
 
 NEAR = 0.8  # share of a prompt's 5-grams in one train prompt above which the two are near-duplicates
-NEAR_TASKS = ("extraction", "push")
+NEAR_TASKS = tuple(row.name for row in ROWS if row.leave_out_near_duplicates)
 _SIZE = 5
 
 
@@ -60,19 +61,3 @@ def find_leaks(train: Iterable[dict[str, Any]], held_out: Sequence[dict[str, Any
         if share > NEAR:
             problems.append(f"{record['id']} shares {share:.0%} of its 5-grams with a train prompt")
     return problems
-
-
-def identity(record: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a record is made from, as (kind, value) pairs that no two splits may share."""
-    meta = record["meta"]
-    keys = [("prompt", user_text(record["prompt"]))]
-    if record["task"] == "extraction":
-        keys += [("review", str(meta["review_id"])), ("order", str(meta["order_id"]))]
-    if record["task"] == "sql_qa":
-        keys += [("question", meta["question"]), ("family and params", f"{meta['family']} {meta['params']}")]
-    if record["task"] == "insights":
-        labels = [row[0] for row in meta["table"]["rows"]]
-        keys += [("table", str(meta["table"])), ("title and rows", f"{meta['title']} {labels}")]
-    if record["task"] == "push":
-        keys += [("customer", str(meta["customer_unique_id"])), ("context", f"{meta['kind']} {meta['context']}")]
-    return keys

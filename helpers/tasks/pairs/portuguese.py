@@ -6,20 +6,6 @@ from pathlib import Path
 from typing import Any
 
 TEXT_DIR = Path(__file__).resolve().parent / "text"
-MONTHS = (
-    "janeiro",
-    "fevereiro",
-    "março",
-    "abril",
-    "maio",
-    "junho",
-    "julho",
-    "agosto",
-    "setembro",
-    "outubro",
-    "novembro",
-    "dezembro",
-)
 
 
 @cache
@@ -44,7 +30,7 @@ def month_name(month: str) -> str:
     'novembro de 2017'
     """
     year, position = month.split("-")
-    return f"{MONTHS[int(position) - 1]} de {year}"
+    return f"{load_text('portuguese')['months'][int(position) - 1]} de {year}"
 
 
 def state_name(state: str) -> str:
@@ -85,6 +71,16 @@ def category_name(category: str) -> str:
     'cama, mesa e banho'
     """
     return load_text("portuguese")["categories"].get(category, category.replace("_", " "))
+
+
+def city_name(city: str) -> str | None:
+    """A city as it is written in Portuguese; None where Olist's spelling, without accents, does not tell.
+
+    >>> city_name("sao paulo"), city_name("recife"), city_name("jau")
+    ('São Paulo', 'Recife', None)
+    """
+    cities = load_text("portuguese")["cities"]
+    return city.title() if city in cities["plain"] else cities.get(city)
 
 
 def payment_name(payment: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from helpers.tasks.pairs.drafts import EVERYTHING, Draft
-from helpers.tasks.pairs.portuguese import category_name, load_text, number
+from helpers.tasks.pairs.portuguese import category_name, city_name, load_text, number
 from helpers.tasks.shop.reviews import product_nouns
 from helpers.tasks.spec import MAX_PUSH_CHARACTERS
 
@@ -17,64 +17,30 @@ WHERE product_category_name IS NOT NULL AND price IS NOT NULL AND ({where})
 GROUP BY customer_unique_id
 ORDER BY customer_unique_id
 """
-# Olist writes cities without accents; only those in its spelling and in Portuguese alike, or listed here, are named.
-_CITY_NAMES = {
-    "sao paulo": "São Paulo",
-    "ribeirao preto": "Ribeirão Preto",
-    "brasilia": "Brasília",
-    "goiania": "Goiânia",
-    "florianopolis": "Florianópolis",
-    "vitoria": "Vitória",
-    "belem": "Belém",
-    "cuiaba": "Cuiabá",
-    "maceio": "Maceió",
-    "maringa": "Maringá",
-    "niteroi": "Niterói",
-    "uberlandia": "Uberlândia",
-    "petropolis": "Petrópolis",
-    "rio de janeiro": "Rio de Janeiro",
-}
-_PLAIN_CITIES = (
-    "campinas",
-    "guarulhos",
-    "santos",
-    "sorocaba",
-    "osasco",
-    "belo horizonte",
-    "contagem",
-    "betim",
-    "porto alegre",
-    "curitiba",
-    "londrina",
-    "salvador",
-    "joinville",
-    "blumenau",
-    "recife",
-    "olinda",
-    "fortaleza",
-    "natal",
-    "manaus",
-    "serra",
-)
 
 
-def push_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
-    """One draft a customer, the occasions taken in turn; cities are named only where we know how they are spelt."""
+def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
+    """One draft per customer, the occasions in turn; cities are named only where their Portuguese spelling is known."""
     customers = db.execute(_CUSTOMERS.format(where=where)).fetchall()
     rng.shuffle(customers)
     kinds = list(load_text("push")["kind"])
     seen: set[str] = set()
     for place, (customer, city, category, price) in enumerate(customers):
         kind = kinds[place % len(kinds)]
-        if kind == "free_shipping" and city not in _CITY_NAMES and city not in _PLAIN_CITIES:
+        if kind == "free_shipping" and city_name(city) is None:
             continue
         if kind == "cross_sell" and category not in product_nouns():
             continue
-        facts = _facts(rng, city, category, price)
-        draft = _draft(rng, kind, customer, facts)
+        draft = _draft(rng, kind, customer, _facts(rng, city, category, price))
         if draft is not None and draft.reference["text"] not in seen:
             seen.add(draft.reference["text"])
             yield draft
+
+
+def identity(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """A customer, and an occasion with its facts."""
+    meta = record["meta"]
+    return [("customer", str(meta["customer_unique_id"])), ("context", f"{meta['kind']} {meta['context']}")]
 
 
 def _facts(rng: random.Random, city: str, category: str, price: float) -> dict[str, Any]:
@@ -87,7 +53,7 @@ def _facts(rng: random.Random, city: str, category: str, price: float) -> dict[s
         "days": rng.choice((2, 3, 4, 5, 6, 7, 8, 10, 12, 15)),
         "hours": rng.choice((2, 3, 4, 6, 12, 24, 36, 48)),
         "inactive": rng.choice((30, 45, 60, 75, 90, 100, 120, 180)),
-        "city": _CITY_NAMES.get(city, city.title()),
+        "city": city_name(city) or city.title(),
         "category": category_name(category),
         "price": number(max(price * rng.uniform(0.6, 0.9), 9.9), 2),
     }
@@ -100,12 +66,12 @@ def _draft(rng: random.Random, kind: str, customer: str, facts: dict[str, Any]) 
     if kind == "win_back":
         slots["days"] = facts["inactive"]
     occasion, template = rng.choice(form["lines"]), rng.choice(form["texts"])
-    told = [name for name in _TOLD if f"{{{name}}}" in occasion]
-    untold = any(f"{{{name}}}" in template for name in _TOLD if name not in told)
+    in_prompt = [name for name in _LINE_FACTS if f"{{{name}}}" in occasion]
+    unsupported = any(f"{{{name}}}" in template for name in _LINE_FACTS if name not in in_prompt)
     text = template.format(**slots)
-    if untold or len(text) > MAX_PUSH_CHARACTERS:
+    if unsupported or len(text) > MAX_PUSH_CHARACTERS:
         return None
-    context = {"name": facts["name"], **{_CONTEXT_NAMES.get(name, name): slots[name] for name in sorted(told)}}
+    context = {"name": facts["name"], **{_CONTEXT_NAMES.get(name, name): slots[name] for name in sorted(in_prompt)}}
     if "product" in form["facts"]:
         context["product"] = slots["produto"]
     user_text = _user_text(rng, occasion.format(**slots), "product" in context, slots)
@@ -114,7 +80,7 @@ def _draft(rng: random.Random, kind: str, customer: str, facts: dict[str, Any]) 
 
 
 def _user_text(rng: random.Random, occasion: str, with_product: bool, slots: dict[str, Any]) -> str:
-    """The request, then the facts, one a line in any order."""
+    """The request, then the facts, one per line in any order."""
     requests = load_text("push")["requests"]
     opening = rng.choice(requests["openings"]).format(**slots)
     lines = [occasion, rng.choice(requests["name"]).format(**slots)]
@@ -124,7 +90,7 @@ def _user_text(rng: random.Random, occasion: str, with_product: bool, slots: dic
     return "\n".join([opening, *lines])
 
 
-_TOLD = ("discount", "days", "hours", "city", "category", "price")  # facts that an occasion's line may tell
+_LINE_FACTS = ("discount", "days", "hours", "city", "category", "price")  # facts that an occasion's line may tell
 _CONTEXT_NAMES = {"discount": "discount_percent"}
 
 

@@ -1,11 +1,11 @@
-"""sql_qa drafts: question families (`text/questions.toml`) filled with values that the database holds."""
+"""sql_qa drafts: question families (`text/sql_qa.toml`) filled with values that the database holds."""
 
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from helpers.tasks.pairs.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft
+from helpers.tasks.pairs.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft, common_values
 from helpers.tasks.pairs.portuguese import (
     category_name,
     in_state,
@@ -25,44 +25,41 @@ TRIES = 12  # draws of new values for a family before it counts as used up
 Values = dict[str, list[Any]]
 
 
-def sql_drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
+def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
     """Questions in rounds over all families, each with values not yet asked; ends when every family is used up.
 
     `where` limits the orders from which values (states, categories, months ...) are drawn.
     """
     values = _values(db, where)
     families = list(load_text("sql_qa")["family"])
-    asked: set[str] = set()
+    used: set[str] = set()
     while families:
         rng.shuffle(families)
         for family in list(families):
-            draft = _new_draft(db, rng, family, values, asked)
+            draft = _new_draft(db, rng, family, values, used)
             if draft is None:
                 families.remove(family)
             else:
                 yield draft
 
 
+def identity(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """A question, and a family with its parameters."""
+    meta = record["meta"]
+    return [("question", meta["question"]), ("family and params", f"{meta['family']} {meta['params']}")]
+
+
 def _values(db: sqlite3.Connection, where: str) -> Values:
     """The values each kind of parameter may take."""
-
-    def common(column: str, table: str = "orders_enriched", at_least: int = ENOUGH_ORDERS) -> list[str]:
-        """A column's values that at least so many of the table's rows have, in order."""
-        kept = where if table == "orders_enriched" else EVERYTHING
-        rows = db.execute(
-            f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL AND ({kept}) "
-            f"GROUP BY 1 HAVING COUNT(*) >= {at_least} ORDER BY 1"
-        )
-        return [row[0] for row in rows]
-
+    year_orders = 400 if where == EVERYTHING else ENOUGH_ORDERS
     return {
-        "state": common("customer_state"),
-        "category": common("product_category_name"),
-        "month": common("purchase_month"),
-        "year": common("SUBSTR(purchase_month, 1, 4)", at_least=400 if where == EVERYTHING else ENOUGH_ORDERS),
-        "payment": common("payment_type"),
-        "status": common("order_status", at_least=5),
-        "seller_state": common("seller_state", "sellers", 3),
+        "state": common_values(db, "customer_state", ENOUGH_ORDERS, where),
+        "category": common_values(db, "product_category_name", ENOUGH_ORDERS, where),
+        "month": common_values(db, "purchase_month", ENOUGH_ORDERS, where),
+        "year": common_values(db, "SUBSTR(purchase_month, 1, 4)", year_orders, where),
+        "payment": common_values(db, "payment_type", ENOUGH_ORDERS, where),
+        "status": common_values(db, "order_status", 5, where),
+        "seller_state": common_values(db, "seller_state", 3, table="sellers"),
         "n": list(range(3, 11)),
         "k": [2, 3, 4],
         "days": list(range(2, 13)),
@@ -86,11 +83,7 @@ def _draw(rng: random.Random, kind: str, values: Values) -> dict[str, Any]:
 
 
 _FORMS: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "state": lambda code: {
-        "state_name": state_name(code),
-        "do_estado": of_state(code),
-        "no_estado": in_state(code),
-    },
+    "state": lambda code: {"state_name": state_name(code), "do_estado": of_state(code), "no_estado": in_state(code)},
     "category": lambda code: {"category_name": category_name(code)},
     "month": lambda code: {"month_name": month_name(code)},
     "payment": lambda code: {"payment_name": payment_name(code)},
@@ -100,7 +93,7 @@ _FORMS: dict[str, Callable[[Any], dict[str, Any]]] = {
 
 
 def _new_draft(
-    db: sqlite3.Connection, rng: random.Random, family: dict[str, Any], values: Values, asked: set[str]
+    db: sqlite3.Connection, rng: random.Random, family: dict[str, Any], values: Values, used: set[str]
 ) -> Draft | None:
     """A draft of this family with values not yet asked and a usable result; None after `TRIES` failures."""
     for _ in range(TRIES):
@@ -112,9 +105,9 @@ def _new_draft(
         names = ["state" if kind == "seller_state" else kind for kind in family["params"]]
         params = {name: slots[name] for name in names}
         key = f"{family['name']} {params}"
-        if key in asked:
+        if key in used:
             continue
-        asked.add(key)
+        used.add(key)
         draft = _draft(db, rng, family, slots, params)
         if draft is not None:
             return draft
@@ -122,18 +115,15 @@ def _new_draft(
 
 
 def _draft(
-    db: sqlite3.Connection,
-    rng: random.Random,
-    family: dict[str, Any],
-    slots: dict[str, Any],
-    params: dict[str, Any],
+    db: sqlite3.Connection, rng: random.Random, family: dict[str, Any], slots: dict[str, Any], params: dict[str, Any]
 ) -> Draft | None:
     sql = family["sql"].format(**slots)
     result = _run(db, family, slots)
     if result is None:
         return None
     question = rng.choice(family["questions"]).format(**slots)
-    text = f"```sql\n{sql}\n```\n{_explanation(rng, family, slots)}"
+    explanation = f"{rng.choice(family['what'])} {rng.choice(family['read'])}".format(**slots)
+    text = f"```sql\n{sql}\n```\n{explanation}"
     request = rng.choice(load_text("sql_qa")["requests"]["openings"])
     user_text = request.format(schema=schema_part(family["columns"]), question=question)
     if len(user_text) > MAX_USER_CHARACTERS or len(text) > MAX_REFERENCE_CHARACTERS:
@@ -149,11 +139,6 @@ def _draft(
     return Draft("sql_qa", user_text, {"text": text, "sql": sql, "result": result}, meta)
 
 
-def _explanation(rng: random.Random, family: dict[str, Any], slots: dict[str, Any]) -> str:
-    """What is computed, then how to read it."""
-    return f"{rng.choice(family['what'])} {rng.choice(family['read'])}".format(**slots)
-
-
 def _run(db: sqlite3.Connection, family: dict[str, Any], slots: dict[str, Any]) -> dict[str, Any] | None:
     """The columns and rows that answer a question; None where the answer is empty, too long, or not the only one.
 
@@ -161,8 +146,8 @@ def _run(db: sqlite3.Connection, family: dict[str, Any], slots: dict[str, Any]) 
     for, would make another answer as right.
     """
     limit = next((kind for kind in ("n", "k") if f"LIMIT {{{kind}}}" in family["sql"]), None)
-    asked = {**slots, limit: slots[limit] + 1} if limit else slots
-    cursor = db.execute(family["sql"].format(**asked))
+    one_more = {limit: slots[limit] + 1} if limit else {}
+    cursor = db.execute(family["sql"].format(**slots | one_more))
     columns = [column[0] for column in cursor.description]
     rows = [list(row) for row in cursor.fetchmany(MAX_ROWS + 1)]
     if "ordered" in family:
@@ -177,7 +162,7 @@ def _run(db: sqlite3.Connection, family: dict[str, Any], slots: dict[str, Any]) 
 
 
 def schema_part(columns: dict[str, list[str]]) -> str:
-    """The tables and columns that a question needs, one table a line, with a note where a name does not say enough.
+    """The tables and columns that a question needs, one per line, with a note where a name does not say enough.
 
     >>> schema_part({"orders_enriched": ["customer_state", "is_late"]})
     'Tabela orders_enriched (um pedido por linha): customer_state, is_late (1 = entregue com atraso)'

@@ -1,7 +1,7 @@
 """What the shop looks like: its figures beside the facts, and samples of each task."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +24,17 @@ class Figure:
     name: str
     kind: str
     fact: float
-    found: float
+    value: float
 
     @property
     def deviation(self) -> float:
         """Relative deviation from the fact."""
-        return self.found / self.fact - 1
+        return self.value / self.fact - 1
 
     @property
     def close(self) -> bool:
         """Within 10 % of the fact; a share also within one percentage point."""
-        return abs(self.deviation) <= RELATIVE or (self.kind == "share" and abs(self.found - self.fact) <= POINTS)
+        return abs(self.deviation) <= RELATIVE or (self.kind == "share" and abs(self.value - self.fact) <= POINTS)
 
 
 def compare_with_facts(db_path: Path) -> list[Figure]:
@@ -51,8 +51,8 @@ def compare_with_facts(db_path: Path) -> list[Figure]:
             "SELECT r.*, e.delay_days, e.order_status FROM order_reviews r JOIN orders_enriched e USING (order_id)", db
         )
         sellers = pd.read_sql("SELECT seller_state FROM sellers", db)
-        counts = _counts(db, len(orders))
-    parts: list[Iterator[Figure]] = [
+        counts = list(_counts(db, len(orders)))
+    parts: list[Iterable[Figure]] = [
         counts,
         _status_figures(orders),
         _review_figures(reviews),
@@ -71,29 +71,23 @@ def _counts(db: sqlite3.Connection, orders: int) -> Iterator[Figure]:
         for name in ("order_items", "order_payments", "order_reviews", "products", "sellers", "geolocation")
     }
     queries["people"] = "SELECT COUNT(DISTINCT customer_unique_id) FROM customers"
-    rows = [
-        Figure(
-            f"{name} per 1,000 orders",
-            "mean",
-            facts[name] / facts["orders"] * 1000,
-            db.execute(sql).fetchone()[0] / orders * 1000,
-        )
-        for name, sql in queries.items()
-    ]
+    for name, sql in queries.items():
+        per_order = db.execute(sql).fetchone()[0] / orders
+        yield Figure(f"{name} per 1,000 orders", "mean", facts[name] / facts["orders"] * 1000, per_order * 1000)
     bare = db.execute("SELECT 100.0 * AVG(product_category_name IS NULL) FROM products").fetchone()[0]
-    return iter([*rows, Figure("products without a category", "share", 2.0, bare)])
+    yield Figure("products without a category", "share", 2.0, bare)
 
 
 def _shares(prefix: str, facts: Mapping[str, float], values: pd.Series) -> Iterator[Figure]:
     """The share of each named value, in per cent."""
-    found = values.astype(str).value_counts(normalize=True) * 100
+    shares = values.astype(str).value_counts(normalize=True) * 100
     for name, share in facts.items():
-        yield Figure(f"{prefix} {name}", "share", share, float(found.get(str(name), 0.0)))
+        yield Figure(f"{prefix} {name}", "share", share, shares.get(str(name), 0.0))
 
 
 def _status_figures(orders: pd.DataFrame) -> Iterator[Figure]:
     status = orders["order_status"]
-    yield Figure("status delivered", "share", 97.0, float((status == "delivered").mean() * 100))
+    yield Figure("status delivered", "share", 97.0, (status == "delivered").mean() * 100)
     rest = {"shipped": 37, "canceled": 21, "unavailable": 21, "invoiced": 11, "processing": 10}
     yield from _shares("of the undelivered,", rest, status[status != "delivered"])
 
@@ -111,24 +105,22 @@ def _review_figures(reviews: pd.DataFrame) -> Iterator[Figure]:
         "late_8_more": delay > 7,
     }
     for name, mean in facts["score_mean"].items():
-        yield Figure(f"mean score, {name}", "mean", mean, float(score[groups[name]].mean()))
+        yield Figure(f"mean score, {name}", "mean", mean, score[groups[name]].mean())
     text = reviews["review_comment_message"]
     written = text[text.notna()]
-    yield Figure("reviews with text", "share", facts["text_share"], float(text.notna().mean() * 100))
+    yield Figure("reviews with text", "share", facts["text_share"], text.notna().mean() * 100)
     yield Figure(
-        "reviews with title", "share", facts["title_share"], float(reviews["review_comment_title"].notna().mean() * 100)
+        "reviews with title", "share", facts["title_share"], reviews["review_comment_title"].notna().mean() * 100
     )
     for value, share in facts["text_share_by_score"].items():
-        yield Figure(f"with text, score {value}", "share", share, float(text[score == int(value)].notna().mean() * 100))
+        yield Figure(f"with text, score {value}", "share", share, text[score == int(value)].notna().mean() * 100)
     for value, median in facts["characters_median"].items():
-        yield Figure(
-            f"characters, score {value}", "median", median, float(written[score == int(value)].str.len().median())
-        )
+        yield Figure(f"characters, score {value}", "median", median, written[score == int(value)].str.len().median())
     words = written.str.split().str.len()
-    yield Figure("words of a text", "median", facts["words_median"], float(words.median()))
-    yield Figure("words of a text, p90", "quantile", facts["words_p90"], float(words.quantile(0.9)))
-    yield Figure("texts with !", "share", facts["exclamation_share"], float(written.str.contains("!").mean() * 100))
-    yield Figure("texts in capitals", "share", facts["capitals_share"], float(written.str.isupper().mean() * 100))
+    yield Figure("words of a text", "median", facts["words_median"], words.median())
+    yield Figure("words of a text, p90", "quantile", facts["words_p90"], words.quantile(0.9))
+    yield Figure("texts with !", "share", facts["exclamation_share"], written.str.contains("!").mean() * 100)
+    yield Figure("texts in capitals", "share", facts["capitals_share"], written.str.isupper().mean() * 100)
 
 
 def _delivery_figures(delivered: pd.DataFrame) -> Iterator[Figure]:
@@ -136,14 +128,14 @@ def _delivery_figures(delivered: pd.DataFrame) -> Iterator[Figure]:
     days, delay = delivered["delivery_days"], delivered["delay_days"]
     for name, value in facts["days"].items():
         kind = "median" if name == "p50" else "quantile"
-        yield Figure(f"delivery days, {name}", kind, value, float(days.quantile(int(name[1:]) / 100)))
-    yield Figure("delivery days", "mean", facts["days_mean"], float(days.mean()))
-    yield Figure("log delivery days, sigma", "quantile", facts["days_log_sigma"], float(np.log(days).std()))
-    yield Figure("promised days", "median", facts["promised_median"], float((days - delay).median()))
-    yield Figure("days past the promise", "median", facts["delay_median"], float(delay.median()))
-    yield Figure("days past the promise, p95", "quantile", facts["delay_p95"], float(delay.quantile(0.95)))
-    yield Figure("late", "share", facts["late_share"], float((delay > 0).mean() * 100))
-    yield Figure("days late of the late", "median", facts["lateness_median"], float(delay[delay > 0].median()))
+        yield Figure(f"delivery days, {name}", kind, value, days.quantile(int(name[1:]) / 100))
+    yield Figure("delivery days", "mean", facts["days_mean"], days.mean())
+    yield Figure("log delivery days, sigma", "quantile", facts["days_log_sigma"], np.log(days).std())
+    yield Figure("promised days", "median", facts["promised_median"], (days - delay).median())
+    yield Figure("days past the promise", "median", facts["delay_median"], delay.median())
+    yield Figure("days past the promise, p95", "quantile", facts["delay_p95"], delay.quantile(0.95))
+    yield Figure("late", "share", facts["late_share"], (delay > 0).mean() * 100)
+    yield Figure("days late of the late", "median", facts["lateness_median"], delay[delay > 0].median())
 
 
 def _price_figures(items: pd.DataFrame) -> Iterator[Figure]:
@@ -151,13 +143,13 @@ def _price_figures(items: pd.DataFrame) -> Iterator[Figure]:
     items = items[items["status"] == "delivered"]
     for name, value in facts["quantiles"].items():
         kind = "median" if name == "p50" else "quantile"
-        yield Figure(f"price, {name}", kind, value, float(items["price"].quantile(int(name[1:]) / 100)))
-    yield Figure("price", "mean", facts["mean"], float(items["price"].mean()))
+        yield Figure(f"price, {name}", kind, value, items["price"].quantile(int(name[1:]) / 100))
+    yield Figure("price", "mean", facts["mean"], items["price"].mean())
     for name, value in facts["category_median"].items():
-        yield Figure(f"price, {name}", "median", value, float(items["price"][items["category"] == name].median()))
-    yield Figure("freight", "median", freight["median"], float(items["freight_value"].median()))
-    yield Figure("freight, p90", "quantile", freight["p90"], float(items["freight_value"].quantile(0.9)))
-    yield Figure("freight", "mean", freight["mean"], float(items["freight_value"].mean()))
+        yield Figure(f"price, {name}", "median", value, items["price"][items["category"] == name].median())
+    yield Figure("freight", "median", freight["median"], items["freight_value"].median())
+    yield Figure("freight, p90", "quantile", freight["p90"], items["freight_value"].quantile(0.9))
+    yield Figure("freight", "mean", freight["mean"], items["freight_value"].mean())
 
 
 def _payment_figures(orders: pd.DataFrame, payments: pd.DataFrame) -> Iterator[Figure]:
@@ -183,11 +175,9 @@ def _place_figures(orders: pd.DataFrame, items: pd.DataFrame, sellers: pd.DataFr
     for state in facts["states"]["known"]:
         _, days, freight, late = states[state]
         here = delivered[delivered["customer_state"] == state]
-        yield Figure(f"delivery days, {state}", "mean", days, float(here["delivery_days"].mean()))
-        yield Figure(
-            f"freight, {state}", "mean", freight, float(items["freight_value"][items["state"] == state].mean())
-        )
-        yield Figure(f"late, {state}", "share", late, float((here["delay_days"] > 0).mean() * 100))
+        yield Figure(f"delivery days, {state}", "mean", days, here["delivery_days"].mean())
+        yield Figure(f"freight, {state}", "mean", freight, items["freight_value"][items["state"] == state].mean())
+        yield Figure(f"late, {state}", "share", late, (here["delay_days"] > 0).mean() * 100)
     shares = {name: row[0] for name, row in facts["categories"].items() if row[0] > 0}
     yield from _shares("items in", shares, items["category"].fillna("none"))
 
@@ -198,7 +188,7 @@ def comparison_table(figures: list[Figure]) -> str:
     for figure in figures:
         mark = "" if figure.close else " (outside)" if figure.kind != "quantile" else " (not held to it)"
         lines.append(
-            f"| {figure.name} | {figure.kind} | {figure.fact:g} | {figure.found:.4g} | {figure.deviation:+.1%}{mark} |"
+            f"| {figure.name} | {figure.kind} | {figure.fact:g} | {figure.value:.4g} | {figure.deviation:+.1%}{mark} |"
         )
     return "\n".join(lines)
 
