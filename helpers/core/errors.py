@@ -16,3 +16,7 @@ def require_known(kind: str, name: str, known: tuple[str, ...]) -> None:
     """
     if name not in known:
         raise UserError(f"unknown {kind} {name!r}; the valid ones are: {', '.join(known)}")
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on, told in one line: what failed, and at which step. The command line exits with 1."""

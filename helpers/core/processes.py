@@ -5,6 +5,7 @@ Both launchers set environment variables, so this needs no torch.
 
 import os
 from collections import Counter
+from typing import Any
 
 
 def rank() -> int:
@@ -30,14 +31,32 @@ def wait() -> None:
         PartialState().wait_for_everyone()
 
 
+def gather(items: list[Any]) -> list[Any]:
+    """The items of all processes, in the order of their numbers; each process must call this.
+
+    >>> gather(["a", "b"])
+    ['a', 'b']
+    """
+    if count() == 1:
+        return items
+    from accelerate.utils import gather_object
+
+    return gather_object(items)
+
+
 def total(counts: Counter[str]) -> Counter[str]:
     """The sum of `counts` over all processes, each of which must call this.
 
     >>> total(Counter(push=2))
     Counter({'push': 2})
     """
-    if count() == 1:
-        return counts
-    from accelerate.utils import gather_object
+    return counts if count() == 1 else sum(gather([counts]), Counter())
 
-    return sum(gather_object([counts]), Counter())
+
+def anywhere(flag: bool) -> bool:
+    """Whether `flag` is true on any process; all of them must call this, and all get the same answer.
+
+    >>> anywhere(False)
+    False
+    """
+    return any(gather([flag]))

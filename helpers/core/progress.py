@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from tqdm import tqdm
 
@@ -37,8 +37,11 @@ class Progress:
     In a notebook it rewrites one display, so that the saved output holds only the last state.
     """
 
+    running: ClassVar[list["Progress"]] = []
+
     def __init__(self, label: str, total: int) -> None:
         self.label, self.total, self.started = label, total, time.monotonic()
+        self.running.append(self)
         self.handle: Any = None
         self.bar: Any = None
         if in_notebook():
@@ -64,9 +67,17 @@ class Progress:
 
     def close(self, note: str = "") -> None:
         """End the line, leaving `note` as its last state."""
+        if self in self.running:
+            self.running.remove(self)
         if self.bar is not None:
             self.bar.set_postfix_str(note)
             self.bar.close()
         else:
             elapsed = clock(time.monotonic() - self.started)
             self.handle.update({"text/plain": f"{self.label}: {note} [{elapsed}]"}, raw=True)
+
+
+def close_all(note: str) -> None:
+    """End every line whose job broke off, so that what is printed next begins a line of its own."""
+    for line in list(Progress.running):
+        line.close(note)
