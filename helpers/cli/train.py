@@ -1,8 +1,15 @@
 """`python -m helpers train`: one GRPO run from a recipe, with its run record."""
 
 import argparse
+import shlex
+import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
+
+from helpers.core import interrupts, processes
+from helpers.core.errors import RunError
+from helpers.core.files import PROJECT_ROOT, shown
 
 HELP = "train a recipe with GRPO and leave a run record"
 
@@ -25,10 +32,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, then print the paired gain over the base policy and where the seconds of a step went."""
+    """Train, then print the paired gain over the base policy and where the seconds of a step went.
+
+    Exit codes beside the usual ones: 1 where the run failed, 143 and 130 where SIGTERM or Ctrl-C ended it.
+    """
+    try:
+        with interrupts.handled():
+            return _train(args)
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, interrupts.Interrupted) else signal.SIGINT
+        if processes.is_first():
+            print(f"\ninterrupted ({signal.Signals(number).name}); go on with\n{resume_command(args)}", file=sys.stderr)
+        return 128 + number
+
+
+def resume_command(args: argparse.Namespace) -> str:
+    """What to type to go on with an interrupted run."""
+    command = ["python", "-m", "helpers", "train"]
+    for name in ("recipe", "profile", "backend", "seed", "out", "extra"):
+        if getattr(args, name) is not None:
+            command += [f"--{name}", str(getattr(args, name))]
+    return shlex.join([*command, *(["--stop", *args.stop] if args.stop else []), "--resume"])
+
+
+def _train(args: argparse.Namespace) -> int:
     from helpers import recipes, training
-    from helpers.core import processes
-    from helpers.core.files import PROJECT_ROOT, shown
     from helpers.policy import backends, generation
     from helpers.recipes import profiles
     from helpers.runs import analysis, speed
@@ -41,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or PROJECT_ROOT / "runs" / f"{recipe.name}-{profile.name}-seed{args.seed}"
     plan = training.plan_run(recipe, profile, folder, seed=args.seed, resume=args.resume, extra=args.extra)
     training.train_grpo(plan, stop=args.stop)
-    if not processes.is_first():
+    if not processes.is_first() or plan.left == "nothing":
         return 0
     run = load_run(folder)
     for mode in generation.MODES:

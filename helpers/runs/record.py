@@ -3,7 +3,7 @@
     config.json     what was run: recipe, profile, seed, coverage, versions
     metrics.jsonl   one object per logged step, W&B's keys; durations and throughput under "time/"
     eval.jsonl      one object per scored completion
-    events.jsonl    start, resume, checkpoint, warning, stop, reward_error, eval, end
+    events.jsonl    start, resume, checkpoint, warning, stop, reward_error, eval, interrupt, error, end
 
 JSON has no NaN or infinity: they are written as the strings "NaN", "Infinity" and "-Infinity", which `float` reads
 back. `helpers.runs.load` reads a record.
@@ -29,7 +29,18 @@ PHASES = ("generation", "rewards", "log_probs", "backward", "optimiser", "sync",
 """What a training step's seconds go to; `sync` moves the weights to vLLM, `log_probs` is every scoring forward pass."""
 KNOWN_EVAL_SECONDS = "time/known_eval_s"
 """The metric key of an evaluation whose answers were reused: the seconds it took in the run that generated them."""
-EVENT_KINDS = ("start", "resume", "checkpoint", "warning", "stop", "reward_error", "eval", "end")
+EVENT_KINDS = (
+    "start",
+    "resume",
+    "checkpoint",
+    "warning",
+    "stop",
+    "reward_error",
+    "eval",
+    "interrupt",
+    "error",
+    "end",
+)
 
 
 def identity(recipe: Recipe, profile: Profile, seed: int, pairs: Path, extra: Path | None = None) -> dict[str, Any]:
@@ -46,7 +57,12 @@ def identity(recipe: Recipe, profile: Profile, seed: int, pairs: Path, extra: Pa
 
 def require_same_run(folder: Path, wanted: dict[str, Any]) -> None:
     """Raise `UserError` naming what differs unless the run in `folder` has the identity `wanted`."""
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{folder / CONFIG}: not JSON ({error}); restore it, or give another folder") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / CONFIG}: holds no JSON object; restore it, or give another folder")
     different = [key for key, value in wanted.items() if config.get(key) != value]
     if different:
         raise UserError(f"{folder}: holds a run with another {', '.join(different)}; give another folder or remove it")
@@ -55,7 +71,7 @@ def require_same_run(folder: Path, wanted: dict[str, Any]) -> None:
 def is_finished(folder: Path) -> bool:
     """Whether the run record in `folder` says that its run reached its end."""
     events = folder / EVENTS
-    return events.is_file() and has_ended(row for _, row in files.read_jsonl(events))
+    return events.is_file() and has_ended(row for _, row in files.read_jsonl(events, faults=[]))
 
 
 def has_ended(events: Iterable[Mapping[str, Any]]) -> bool:

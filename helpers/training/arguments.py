@@ -48,7 +48,7 @@ def grpo_arguments(plan: Plan) -> dict[str, Any]:
         "logging_steps": 1,
         "save_strategy": "steps",
         "save_steps": profile.eval_every,
-        "save_total_limit": 2,
+        "save_total_limit": None,  # `checkpoints.keep_newest` removes old ones, once the new one is on the disk
         "report_to": [],
         "disable_tqdm": True,
         "seed": plan.seed,

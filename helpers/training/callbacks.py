@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from helpers.core import processes
+from helpers.core import interrupts, processes
 from helpers.core.progress import Progress, in_notebook, say
 from helpers.policy import Policy, evaluation
 from helpers.rewards import score_row
@@ -15,6 +15,7 @@ from helpers.runs import stop_rules
 from helpers.runs.record import evaluation_due
 from helpers.tasks import JSON_TASK, TASKS
 from helpers.tasks.records import Rows, eval_subset
+from helpers.training import checkpoints
 from helpers.training.plan import Plan
 from helpers.training.step_clock import PhaseClock
 from helpers.training.track import Track
@@ -88,14 +89,20 @@ class RunRecordCallback(TrainerCallback):
         values = {ours: logs[theirs] for theirs, ours in _RENAMED.items() if logs and logs.get(theirs) is not None}
         if "train/reward" not in values:
             return
+        self.track.collect_errors()
         counts = self.meter.prompts_seen() | {"train/reward_errors": self.track.reward_errors}
         self.track.metrics(state.global_step, values | counts | self.clock.take())
         self.recent = [*self.recent[-9:], values["train/reward"]]
         self.line.update(state.global_step, f"reward {sum(self.recent) / len(self.recent):.3f} (mean of 10 steps)")
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Record that a checkpoint was written."""
-        self.track.recorder.log_event("checkpoint", state.global_step, f"checkpoint-{state.global_step}")
+        """Mark the checkpoint as whole, once every process has written its part, and remove older ones."""
+        processes.wait()
+        name, folder = f"checkpoint-{state.global_step}", self.track.recorder.folder
+        if processes.is_first():
+            checkpoints.mark_whole(folder / checkpoints.FOLDER / name)
+            checkpoints.keep_newest(folder)
+        self.track.recorder.log_event("checkpoint", state.global_step, name)
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Close the progress line."""
@@ -178,6 +185,7 @@ class StopRuleCallback(TrainerCallback):
         statuses = self._check(state)
         if not in_notebook() and self.track.evaluated_at(state.global_step):
             say(stop_rules.status_line(statuses))
+        stop = False
         for status in statuses:
             name = status.rule.name
             if status.state == "ok":
@@ -185,8 +193,10 @@ class StopRuleCallback(TrainerCallback):
             if status.state == "triggered" and name not in self.triggered:
                 self.triggered.add(name)
                 self._report(status, state.global_step)
-                if status.stops:
-                    control.should_save = control.should_training_stop = True
+                stop = stop or status.stops
+        # Evaluations on a GPU differ a little between processes: one that trained on alone would wait forever.
+        if processes.anywhere(stop):
+            control.should_save = control.should_training_stop = True
 
     def _check(self, state: TrainerState) -> list[stop_rules.RuleStatus]:
         history, baseline = self.track.history, stop_rules.BASELINE_METRIC
@@ -199,3 +209,21 @@ class StopRuleCallback(TrainerCallback):
         message = f"{status.rule.label}: {status.message} ({status.stop_if})"
         self.track.recorder.log_event(kind, step, message, rule=status.rule.name, value=status.value)
         say(f"step {step}, {kind}: {message}")
+
+
+class InterruptCallback(TrainerCallback):
+    """Ends a run that got SIGTERM after its current step, with a checkpoint. It comes last: what a step's end records
+    has to be in the record before the checkpoint is written."""
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """A signal now waits for the end of a step."""
+        interrupts.training_begins()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Save and stop where a signal has come."""
+        if interrupts.requested_anywhere():
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """A signal now ends the run at once, and so does one that came during the steps."""
+        interrupts.training_ends()

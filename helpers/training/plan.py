@@ -1,19 +1,27 @@
 """The plan of a run: everything that is decided, and checked, before a policy is loaded."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from helpers.core import locks, processes
 from helpers.core.errors import UserError
+from helpers.core.files import shown
 from helpers.policy import backends, generation
 from helpers.recipes import Change, Recipe, profiles
 from helpers.recipes.profiles import Profile
-from helpers.runs.record import CONFIG, identity, require_same_run
+from helpers.runs.record import CONFIG, EVENTS, identity, require_same_run
 from helpers.tasks.records import PAIRS_DIR, Rows, load_records, load_split
+from helpers.training import checkpoints
+from helpers.training.resume import Left, look
 
-_CHECKPOINT_FILES = ("trainer_state.json", "adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+LOCK = "run.lock"
+"""The file in a run's folder that the process which trains there holds locked."""
+_SEEDS = 2**32
+"""What NumPy takes as a seed is below this."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,8 @@ class Plan:
 
     `recipe` is already fitted to `profile`, which made `changes`; `backend_reason` is the line that says which backend
     was chosen and why. `splits` hold the records to train on and to answer; `identity` is what makes two runs the same
-    run. `checkpoint` is the one to resume from, None for a run that starts.
+    run. `checkpoint` is the one to resume from, None for a run that starts; `left` is the first thing that is left to
+    do, and `events_size` how long events.jsonl was when that was seen, in bytes.
     """
 
     recipe: Recipe
@@ -36,11 +45,13 @@ class Plan:
     identity: dict[str, Any] = field(default_factory=dict, repr=False)
     pairs: Path = PAIRS_DIR
     checkpoint: Path | None = None
+    left: Left = "training"
+    events_size: int = 0
 
     @property
     def first_step(self) -> int:
         """The step that training starts from: the checkpoint's, else 0."""
-        return _step_of(self.checkpoint) if self.checkpoint else 0
+        return checkpoints.step_of(self.checkpoint) if self.checkpoint else 0
 
     @property
     def settings(self) -> generation.Settings:
@@ -59,11 +70,15 @@ def plan_run(
 ) -> Plan:
     """Plan `recipe` as `profile` can run it, to be recorded in `folder`.
 
-    `extra` is a file of additional training records, for a recipe that needs them. `resume` takes the newest complete
-    checkpoint in `folder`, if there is one.
+    `extra` is a file of additional training records, for a recipe that needs them. `resume` takes the newest whole
+    checkpoint in `folder`, if there is one, and plans what is left to do.
     Raises `UserError` where records are missing, malformed or not what the recipe needs, where `folder` holds a run
-    and `resume` is off, or where it holds a different run.
+    and `resume` is off, where it holds a different run or no checkpoint that loads, or where a process trains in it.
     """
+    if not 0 <= seed < _SEEDS:
+        raise UserError(f"seed {seed}: a seed is a whole number from 0 to {_SEEDS - 1}")
+    if processes.is_first():  # of several processes of one launch, the first one may hold it already
+        locks.require_free(folder / LOCK)
     fitted, changes = profiles.fit(recipe, profile)
     train = [*load_split("train", pairs), *_load_extra(fitted, extra)]
     splits = {"train": [record for record in train if fitted.only_task in ("", record["task"])]}
@@ -74,6 +89,9 @@ def plan_run(
         if not resume:
             raise UserError(f"{folder}: already holds a run; give another --out, or --resume to go on with it")
         require_same_run(folder, run_identity)
+    elif checkpoints.numbered(folder):
+        raise UserError(f"{folder}: holds checkpoints but no {CONFIG}; restore that file, or give another folder")
+    left, checkpoint = look(folder, fitted.max_steps) if resume else ("training", None)
     backend, reason = backends.choose(profile)
     return Plan(
         recipe=fitted,
@@ -86,8 +104,25 @@ def plan_run(
         splits=splits,
         identity=run_identity,
         pairs=pairs,
-        checkpoint=_newest_checkpoint(folder) if resume else None,
+        checkpoint=checkpoint,
+        left=left,
+        events_size=_size(folder / EVENTS),
     )
+
+
+@contextmanager
+def alone(plan: Plan) -> Iterator[None]:
+    """Hold the lock of the plan's folder for the length of the block; the first process does, for all of its launch.
+
+    Raises `UserError` where another process trains there, or has done so since the plan was made.
+    """
+    if not processes.is_first():
+        yield
+        return
+    with locks.hold(plan.folder / LOCK):
+        if _size(plan.folder / EVENTS) != plan.events_size:
+            raise UserError(f"{shown(plan.folder)}: another training was here since this one was planned; start again")
+        yield
 
 
 def _load_extra(recipe: Recipe, extra: Path | None) -> Rows:
@@ -109,6 +144,10 @@ def _load_extra(recipe: Recipe, extra: Path | None) -> Rows:
     return records
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
 def _first_per_task(records: Rows, limit: int) -> Rows:
     """The first `limit` records of each task, in file order."""
     taken: Counter[str] = Counter()
@@ -118,17 +157,3 @@ def _first_per_task(records: Rows, limit: int) -> Rows:
             taken[record["task"]] += 1
             kept.append(record)
     return kept
-
-
-def _newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that has all its files; resuming from a half-written one would reset the optimiser."""
-    complete = [
-        checkpoint
-        for checkpoint in (folder / "checkpoints").glob("checkpoint-*")
-        if all((checkpoint / name).is_file() for name in _CHECKPOINT_FILES)
-    ]
-    return max(complete, key=_step_of, default=None)
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rsplit("-", 1)[1])

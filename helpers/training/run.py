@@ -11,17 +11,16 @@ from pathlib import Path
 from helpers.core import processes
 from helpers.core.errors import require_known
 from helpers.core.files import shown
-from helpers.core.progress import in_notebook
+from helpers.core.progress import in_notebook, say
 from helpers.policy import Policy, backends, loading
 from helpers.recipes import Recipe, profiles
 from helpers.recipes.profiles import Profile
 from helpers.rewards import record_errors
 from helpers.runs import stop_rules
-from helpers.runs.record import is_finished
 from helpers.tasks.records import Rows
-from helpers.training import apart, base_answers, splits, warmup
+from helpers.training import apart, base_answers, failures, resume, splits, warmup
 from helpers.training.arguments import effective_arguments, effective_line, effective_table, grpo_arguments
-from helpers.training.plan import Plan, plan_run
+from helpers.training.plan import Plan, alone, plan_run
 from helpers.training.track import Track, describe_run, open_record
 from helpers.training.trainer import build_trainer
 
@@ -30,16 +29,26 @@ OnEval = Callable[[Path], None]
 
 
 def train_grpo(plan: Plan, on_eval: OnEval | None = None, stop: Sequence[str] = ()) -> Path:
-    """Carry out `plan`; returns the run's folder.
+    """Carry out what is left of `plan`; returns the run's folder.
 
     The policy answers the whole eval split before and after, sampled and greedy, and the test split once, at the end.
-    Stop rules warn; those named in `stop` end the run.
+    Stop rules warn; those named in `stop` end the run. Raises `UserError` where another process trains in the folder,
+    `RunError` of one line where the run cannot go on.
     """
     for name in stop:
         require_known("stop rule", name, tuple(rule.name for rule in stop_rules.RULES))
+    if plan.left == "nothing":
+        say(f"{shown(plan.folder)}: finished, nothing to do")
+        return plan.folder
     processes.wait()  # every process has seen whether the folder holds a run before the first one writes to it
+    with alone(plan), failures.recorded(plan.folder):
+        _train(plan, on_eval, stop)
+    return plan.folder
+
+
+def _train(plan: Plan, on_eval: OnEval | None, stop: Sequence[str]) -> None:
     policy = start_policy(plan)
-    from helpers.training.callbacks import EvalRewardCallback, StopRuleCallback
+    from helpers.training.callbacks import EvalRewardCallback, InterruptCallback, StopRuleCallback
 
     arguments = grpo_arguments(plan)
     config = describe_run(plan, policy, arguments)
@@ -48,6 +57,7 @@ def train_grpo(plan: Plan, on_eval: OnEval | None = None, stop: Sequence[str] = 
     evaluation = EvalRewardCallback(plan, policy, track, clock, on_eval)
     trainer.add_callback(evaluation)
     trainer.add_callback(StopRuleCallback(plan, track, stop))
+    trainer.add_callback(InterruptCallback())
     effective = effective_arguments(trainer, arguments) | {"output_dir": "checkpoints"}
     track.recorder.write_config(config | {"effective_args": effective})
     if processes.is_first():
@@ -56,14 +66,13 @@ def train_grpo(plan: Plan, on_eval: OnEval | None = None, stop: Sequence[str] = 
     with record_errors(track.reward_error):
         if plan.checkpoint is None:
             evaluation.take(0, first_answers(plan, policy, track))
-        trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
-        step = trainer.state.global_step
-        evaluation.take(step, splits.evaluate_split(plan, policy, "eval", step, track))
-        splits.evaluate_split(plan, policy, "test", step, track)
-    trainer.save_model(str(plan.folder / "adapter"))
+        step = resume.train(trainer, plan)
+        if plan.left != "adapter":
+            evaluation.take(step, splits.evaluate_split(plan, policy, "eval", step, track))
+            splits.evaluate_split(plan, policy, "test", step, track)
+    trainer.save_model(str(plan.folder / resume.ADAPTER))
     track.recorder.log_event("end", step, f"{step} steps")
     track.wandb_run.finish()
-    return plan.folder
 
 
 def start_policy(plan: Plan) -> Policy:
@@ -99,7 +108,7 @@ def train_or_reuse(
     In a notebook, a GPU backend trains in a process of its own (`apart`). Raises `UserError` as `plan_run` does.
     """
     plan = plan_run(recipe, profile, folder, seed, resume=True, extra=extra)
-    if is_finished(folder):
+    if plan.left == "nothing":
         if on_eval:
             on_eval(folder)
         print(f"{shown(folder)}: finished before, used as it is")

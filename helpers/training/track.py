@@ -17,6 +17,7 @@ from helpers.core.progress import in_notebook
 from helpers.policy import Policy
 from helpers.runs.record import RunRecorder
 from helpers.tasks.records import count_by_task
+from helpers.training import checkpoints, resume
 from helpers.training.plan import Plan
 
 _VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "unsloth", "vllm")
@@ -24,12 +25,17 @@ _VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", 
 
 @dataclass
 class Track:
-    """The run record, W&B under the same keys, and `history`, the metric rows that the stop rules look at."""
+    """The run record, W&B under the same keys, and `history`, the metric rows that the stop rules look at.
+
+    Only the first process writes the record; `unsent` holds reward errors of another one until `collect_errors`.
+    """
 
     recorder: RunRecorder
     wandb_run: Any = field(default_factory=tracking.NoRun)
     history: list[dict[str, Any]] = field(default_factory=list)
     reward_errors: int = 0
+    last_reward_error: str = ""
+    unsent: list[dict[str, Any]] = field(default_factory=list)
 
     def metrics(self, step: int, values: dict[str, Any]) -> None:
         """Record one row of metrics."""
@@ -43,21 +49,47 @@ class Track:
 
     def reward_error(self, event: dict[str, Any]) -> None:
         """Record one error inside a reward function, with the completion that caused it."""
+        if not processes.is_first():
+            self.unsent.append(event)
+            return
         self.reward_errors += 1
+        self.last_reward_error = event["error"]
         step = self.history[-1]["step"] if self.history else 0
         self.recorder.log_event("reward_error", step, event.pop("error"), **event)
+
+    def collect_errors(self) -> None:
+        """Record the reward errors of the other processes; every process must call this."""
+        events, self.unsent = processes.gather(self.unsent), []
+        if processes.is_first():
+            for event in events:
+                self.reward_error(event)
 
 
 def open_record(plan: Plan, config: dict[str, Any]) -> Track:
     """Start the run record and W&B, or truncate the record to the checkpoint being resumed and continue it."""
     recorder = RunRecorder(plan.folder)
-    recorder.truncate_after(plan.first_step if plan.checkpoint else -1)
+    if processes.is_first():
+        _truncate(plan, recorder)
     processes.wait()
     recorder.write_config(config)
     wandb_run = tracking.start(plan.folder.name, plan.folder / "wandb", config)
     message = f"{plan.recipe.name} on {plan.profile.name}, {plan.backend_reason}"
     recorder.log_event("resume" if plan.checkpoint else "start", plan.first_step, message)
-    return Track(recorder, wandb_run, recorder.read_metrics())
+    history = recorder.read_metrics()
+    errors = [int(row["train/reward_errors"]) for row in history if "train/reward_errors" in row]
+    return Track(recorder, wandb_run, history, reward_errors=errors[-1] if errors else 0)
+
+
+def _truncate(plan: Plan, recorder: RunRecorder) -> None:
+    """Bring the record and the checkpoints to where `plan` begins."""
+    step = plan.first_step if plan.checkpoint else -1
+    checkpoints.drop_after(plan.folder, step)
+    if plan.left == "training":
+        recorder.truncate_after(step)
+        return
+    resume.drop_end(plan.folder)
+    if plan.left == "evaluation":
+        resume.truncate_to_training(plan.folder, step)
 
 
 def describe_run(plan: Plan, policy: Policy, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def attach_record(trainer: Any, plan: Plan, policy: Policy, track: Track, meter:
     from transformers import PrinterCallback
 
     from helpers.policy.cpu import rollouts
+    from helpers.training import guards
     from helpers.training.callbacks import RunRecordCallback
     from helpers.training.step_clock import PhaseClock
 
@@ -58,6 +59,8 @@ def attach_record(trainer: Any, plan: Plan, policy: Policy, track: Track, meter:
     if policy.backend == "transformers":
         rollouts.answer_in_rounds(trainer)
     clock = PhaseClock.attach(trainer)
+    guards.require_rewards(trainer, track)
+    trainer.add_callback(guards.FiniteGuard(trainer))
     trainer.add_callback(RunRecordCallback(plan, track, meter, clock))
     return clock
 

@@ -1,0 +1,76 @@
+"""What is left to do in a run's folder, and how a run that is past its training does only that."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from helpers.core import files
+from helpers.runs.record import EVAL, EVENTS, METRICS, is_finished, split_prefix
+from helpers.tasks.records import Rows
+from helpers.training import checkpoints
+
+if TYPE_CHECKING:
+    from helpers.training.plan import Plan
+
+Left = Literal["training", "evaluation", "adapter", "nothing"]
+"""The first thing that is left to do; what comes after it in a run is left too."""
+ADAPTER = "adapter"
+"""Where a run keeps its trained adapter."""
+
+_LAST_METRIC = f"{split_prefix('test', 'sample')}mean_reward"
+
+
+def look(folder: Path, last: int) -> tuple[Left, Path | None]:
+    """What is left of the run of `last` steps in `folder`, and the checkpoint to do it from.
+
+    Raises `UserError` as `checkpoints.newest_whole` does.
+    """
+    if is_finished(folder) and not (checkpoints.numbered(folder) and checkpoints.adapter_fault(folder / ADAPTER)):
+        return "nothing", None
+    checkpoint = checkpoints.newest_whole(folder)
+    if checkpoint is None:
+        return "training", None
+    step = checkpoints.step_of(checkpoint)
+    stopped = any(row.get("kind") == "stop" and row.get("step") == step for row in _rows(folder / EVENTS))
+    if step < last and not stopped:
+        return "training", checkpoint
+    evaluated = any(row.get("step") == step and _LAST_METRIC in row for row in _rows(folder / METRICS))
+    return "adapter" if evaluated else "evaluation", checkpoint
+
+
+def truncate_to_training(folder: Path, step: int) -> None:
+    """Drop what a killed run recorded of its final evaluation after `step`, its last one."""
+    metrics, answers, events = (_rows(folder / name) for name in (METRICS, EVAL, EVENTS))
+    trained = [index for index, row in enumerate(metrics) if row.get("step") == step and "train/reward" in row]
+    files.write_jsonl(folder / METRICS, metrics[: trained[-1] + 1] if trained else metrics)
+    # The final evaluation begins with the whole eval split; the subset before it was answered during training.
+    final = [index for index, row in enumerate(answers) if row.get("step") == step and row.get("split") == "eval"]
+    files.write_jsonl(folder / EVAL, answers[: final[0]] if final else answers)
+    saved = [index for index, row in enumerate(events) if row.get("message") == f"checkpoint-{step}"]
+    start = saved[-1] + 1 if saved else len(events)
+    later = [row for row in events[start:] if row.get("kind") not in ("eval", "checkpoint")]
+    files.write_jsonl(folder / EVENTS, events[:start] + later)
+
+
+def drop_end(folder: Path) -> None:
+    """Drop the event that says the run ended: it will end again."""
+    events = _rows(folder / EVENTS)
+    files.write_jsonl(folder / EVENTS, [row for row in events if row.get("kind") != "end"])
+
+
+def train(trainer: Any, plan: "Plan") -> int:
+    """Train the steps that are left, or load the trained checkpoint where none is; returns the last step."""
+    checkpoint = str(plan.checkpoint) if plan.checkpoint else None
+    if plan.left == "training":
+        trainer.train(resume_from_checkpoint=checkpoint)
+    else:
+        from transformers import TrainerState
+
+        trainer._load_from_checkpoint(checkpoint)
+        trainer._load_rng_state(checkpoint)
+        trainer.state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
+    return trainer.state.global_step
+
+
+def _rows(path: Path) -> Rows:
+    """The rows of a file of the record; what a kill left in half is left out."""
+    return [row for _, row in files.read_jsonl(path, faults=[])] if path.is_file() else []
