@@ -8,7 +8,7 @@ import pytest
 
 from helpers import recipes, training
 from helpers.core.errors import UserError
-from helpers.core.files import read_jsonl
+from helpers.core.files import read_jsonl, write_jsonl
 from helpers.policy import loading, lora
 from helpers.recipes import profiles
 from helpers.runs import analysis
@@ -103,7 +103,7 @@ def test_a_trainer_put_together_by_hand_trains_the_same_run(run_folder, tmp_path
         args=GRPOConfig(**arguments),
         train_dataset=Dataset.from_list(training.training_rows(plan.splits["train"])),
         processing_class=policy.tokenizer,
-        peft_config=loading.lora_config(plan.recipe),
+        peft_config=lora.lora_config(plan.recipe),
     )
     policy.model = trainer.model
     clock = training.attach_record(trainer, plan, policy, track, meter)
@@ -129,6 +129,8 @@ def test_a_half_written_checkpoint_is_passed_over_for_an_older_whole_one(run_fol
     folder = tmp_path / "half"
     shutil.copytree(run_folder, folder)
     (folder / "checkpoints" / "checkpoint-4" / "optimizer.pt").unlink()
+    events = [event for _, event in read_jsonl(folder / "events.jsonl")]
+    write_jsonl(folder / "events.jsonl", [event for event in events if event["kind"] != "end"])
     train(folder, seed=3, resume=True)
     resumed = [event["step"] for event in load_run(folder).events if event["kind"] == "resume"]
     assert resumed == [3]

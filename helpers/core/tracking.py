@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from helpers.core import processes
-from helpers.core.progress import say
 
 PROJECT = "grpo-ecommerce-pt"
 MODES = ("online", "offline", "disabled")
@@ -73,7 +72,7 @@ class GuardedRun:
         fault = _fault_of(_started(lambda: getattr(self.run, method)(*args, **options)), seconds)
         if fault:
             self.run = None
-            say(f"W&B: {method} {fault}; the run goes on without W&B, its record has everything")
+            _warn(f"{method} {fault}; the run goes on without W&B, its record has everything")
 
 
 def start(name: str, folder: Path, config: dict[str, Any]) -> NoRun | GuardedRun:
@@ -93,10 +92,10 @@ def start(name: str, folder: Path, config: dict[str, Any]) -> NoRun | GuardedRun
         fault = failure
         run, failure = _begin("offline", name, folder, config)
     if failure:
-        say(f"W&B: {failure}; the run goes on without W&B")
+        _warn(f"{failure}; the run goes on without W&B")
         return NoRun()
     if fault:
-        say(f"W&B: {fault}; the run is kept offline in {folder.name}/, `wandb sync` uploads it later")
+        _warn(f"{fault}; the run is kept offline in {folder.name}/, `wandb sync` uploads it later")
     return GuardedRun(run)
 
 
@@ -106,6 +105,12 @@ def without_secrets(text: str) -> str:
         if secret := os.environ.get(name, "").strip():
             text = text.replace(secret, "***")
     return text
+
+
+def _warn(message: str) -> None:
+    from helpers.core.progress import say  # needs tqdm; the doctor asks for `wandb_mode` where no package is installed
+
+    say(f"W&B: {message}")
 
 
 def _begin(mode: Any, name: str, folder: Path, config: dict[str, Any]) -> tuple[Any, str]:
