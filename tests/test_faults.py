@@ -5,6 +5,7 @@ Most tests damage a copy of one finished run, or use a stand-in for what fails.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -297,6 +298,21 @@ def test_all_processes_stop_where_one_of_them_does(tmp_path, monkeypatch):
     callback = StopRuleCallback(training.Plan(RECIPE, PROFILE, tmp_path), track)
     callback.on_log(None, SimpleNamespace(global_step=1, max_steps=600), control)
     assert control.should_training_stop and control.should_save
+
+
+@pytest.mark.slow
+def test_two_processes_resume_from_what_two_processes_saved(tmp_path):
+    def launch(*options):
+        arguments = ["--recipe", "v4.1", "--profile", "smallest", "--seed", "3", "--out", str(tmp_path / "run")]
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        command = [*launcher, "-m", "helpers", "train", *arguments, *options]
+        subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=300)
+
+    launch()
+    uninterrupted = rows(tmp_path / "run")
+    kill_at_step_2(tmp_path / "run")
+    launch("--resume")
+    assert rows(tmp_path / "run") == uninterrupted
 
 
 # 4. Numbers that are not finite
@@ -648,3 +664,16 @@ def test_a_seed_that_is_none_is_refused_in_one_line(seed, tmp_path, capsys):
     assert cli.main(["train", "--profile", "smallest", f"--seed={seed}", "--out", str(tmp_path / "run")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "seed" in line and not (tmp_path / "run").exists()
+
+
+# The page
+
+
+def test_the_page_on_reliability_names_tests_that_exist_and_leaves_none_out():
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", page))
+    here = {name for name in globals() if name.startswith("test_")} - {PAGE_TEST}
+    assert named == here
+
+
+PAGE_TEST = "test_the_page_on_reliability_names_tests_that_exist_and_leaves_none_out"

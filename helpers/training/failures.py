@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from helpers.core import progress, tracking
+from helpers.core import processes, progress, tracking
 from helpers.core.errors import RunError, UserError
 from helpers.core.files import read_jsonl, shown
 from helpers.runs.record import CONFIG, METRICS, RunRecorder
@@ -23,7 +23,8 @@ def recorded(folder: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         progress.close_all("interrupted")
-        _record(folder, "interrupt", one_line(error))
+        if processes.is_first():
+            _record(folder, "interrupt", str(error) or "Ctrl-C")
         raise
     except (UserError, ModuleNotFoundError) as error:
         _record(folder, "error", one_line(error))

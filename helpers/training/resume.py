@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
 from helpers.core import files
 from helpers.runs.record import EVAL, EVENTS, METRICS, is_finished, split_prefix
 from helpers.tasks.records import Rows
@@ -60,6 +62,9 @@ def drop_end(folder: Path) -> None:
 def train(trainer: Any, plan: "Plan") -> int:
     """Train the steps that are left, or load the trained checkpoint where none is; returns the last step."""
     checkpoint = str(plan.checkpoint) if plan.checkpoint else None
+    if trainer.args.device.type == "cpu":
+        # Of several processes on a CPU each has the device "cpu:0", where torch cannot load a checkpoint to.
+        vars(trainer.args)["_setup_devices"] = torch.device("cpu")
     if plan.left == "training":
         trainer.train(resume_from_checkpoint=checkpoint)
     else:
