@@ -96,3 +96,11 @@ def test_answers_that_were_broken_off_are_not_kept(policy, records, tmp_path):
     with pytest.raises(AttributeError):
         evaluate_base(plan_for(records), mute(policy), record_in(tmp_path / "broken"))
     assert evaluate_base(plan_for(records), policy, record_in(tmp_path / "whole"))
+
+
+def test_kept_answers_that_are_damaged_are_asked_anew(policy, records, tmp_path):
+    evaluate_base(plan_for(records), policy, record_in(tmp_path / "first"))
+    kept = base_answers.kept_at(policy, records, SETTINGS)
+    kept.write_bytes(bytes(100))
+    assert evaluate_base(plan_for(records), policy, record_in(tmp_path / "second"))
+    assert kept.read_bytes().strip(b"\0")

@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -34,8 +35,7 @@ def evaluate_base(plan: Plan, policy: Policy, track: Track) -> Rows:
         return splits.evaluate_split(plan, policy, "eval", 0, track)
     kept.parent.mkdir(exist_ok=True)
     with FileLock(kept.with_suffix(".lock")):
-        if kept.is_file():
-            answers = json.loads(kept.read_text(encoding="utf-8"))
+        if answers := _read(kept):
             rows = _rescored(answers["rows"], records, plan.settings)
             return splits.take_answers(rows, 0, track, answers["seconds"])
         rows = splits.evaluate_split(plan, policy, "eval", 0, track)
@@ -59,6 +59,14 @@ def kept_at(policy: Policy, records: Rows, settings: generation.Settings) -> Pat
     computed_on = [str(policy.model.device), str(policy.model.dtype)]
     name = sha256(json.dumps([sampling, prompts, computed_on, code]).encode()).hexdigest()[:12]
     return folder / "answers" / f"{name}.json"
+
+
+def _read(kept: Path) -> dict[str, Any] | None:
+    """The kept answers; None where there are none, or where a lost disk cache left a file of zeros."""
+    try:
+        return json.loads(kept.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _rescored(rows: Rows, records: Rows, settings: generation.Settings) -> Rows:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from helpers import recipes
 from helpers.core.checks import GIB, Check
+from helpers.core.errors import RunError
 from helpers.core.progress import in_notebook
 from helpers.core.usage import peak_main_memory_gib
 from helpers.policy import Policy, backends
@@ -217,6 +218,9 @@ def check_dry_run(policy: Policy, recipe: Recipe, profile: Profile, folder: Path
         seen = dry_run.dry_run(short, profile, policy, folder, seed)
     except torch.OutOfMemoryError as error:
         yield Check("Dry run", _first_line(error), "off", "lower the profile's micro_batch or completion_cap")
+        return
+    except RunError as error:
+        yield Check("Dry run", str(error), "off", "a real run would end here too; try dtype float32 for its numbers")
         return
     except RuntimeError as error:
         yield Check("Trainer arguments", _first_line(error), "off", "the run would not be the recipe's")
