@@ -373,6 +373,15 @@ def test_weights_that_became_not_a_number_after_the_step_are_not_saved_either():
     assert trainer.saved == []
 
 
+def test_an_error_in_sampling_from_weights_that_are_not_a_number_names_the_weights():
+    trainer = TrainerStandIn()
+    trainer.weight.data[0] = float("nan")
+    trainer.training_step = fail
+    guards.FiniteGuard(trainer)
+    with pytest.raises(RunError, match="step 3: a weight is not finite"):
+        trainer.training_step()
+
+
 def test_a_run_whose_loss_is_not_a_number_keeps_its_last_good_checkpoint(run, monkeypatch, capsys):
     from trl import GRPOTrainer
 

@@ -46,7 +46,12 @@ class FiniteGuard(TrainerCallback):
 
         @functools.wraps(inner)
         def watched(*args: Any, **kwargs: Any) -> torch.Tensor:
-            loss = inner(*args, **kwargs)
+            try:
+                loss = inner(*args, **kwargs)
+            except RuntimeError as error:
+                if not all_finite(self._weights()):  # sampling from them fails before there is a loss
+                    raise _not_finite("a weight", self.trainer.state.global_step + 1) from error
+                raise
             self.losses.append(loss)
             return loss
 
