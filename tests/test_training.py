@@ -103,7 +103,7 @@ def test_a_trainer_put_together_by_hand_trains_the_same_run(run_folder, tmp_path
         args=GRPOConfig(**arguments),
         train_dataset=Dataset.from_list(training.training_rows(plan.splits["train"])),
         processing_class=policy.tokenizer,
-        peft_config=loading.lora_config(plan.recipe),
+        peft_config=lora.lora_config(plan.recipe),
     )
     policy.model = trainer.model
     clock = training.attach_record(trainer, plan, policy, track, meter)
