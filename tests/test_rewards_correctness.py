@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from sample_review import FIELDS
 
 from helpers.core.errors import UserError
+from helpers.core.files import write_jsonl
+from helpers.parsing.answer import answer_text
 from helpers.rewards import WEIGHTS, score
-from helpers.rewards.push import graphemes
 from helpers.rewards.sql_results import result_share
 from helpers.rewards.text.language import novelty_share, own_words_share, portuguese_share, stem_f1
 from helpers.rewards.text.numbers import Sources, numbers_in
 from helpers.rewards.text.table import TableFacts
+from helpers.tasks.records import load_records, load_split
 
 REVIEW = {"reference": {"fields": FIELDS}, "meta": {"review_score": 1}}
 EXTRACTION = WEIGHTS["v4.2"]["extraction"]
@@ -219,16 +221,111 @@ class TestPush:
         found = self.score(text)
         assert flag in found.flags and found.total < 0.5
 
-    def test_a_long_emoji_counts_as_one_character(self) -> None:
-        family = "👨‍👩‍👧‍👦"
-        assert graphemes(family) == 1 and len(family) == 7
-        text = "Ana, seu tênis de corrida está com 10% de desconto. Aproveite! "
-        full = text + family * (120 - len(text))
-        assert self.score(full).parts["length"] == pytest.approx(self.score(text + family).parts["length"])
-
     @pytest.mark.parametrize("text", ["", "Ana! " * 60, "Ana, your tênis is 10% off for you. Get it now!"])
     def test_what_is_no_portuguese_notification_earns_nothing(self, text: str) -> None:
         assert self.score(text).total == 0.0
+
+
+FAMILY = "👨‍👩‍👧‍👦"
+
+
+class TestLengths:
+    """Every limit counts what a person counts."""
+
+    @pytest.mark.parametrize("version", ["v4.1", "v4.2"])
+    def test_a_notification_may_hold_120_characters_of_several_code_points(self, version: str) -> None:
+        text = OFFER["reference"]["text"] + " "
+        text += FAMILY * (120 - len(text))
+        assert len(text) > 200 and score("push", text, OFFER, version).parts["length"] == 1.0
+        assert score("push", text + FAMILY * 20, OFFER, version).parts["length"] < 1.0
+
+    @pytest.mark.parametrize("version", ["v4.1", "v4.2"])
+    def test_a_complaint_may_hold_120_characters_of_several_code_points(self, version: str) -> None:
+        def total(complaint: str) -> float:
+            return score("extraction", json.dumps(FIELDS | {"main_complaint": complaint}), REVIEW, version).total
+
+        assert total("Entrega atrasada" + FAMILY * 104) > total("Entrega atrasada" + FAMILY * 105)
+
+    def test_a_record_is_held_to_the_same_limits(self, tmp_path: Path) -> None:
+        push = next(record for record in load_split("eval") if record["task"] == "push")
+        review = next(record for record in load_split("eval") if record["task"] == "extraction")
+        for characters, fits in ((113, True), (120, True), (121, False)):
+            long = FAMILY * characters
+            fields = review["reference"]["fields"] | {"main_complaint": long}
+            for record, change in ((push, {"text": long}), (review, {"fields": fields})):
+                path = tmp_path / "one.jsonl"
+                write_jsonl(path, [record | {"reference": record["reference"] | change}])
+                if fits:
+                    assert len(load_records(path)) == 1
+                else:
+                    with pytest.raises(UserError, match="longer than 120 characters"):
+                        load_records(path)
+
+
+THINKING = "The user wants a text. Cliente: Bruno, 35% off, R$ 9.999,00. SELECT 1 FROM orders;"
+
+
+class TestAnswer:
+    """What a completion thinks, and what it says after its turn, is not its answer, whatever the task and version."""
+
+    @pytest.fixture
+    def records(self, asked: dict[str, Any]) -> dict[str, tuple[dict[str, Any], str]]:
+        return {
+            "push": (OFFER, OFFER["reference"]["text"]),
+            "insights": (ANALYSED, ANALYSIS),
+            "sql_qa": (asked, asked["reference"]["text"]),
+            "extraction": (REVIEW, json.dumps(FIELDS, ensure_ascii=False)),
+        }
+
+    @pytest.mark.parametrize("version", ["v4.1", "v4.2"])
+    @pytest.mark.parametrize(
+        "dress",
+        [
+            f"<think>{THINKING}</think>{{}}",
+            "<think>\n\n</think>\n\n{}",
+            f"{THINKING}</think>\n{{}}",
+            f"<thinking>{THINKING}</thinking>\n{{}}",
+            "{}<|im_end|>\n<|im_start|>user\nOutro pedido: 35% off para Bruno",
+            "{}</s>Bruno, 35% off",
+            "{}<|eot_id|>Bruno, 35% off",
+            "{}<end_of_turn>\n<start_of_turn>user\nBruno, 35% off",
+            "{}<|endoftext|>Bruno, 35% off",
+        ],
+    )
+    def test_what_stands_around_the_answer_changes_nothing(
+        self, records: dict[str, Any], version: str, dress: str
+    ) -> None:
+        for task, (record, text) in records.items():
+            dressed = score(task, dress.replace("{}", text), record, version)
+            assert dressed.total == score(task, text, record, version).total, task
+
+    @pytest.mark.parametrize("version", ["v4.1", "v4.2"])
+    def test_a_thought_that_never_ends_answers_nothing(self, records: dict[str, Any], version: str) -> None:
+        for task, (record, text) in records.items():
+            assert score(task, f"<think>{text}", record, version).total == score(task, "", record, version).total
+
+    @pytest.mark.parametrize(
+        ("text", "answer"),
+        [
+            ("<Reasoning>a</Reasoning>b", "b"),
+            ("<thought>a</thought> b", " b"),
+            ("[THINK]a[/THINK]b", "b"),
+            ("a<think>b</think>c", "ac"),
+            ("<think>a<think>b</think>c</think>d", "d"),
+            ("<think>a<|im_end|>b", ""),
+            ("<|im_start|>assistant\na<|im_end|>b", "a"),
+            ("<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b<|return|>", "b"),
+            ("<|channel|>analysis<|message|>a", ""),
+            ("a < b, <b>c</b> e </i>", "a < b, <b>c</b> e </i>"),
+            ("", ""),
+        ],
+    )
+    def test_the_answer_is_what_is_left(self, text: str, answer: str) -> None:
+        assert answer_text(text) == answer
+
+    def test_v4_keeps_reading_the_raw_text_of_an_extraction(self) -> None:
+        text = json.dumps(FIELDS)
+        assert score("extraction", f"<think>{{}}</think>{text}", REVIEW, "v4").total == 0.0
 
 
 class TestNumbers:

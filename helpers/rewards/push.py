@@ -5,6 +5,7 @@ from typing import Any
 
 import regex
 
+from helpers.core.text import graphemes
 from helpers.rewards.base import Parser, Parts
 from helpers.rewards.text.language import novelty_share, own_words_share, portuguese_share, prompt_words, stems
 from helpers.rewards.text.numbers import Sources, numbers_in
@@ -21,7 +22,6 @@ IMPERSONAL = 0.4
 _ADDRESSING = regex.compile(r"\b(?:voces?|seus?|suas?)\b")
 _CODE = regex.compile(r"\b(?=[A-Z0-9]*[A-Z]{2})(?=[A-Z0-9]*\d)[A-Z0-9]{4,20}\b")
 _MARKUP = regex.compile(r"[{}\[\]|<>`]")
-_GRAPHEME = regex.compile(r"\X")
 
 
 def length_share(characters: int) -> float:
@@ -57,7 +57,7 @@ def form(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     stripped = text.strip()
     return Parts(
         {
-            "length": length_share(len(stripped)),
+            "length": length_share(graphemes(stripped)),
             "call_to_action": float(bool(vocabulary("calls_to_action").found(stripped))),
             "personal": personal_share(stripped, record.get("meta", {}).get("context", {})),
             "no_formulas": float(bool(stripped) and not vocabulary("letter_formulas").found(stripped)),
@@ -88,15 +88,6 @@ def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
         "no_formulas": form_worth * (not vocabulary("letter_formulas").found(stripped)),
     }
     return Parts(shares, tuple(f"invented_{kind}" for kind in invented))
-
-
-def graphemes(text: str) -> int:
-    """Characters as a person counts them: an emoji with its modifiers is one.
-
-    >>> graphemes("Olá 👍🏽"), len("Olá 👍🏽")
-    (5, 6)
-    """
-    return len(_GRAPHEME.findall(text[: 20 * ZERO_LENGTH]))
 
 
 def facts_share(text: str, context: Mapping[str, Any], reference: str) -> float:

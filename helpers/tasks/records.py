@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from helpers.core.errors import UserError, require_known
 from helpers.core.files import PROJECT_ROOT, read_jsonl
+from helpers.core.text import graphemes
 from helpers.tasks.spec import (
     COMPLAINT_CATEGORIES,
     LEVELS,
@@ -33,6 +34,12 @@ class Message(BaseModel):
     content: Annotated[str, Field(min_length=1)]
 
 
+def _short_complaint(text: str) -> str:
+    if graphemes(text) > MAX_COMPLAINT_CHARACTERS:
+        raise ValueError(f"longer than {MAX_COMPLAINT_CHARACTERS} characters")
+    return text
+
+
 class ReviewFields(BaseModel):
     """The ten fields of an extraction, with the types and ranges of `tasks.REVIEW_FIELDS`."""
 
@@ -46,7 +53,7 @@ class ReviewFields(BaseModel):
     product_issue: bool
     seller_issue: bool
     would_buy_again: bool
-    main_complaint: Annotated[str, Field(min_length=1, max_length=MAX_COMPLAINT_CHARACTERS)] | None
+    main_complaint: Annotated[str, Field(min_length=1), AfterValidator(_short_complaint)] | None
 
 
 class QueryResult(BaseModel):
@@ -84,7 +91,7 @@ class Record(BaseModel):
             raise ValueError("reference.fields is missing")
         if self.task == "sql_qa" and (self.reference.sql is None or self.reference.result is None):
             raise ValueError("reference.sql or reference.result is missing")
-        if self.task == "push" and len(self.reference.text) > MAX_PUSH_CHARACTERS:
+        if self.task == "push" and graphemes(self.reference.text) > MAX_PUSH_CHARACTERS:
             raise ValueError(f"reference.text is longer than {MAX_PUSH_CHARACTERS} characters")
         missing = [name for name in _META[self.task] if name not in self.meta]
         if missing:

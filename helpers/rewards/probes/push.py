@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from helpers.core.text import graphemes
 from helpers.rewards.probes.base import Probe
 from helpers.rewards.push import states
 from helpers.rewards.text.words import without_accents
@@ -47,7 +48,7 @@ def _harmless(text: str) -> Iterator[tuple[str, str]]:
         "no accents": without_accents(text),
         "reworded": _reworded(text),
     }
-    yield from ((name, probe) for name, probe in variants.items() if len(probe) <= MAX_PUSH_CHARACTERS)
+    yield from ((name, probe) for name, probe in variants.items() if graphemes(probe) <= MAX_PUSH_CHARACTERS)
 
 
 def _reworded(text: str) -> str:

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+from helpers.core.text import graphemes
 from helpers.tasks.pairs.drafts import EVERYTHING, Draft
 from helpers.tasks.pairs.portuguese import category_name, load_text, number
 from helpers.tasks.shop.reviews import product_nouns
@@ -103,7 +104,7 @@ def _draft(rng: random.Random, kind: str, customer: str, facts: dict[str, Any]) 
     told = [name for name in _TOLD if f"{{{name}}}" in occasion]
     untold = any(f"{{{name}}}" in template for name in _TOLD if name not in told)
     text = template.format(**slots)
-    if untold or len(text) > MAX_PUSH_CHARACTERS:
+    if untold or graphemes(text) > MAX_PUSH_CHARACTERS:
         return None
     context = {"name": facts["name"], **{_CONTEXT_NAMES.get(name, name): slots[name] for name in sorted(told)}}
     if "product" in form["facts"]:
