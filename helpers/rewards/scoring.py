@@ -6,6 +6,7 @@ from typing import Any
 
 from helpers.core.errors import require_known
 from helpers.parsing import parse_completion
+from helpers.parsing.answer import answer_text
 from helpers.parsing.baselines import PARSERS
 from helpers.rewards import extraction, insights, push, sql_qa
 from helpers.rewards.base import WEIGHTS, Parser, Score, TaskReward, parser_of, total_of, version_for
@@ -45,6 +46,8 @@ def score(
     require_known("task", task, TASKS)
     plain = version_for(task, version)
     text, noticed = _readable(completion)
+    # A JSON parser finds the answer itself, and notes what stood around it; v4's reads the text as it is.
+    text = text if task == "extraction" else answer_text(text)
     parts = _REWARDS[plain][task](text, record, parser or _PARSER_OF[plain])
     return Score(total_of(parts.shares, WEIGHTS[plain][task]), parts.shares, (*noticed, *parts.flags))
 
