@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlglot
 from hypothesis import given
 from hypothesis import strategies as st
 from sample_review import FIELDS
+from sqlglot import exp
 
 from helpers.core.errors import UserError
 from helpers.core.files import write_jsonl
 from helpers.parsing.answer import answer_text
 from helpers.rewards import WEIGHTS, score
+from helpers.rewards.sql_answer import split_answer
+from helpers.rewards.sql_qa import answer_share, asked_columns, query_result
 from helpers.rewards.sql_results import result_share
 from helpers.rewards.text.language import novelty_share, own_words_share, portuguese_share, stem_f1
 from helpers.rewards.text.numbers import Sources, numbers_in
@@ -141,6 +145,151 @@ class TestSqlQa:
         assert score("sql_qa", asked["reference"]["text"], asked, "v4.1").total > 0.9
         with pytest.raises(UserError, match="python -m helpers data"):
             score("sql_qa", asked["reference"]["text"], asked, "v4.2")
+
+
+COUNTED = "SELECT COUNT(*) AS pedidos\nFROM orders"
+
+
+def one_of_each_family() -> list[dict[str, Any]]:
+    records = [r for split in ("test", "eval", "train") for r in load_split(split) if r["task"] == "sql_qa"]
+    several = [r for r in records if len(r["reference"]["result"]["rows"]) > 1 or r["meta"]["difficulty"] == "easy"]
+    return list({record["meta"]["family"]: record for record in records + several}.values())
+
+
+@pytest.mark.parametrize("record", one_of_each_family(), ids=lambda record: record["meta"]["family"])
+class TestWhatAQuestionAsksFor:
+    """One question of each family, its reference's result in other shapes, right and wrong."""
+
+    def share(self, record: dict[str, Any], columns: str, rest: str = "") -> float:
+        result = query_result(f"SELECT {columns} FROM ({record['reference']['sql']}) {rest}")
+        assert result.error is None
+        return answer_share(result.rows, record)
+
+    def asked(self, record: dict[str, Any]) -> tuple[list[str], str | None]:
+        columns = record["reference"]["result"]["columns"]
+        return asked_columns(record["meta"]["family"], record["meta"]["question"], columns)
+
+    def test_what_is_asked_for_is_enough_and_more_does_not_matter(self, record: dict[str, Any], commerce_db) -> None:
+        names, _ = self.asked(record)
+        for columns in (", ".join(names), "1, *, 'x', NULL", ", ".join(reversed(names))):
+            assert self.share(record, columns) == 1.0, columns
+
+    def test_a_number_may_be_text_and_need_not_be_rounded(self, record: dict[str, Any], commerce_db) -> None:
+        names, _ = self.asked(record)
+        assert self.share(record, ", ".join(f"CAST({name} AS TEXT)" for name in names)) == 1.0
+        tree = sqlglot.parse_one(record["reference"]["sql"], dialect="sqlite")
+        plain = tree.transform(lambda node: node.this if isinstance(node, exp.Round) else node).sql("sqlite")
+        assert answer_share(query_result(plain).rows, record) == 1.0
+
+    def test_nothing_that_is_asked_for_may_be_missing(self, record: dict[str, Any], commerce_db) -> None:
+        names, label = self.asked(record)
+        for missing in names:
+            rest = ", ".join(name for name in names if name != missing) or "'x'"
+            assert self.share(record, rest) < 1.0, missing
+        for figure in (name for name in names if name != label):
+            changed = f"CASE WHEN typeof({figure}) = 'text' THEN {figure} || 'x' ELSE {figure} * 1.1 + 1 END"
+            assert self.share(record, ", ".join([changed, *(name for name in names if name != figure)])) < 0.5
+
+    def test_rows_must_be_as_many_and_in_the_order_asked_for(self, record: dict[str, Any], commerce_db) -> None:
+        rows = len(record["reference"]["result"]["rows"])
+        if rows > 1:
+            assert self.share(record, "*", f"LIMIT {rows - 1}") < 0.5
+            backwards = answer_share(query_result(record["reference"]["sql"]).rows[::-1], record)
+            assert backwards == (0.5 if record["meta"]["ordered"] else 1.0)
+        doubled = query_result(record["reference"]["sql"]).rows * 2
+        assert answer_share(doubled, record) < 0.5
+
+    def test_labels_are_free_only_where_the_question_leaves_them_open(
+        self, record: dict[str, Any], commerce_db: Path
+    ) -> None:
+        names, label = self.asked(record)
+        first = label or names[0]
+        values = [
+            row[record["reference"]["result"]["columns"].index(first)] for row in record["reference"]["result"]["rows"]
+        ]
+        if len(names) < 2 or len(values) < 2 or not (label or isinstance(values[0], str)):
+            return
+
+        def share(labels: list[Any]) -> float:
+            cases = " ".join(f"WHEN {value!r} THEN {other!r}" for value, other in zip(values, labels, strict=True))
+            others = ", ".join(name for name in names if name != first)
+            return self.share(record, f"CASE {first} {cases} END, {others}")
+
+        assert share([f"rótulo {place}" for place in range(len(values))]) == (1.0 if label else 0.0)
+        assert share([*values[1:], values[0]]) < 1.0
+        assert share(["todos"] * len(values)) < 1.0
+
+
+class TestOpenLabels:
+    HOURS = (("07", 120.5), ("19", 99.0))
+    LATE = ((0, 4.3), (1, 2.5))
+
+    @pytest.mark.parametrize("rows", [[(7, 120.5), (19, 99.0)], [("7h", 120.5), ("19h", 99.0)], [(8, 120.5), (20, 99)]])
+    def test_hours_may_be_numbers_or_texts(self, rows: list[Any]) -> None:
+        assert result_share(rows, self.HOURS, True, open_label=0) == 1.0
+
+    @pytest.mark.parametrize("rows", [[(19, 120.5), (7, 99.0)], [(120.5,), (99.0,)], [(1500, 120.5), (900, 99.0)]])
+    def test_exchanged_missing_or_counted_labels_are_wrong(self, rows: list[Any]) -> None:
+        assert result_share(rows, self.HOURS, True, open_label=0) < 1.0
+
+    def test_groups_may_stand_beside_each_other(self) -> None:
+        assert result_share([(4.3, 2.5)], self.LATE, open_label=0) == 1.0
+        assert result_share([(4.3, 2.6)], self.LATE, open_label=0) < 1.0
+        assert result_share([(4.3, 2.5)], self.LATE) == 0.0
+
+
+class TestWhereTheQueryIs:
+    """What `run_query` runs is what the reward scores, wherever in the text it stands."""
+
+    @pytest.mark.parametrize(
+        "tag", ["", "sql", "SQL", "sqlite", "SQLite3", "postgresql", "MySQL", "sql linenums=1", "T-SQL"]
+    )
+    @pytest.mark.parametrize("fence", ["```", "~~~", "````", "~~~~~~"])
+    def test_any_fence_with_any_tag(self, tag: str, fence: str) -> None:
+        for query in (COUNTED, f"-- total\n{COUNTED}", f"/* total; */ {COUNTED}", f"{COUNTED}; -- fim"):
+            answer = split_answer(f"Segue:\n{fence}{tag}\n{query}\n{fence}\nConta os pedidos.")
+            assert answer == (query, "Segue:\n\n\nConta os pedidos.")
+
+    @pytest.mark.parametrize(
+        ("text", "query"),
+        [
+            (f"```text\nPasso 1: contar.\n```\n```sql\n{COUNTED}\n```", COUNTED),
+            (f"```bash\nsqlite3 loja.db\n```\n```\n{COUNTED}\n```", COUNTED),
+            (f"````markdown\n```sql\n{COUNTED}\n```\n````", COUNTED),
+            (f"```sql {COUNTED} ```", COUNTED),
+            (f"```sql\n{COUNTED}", COUNTED),
+            (f"{COUNTED};\nConta.", COUNTED),
+            (f"Consulta:\n{COUNTED}\nWHERE a = 'x;y' -- z; z\n\nConta.", f"{COUNTED}\nWHERE a = 'x;y' -- z; z"),
+            ("Use `SELECT 1 FROM orders`.", "SELECT 1 FROM orders"),
+            ("WITH /* um */ t AS (SELECT 1) SELECT * FROM t", "WITH /* um */ t AS (SELECT 1) SELECT * FROM t"),
+            ("With the orders we see that\nselected rows", ""),
+            ("```sql\nDROP TABLE orders\n```", ""),
+        ],
+    )
+    def test_blocks_without_a_query_are_passed_over(self, text: str, query: str) -> None:
+        assert split_answer(text).query == query
+
+    def test_the_first_query_counts_unless_a_later_one_corrects_it(self) -> None:
+        first, second = "```sql\nSELECT 1\n```\n", "```sql\nSELECT 2\n```\n"
+        for words in ("Outra forma:", "E por estado:", ""):
+            assert split_answer(f"{first}{words}\n{second}Conta.").query == "SELECT 1"
+        for words in ("Corrigindo:", "Ops, errei o filtro.", "Na verdade, o certo é:", "Versão final:"):
+            assert split_answer(f"{first}{words}\n{second}Conta.").query == "SELECT 2"
+        assert split_answer(f"{first}Correção:\n{second}Por estado:\n{first}").query == "SELECT 2"
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "WITH orders AS (SELECT * FROM orders_enriched)\n{}",
+            "WITH orders_enriched AS (SELECT * FROM main.orders_enriched)\n{}",
+            "-- a\n/* b; */ {} -- c",
+            "{}; /* fim */",
+        ],
+    )
+    def test_ctes_and_comments_do_not_hide_what_is_read(self, asked: dict[str, Any], query: str) -> None:
+        sql = query.replace("{}", asked["reference"]["sql"])
+        text = f"```sql\n{sql}\n```\nConta os pedidos de cada estado e mostra 3."
+        assert score("sql_qa", text, asked, "v4.2").parts["result"] == 1.0
 
 
 TABLE = {
@@ -396,7 +545,9 @@ class TestResults:
             ([(20.13, "SP"), (22.5, "RJ")], 1.0),
             ([("SP", 20.15), ("RJ", 22.5)], 0.25),
             ([("SP", 20.13)], 1 / 3),
-            ([("SP", 20.13, 1), ("RJ", 22.5, 2)], 0.5),
+            ([("SP", 20.13, 1), ("RJ", 22.5, 2)], 1.0),
+            ([(0, "x", "SP", 1, 20.13, 1), (0, "x", "RJ", 2, 22.5, 1)], 1.0),
+            ([("SP", 20.13, *range(5)), ("RJ", 22.5, *range(5))], 0.0),
             ([("SP", 20.13), ("SP", 20.13), ("RJ", 22.5)], 0.4),
             ([("SP",), ("RJ",)], 0.0),
             ([], 0.0),

@@ -19,4 +19,5 @@ _PROBES: dict[str, Callable[[Record, Sequence[Record]], list[Probe]]] = {
 def probes_of(record: Record, records: Sequence[Record]) -> list[Probe]:
     """Every probe of a record; `records` are those from which another record's reference and other tasks' are taken."""
     same_task = [other for other in records if other["task"] == record["task"]]
-    return [*_PROBES[record["task"]](record, same_task), *common.probes(record, records)]
+    own = _PROBES[record["task"]](record, same_task)
+    return [*own, *common.dressed(record["reference"]["text"]), *common.probes(record, records)]
