@@ -370,6 +370,43 @@ class TestPush:
         found = self.score(text)
         assert flag in found.flags and found.total < 0.5
 
+    @pytest.mark.parametrize(
+        "mark", [" ->", " >> app", " <3", " | Ver", " [Ver]", " => [Ver agora]", " app > loja", " *hoje*"]
+    )
+    def test_typography_is_no_markup(self, mark: str) -> None:
+        assert self.score(OFFER["reference"]["text"] + mark).parts["no_formulas"] > 0.9
+
+    @pytest.mark.parametrize(
+        "mark",
+        ["<b>Ana</b>", "{nome}", "{{nome}}", "[aqui](http://a.b)", "`tênis`", "[Nome]", "[NOME_DO_CLIENTE]"],
+    )
+    def test_code_tags_and_templates_are_markup(self, mark: str) -> None:
+        assert self.score(f"{OFFER['reference']['text']} {mark}").total == 0.0
+
+    @pytest.mark.parametrize(
+        "words",
+        ["em março", "na cor rosa", "em cor clara", "é uma vitória", "ao sol", "em São Paulo", "rosa, azul"],
+    )
+    def test_a_name_that_is_a_word_is_none_where_it_is_used_as_a_word(self, words: str) -> None:
+        found = self.score(f"Ana, seu tênis de corrida {words} está com 10% de desconto. Aproveite!")
+        assert "invented_name" not in found.flags and found.total >= 0.9
+        assert "invented_name" not in self.score(f"ANA, SEU TÊNIS {words.upper()} COM 10%. APROVEITE!").flags
+
+    @pytest.mark.parametrize(
+        "start", ["Rosa, ", "Oi, Clara! ", "Olá Vitória: ", "Marco, ", "Para a Rosa: ", "bruno, ", "Parabéns, Sol! "]
+    )
+    def test_a_name_that_is_a_word_is_invented_where_someone_is_called_by_it(self, start: str) -> None:
+        assert "invented_name" in self.score(f"{start}seu tênis de corrida está com 10%. Aproveite!").flags
+
+    @pytest.mark.parametrize("price", ["R$ 59,90", "a partir de 59,90", "59,90", "59,90 reais", "só R$ 59,90 à vista"])
+    def test_a_price_that_the_context_tells_as_text_is_a_fact(self, price: str) -> None:
+        text = "O tênis saiu por R$ 59,90. Aproveite!"
+        meta = {"context": {"price": price, "product": "tênis"}}
+        record = {"prompt": OFFER["prompt"], "reference": {"text": text}, "meta": meta}
+        assert score("push", text, record, "v4.2").total >= 0.95
+        assert score("push", text.replace("59", "69"), record, "v4.2").total < 0.5
+        assert score("push", text.replace(" por R$ 59,90", ""), record, "v4.2").parts["facts"] == 0.5
+
     @pytest.mark.parametrize("text", ["", "Ana! " * 60, "Ana, your tênis is 10% off for you. Get it now!"])
     def test_what_is_no_portuguese_notification_earns_nothing(self, text: str) -> None:
         assert self.score(text).total == 0.0
