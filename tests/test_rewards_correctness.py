@@ -330,6 +330,44 @@ class TestInsights:
         assert self.total(ANALYSIS.replace("do Pará,", "do Pará em 30 dias,")) == 1.0
         assert self.total(ANALYSIS.replace("encarece a entrega", "soma 30 dias à entrega")) < 1.0
 
+    @pytest.mark.parametrize(
+        "plan",
+        [
+            "Responder em 24h.",
+            "Responder em até 24 horas úteis.",
+            "Concluir até 31/12.",
+            "Medir o frete 3x por semana.",
+            "Revisar 2 vezes por mês.",
+            "Acompanhar nos próximos 30 dias.",
+            "Testar em 2 semanas e, depois, a cada 15 dias.",
+            "Publicar até 15 de dezembro de 2019, às 18h30.",
+            "Reduzir o frete do Pará de R$ 42,40 para R$ 30.",
+            "Reduzir o frete do Pará em 10%.",
+            "Oferecer cupom de R$ 20 e frete grátis acima de R$ 150.",
+            "Manter o frete abaixo de R$ 25 por pelo menos 3 meses.",
+            "Contratar 2 transportadoras.",
+        ],
+    )
+    def test_what_an_action_plans_is_no_figure(self, plan: str) -> None:
+        assert self.total(f"{ANALYSIS} {plan}") == 1.0
+
+    @pytest.mark.parametrize(
+        "made_up",
+        [
+            "Reduzir o atraso de 8% para 3%.",
+            "Reduzir o prazo de 19 dias para 9 dias.",
+            "Reduzir o frete do Pará, que está em R$ 55,00.",
+            "Investigar por que o frete subiu para R$ 99,00.",
+            "Rever os 77% de atraso do Pará.",
+        ],
+    )
+    def test_a_figure_that_an_action_starts_from_must_be_grounded(self, made_up: str) -> None:
+        assert self.total(f"{ANALYSIS} {made_up}") < 0.95
+
+    @pytest.mark.parametrize("plan", ["Avaliar em 24h.", "Medir até 31/12.", "Reduzir para 7%."])
+    def test_outside_of_the_actions_a_plan_is_a_figure(self, plan: str) -> None:
+        assert self.total(ANALYSIS.replace("\nCausas", f" {plan}\nCausas")) < 0.95
+
     def test_repetition_loses_everything(self) -> None:
         assert self.total(ANALYSIS * 4) == 0.0
 
