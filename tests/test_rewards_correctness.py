@@ -1,6 +1,9 @@
 """v4.2: correctness against the reference, figures and facts with a source, and the small tools that judge them."""
 
 import json
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -639,6 +642,62 @@ SPANISH = (
     "Hallazgos: el flete promedio va de R$ 15,60 en São Paulo a R$ 42,40 en Pará, una diferencia de R$ 26,80. "
     "La distancia a los vendedores encarece la entrega. Acciones: negociar con las transportadoras de la región."
 )
+
+
+class TestCost:
+    """Work is counted, in Python's calls and SQLite's steps, so that the tests hold on any machine."""
+
+    UNITS = (
+        "12 dias ",
+        "1/1/",
+        "para 3% ",
+        "```sql\nSELECT 1\n",
+        "```x\n",
+        "Rosa, ",
+        "<think>",
+        "</think>",
+        "[_",
+        "/*",
+        "1. ",
+    )
+
+    def calls_of(self, work: Callable[[], object]) -> int:
+        count = 0
+
+        def count_one(frame: Any, event: str, argument: Any) -> None:
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        sys.setprofile(count_one)
+        try:
+            work()
+        finally:
+            sys.setprofile(None)
+        return count
+
+    @pytest.mark.parametrize("unit", UNITS)
+    def test_twice_the_text_takes_twice_the_work(self, asked: dict[str, Any], unit: str) -> None:
+        records = {"push": OFFER, "insights": ANALYSED, "sql_qa": asked}
+        for task, record in records.items():
+            half, whole = (
+                self.calls_of(partial(score, task, "Ações: " + unit * (size // len(unit)), record, "v4.2"))
+                for size in (9_900, 19_800)
+            )
+            assert whole < 2.5 * half + 2_000 and whole < 1_000_000, task
+
+    def test_a_completions_query_is_read_by_sqlite_alone(
+        self, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        score("sql_qa", asked["reference"]["text"], asked, "v4.2")
+        monkeypatch.setattr(sqlglot, "parse_one", None)
+        joins = "SELECT COUNT(*) FROM orders " + "JOIN orders " * 40
+        assert score("sql_qa", f"```sql\n{joins}\n```\nConta os pedidos de cada estado.", asked, "v4.2").total == 0.0
+
+    def test_results_of_many_columns_are_compared_in_few_ways(self) -> None:
+        columns = [(place % 7, place % 5, place % 3, 1, 2, 3, 4, 5) for place in range(50)]
+        reference = [(place % 5, place % 3, 1, 2) for place in range(20)]
+        assert self.calls_of(lambda: result_share(columns, reference, open_label=0)) < 1_000_000
+        assert self.calls_of(lambda: result_share([(1,) * 100] * 50, reference)) < 100
 
 
 class TestLanguage:

@@ -166,15 +166,15 @@ def figures_share(text: str, facts: TableFacts) -> tuple[float, int]:
 
 def _without_plans(sentence: str, numbers: list[WrittenNumber]) -> list[WrittenNumber]:
     """The figures of an action that must rest on the table."""
-    terms = [match.span() for match in _TERM.finditer(sentence)]
-    return [number for number in numbers if not _is_plan(sentence, number, terms)]
+    in_terms = {place for match in _TERM.finditer(sentence) for place in range(*match.span())}
+    return [number for number in numbers if not _is_plan(sentence, number, number.start in in_terms)]
 
 
-def _is_plan(sentence: str, number: WrittenNumber, terms: list[tuple[int, int]]) -> bool:
+def _is_plan(sentence: str, number: WrittenNumber, in_term: bool) -> bool:
     before = sentence[max(0, number.start - PLAN_REACH) : number.start]
     if _BASELINE.search(before) and _TO_TARGET.match(sentence, number.end):
         return False
-    if any(start <= number.start < end for start, end in terms):
+    if in_term:
         return True
     if _TARGET.search(before):
         return not _REPORTED.search(before)

@@ -49,9 +49,9 @@ def split_answer(text: str) -> Answer:
     corrects: then that one is. A fence is three or more backticks or tildes with any tag, or none. Where no fenced
     block comes first that holds one, a line that starts a query is the answer, up to its `;` or a blank line.
 
-    >>> split_answer("SELECT COUNT(*) FROM orders;\nConta os pedidos.")
+    >>> split_answer("SELECT COUNT(*) FROM orders;\\nConta os pedidos.")
     Answer(query='SELECT COUNT(*) FROM orders', explanation='Conta os pedidos.')
-    >>> split_answer("~~~SQLite\nSELECT 1\n~~~\nErrei. O certo:\n````\nSELECT 2\n````").query
+    >>> split_answer("~~~SQLite\\nSELECT 1\\n~~~\\nErrei. O certo:\\n````\\nSELECT 2\\n````").query
     'SELECT 2'
     """
     blocks = _blocks(text)

@@ -127,15 +127,15 @@ def _families() -> dict[str, dict[str, Any]]:
 def _decimals(reference: str) -> dict[str, int]:
     """The decimals to which a reference query rounds its columns, by the column's name."""
     try:
-        columns = sqlglot.parse_one(reference, dialect="sqlite").selects
+        query = sqlglot.parse_one(reference, dialect="sqlite")
     except sqlglot.errors.SqlglotError:
         return {}
-    rounded = {column.alias: column.unalias() for column in columns}
-    return {
-        name: int(column.args["decimals"].name)
-        for name, column in rounded.items()
-        if isinstance(column, exp.Round) and isinstance(column.args.get("decimals"), exp.Literal)
-    }
+    decimals = {}
+    for column in query.selects if isinstance(query, exp.Query) else []:
+        value = column.unalias()
+        if isinstance(value, exp.Round) and isinstance(value.args.get("decimals"), exp.Literal):
+            decimals[column.alias] = int(value.args["decimals"].name)
+    return decimals
 
 
 def _names(query: str) -> QueryNames | None:

@@ -55,8 +55,10 @@ def result_share(
         columns = [given[place] for place in order]
         tests = [_test(columns[place], wanted[place], place == open_label, rounded[place]) for place in range(width)]
         answer, target = list(zip(*columns, strict=True)), list(zip(*wanted, strict=True))
-        in_order = in_order or _in_order(answer, target, tests)
+        in_order = _in_order(answer, target, tests)
         best = max(best, len(target) if in_order else _matches(answer, target, tests))
+        if in_order:
+            break
     if best < len(reference) or len(rows) != len(reference):
         return PARTLY_RIGHT * 2 * best / (len(rows) + len(reference))
     return 1.0 if in_order or not ordered else PARTLY_RIGHT
@@ -76,7 +78,7 @@ def _column_orders(
     return list(islice(fitting, MAX_ORDERS_COMPARED))
 
 
-def _matches(rows: list[Row], reference: list[Row], tests: list[Same]) -> int:
+def _matches(rows: Sequence[Row], reference: Sequence[Row], tests: list[Same]) -> int:
     """How many reference rows have a row of their own among `rows`."""
     left = list(rows)
     for wanted in reference:
@@ -86,7 +88,7 @@ def _matches(rows: list[Row], reference: list[Row], tests: list[Same]) -> int:
     return len(rows) - len(left)
 
 
-def _in_order(rows: list[Row], reference: list[Row], tests: list[Same]) -> bool:
+def _in_order(rows: Sequence[Row], reference: Sequence[Row], tests: list[Same]) -> bool:
     return len(rows) == len(reference) and all(map(_same_row, rows, reference, [tests] * len(rows)))
 
 
