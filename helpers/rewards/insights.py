@@ -146,38 +146,46 @@ def figures_share(text: str, facts: TableFacts) -> tuple[float, int]:
     """
     acts_in_section = "actions" in sections(text)
     section = ""
-    stated, grounded, cited = 0, 0, set()
+    grounded, ungrounded, cited = 0, 0, set()
     for sentence in _SENTENCE_END.split(text):
         section = next((str(label.lastgroup) for label in _LABEL.finditer(fold(sentence))), section)
         numbers = numbers_in(sentence)
         if not numbers:
             continue
-        if section == "actions" if acts_in_section else vocabulary("actions").found(sentence):
-            numbers = _without_plans(sentence, numbers)
+        acts = section == "actions" if acts_in_section else bool(vocabulary("actions").found(sentence))
+        numbers = _without_terms(sentence, numbers) if acts else numbers
         named = facts.rows_named(sentence)
         compares = bool(vocabulary("comparisons").found(sentence))
         held = [number for number in numbers if facts.hold_about(number, named, compares)]
-        stated, grounded = stated + len(numbers), grounded + len(held)
+        held_at = {number.start for number in held}
+        others = [number for number in numbers if number.start not in held_at]
+        grounded += len(held)
+        ungrounded += sum(not (acts and _is_target(sentence, number)) for number in others)
         cited |= {number.values for number in held if facts.direct.hold(number)}
     if not cited:
-        return 0.0, stated - grounded
-    return (grounded / stated) ** 2 * min(1.0, len(cited) / FIGURES_WANTED), stated - grounded
+        return 0.0, ungrounded
+    return (grounded / (grounded + ungrounded)) ** 2 * min(1.0, len(cited) / FIGURES_WANTED), ungrounded
 
 
-def _without_plans(sentence: str, numbers: list[WrittenNumber]) -> list[WrittenNumber]:
-    """The figures of an action that must rest on the table."""
+def _without_terms(sentence: str, numbers: list[WrittenNumber]) -> list[WrittenNumber]:
     in_terms = {place for match in _TERM.finditer(sentence) for place in range(*match.span())}
-    return [number for number in numbers if not _is_plan(sentence, number, number.start in in_terms)]
+    return [number for number in numbers if number.start not in in_terms or _is_baseline(sentence, number)]
 
 
-def _is_plan(sentence: str, number: WrittenNumber, in_term: bool) -> bool:
-    before = sentence[max(0, number.start - PLAN_REACH) : number.start]
-    if _BASELINE.search(before) and _TO_TARGET.match(sentence, number.end):
+def _is_baseline(sentence: str, number: WrittenNumber) -> bool:
+    """Whether an action starts from the figure: the 8 of `de 8% para 3%`."""
+    return bool(_BASELINE.search(_before(sentence, number)) and _TO_TARGET.match(sentence, number.end))
+
+
+def _is_target(sentence: str, number: WrittenNumber) -> bool:
+    """Whether an action wants to reach the figure, or to do so many things (`contratar 2 transportadoras`)."""
+    before = _before(sentence, number)
+    if _is_baseline(sentence, number) or _REPORTED.search(before):
         return False
-    if in_term:
-        return True
-    if _TARGET.search(before):
-        return not _REPORTED.search(before)
-    # So many things to do: `contratar 2 transportadoras`.
     verb = before.split()[-1:]
-    return bool(verb and number.unit == "plain" and number.values[0] < FEW and vocabulary("actions").found(verb[0]))
+    few = number.unit == "plain" and number.values[0] < FEW
+    return bool(_TARGET.search(before) or (verb and few and vocabulary("actions").found(verb[0])))
+
+
+def _before(sentence: str, number: WrittenNumber) -> str:
+    return sentence[max(0, number.start - PLAN_REACH) : number.start]

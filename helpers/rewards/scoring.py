@@ -47,7 +47,7 @@ def score(
     plain = version_for(task, version)
     text, noticed = _readable(completion)
     # A JSON parser finds the answer itself, and notes what stood around it; v4's reads the text as it is.
-    text = text if task == "extraction" else answer_text(text)
+    text = text if task == "extraction" else answer_text(text) or ""
     parts = _REWARDS[plain][task](text, record, parser or _PARSER_OF[plain])
     return Score(total_of(parts.shares, WEIGHTS[plain][task]), parts.shares, (*noticed, *parts.flags))
 

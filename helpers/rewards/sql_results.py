@@ -16,7 +16,8 @@ MAX_COLUMN_ORDERS = 2000
 MAX_ORDERS_COMPARED = 32
 MAX_DECIMALS = 6
 MAX_LABEL_NUMBER = 31
-"""Labels may be numbered (hours, weekdays, months, days); a greater number in a label's place is a figure."""
+LABEL_MONTHS = range(190001, 210013)
+"""Labels may be numbered (hours, weekdays, days, months as 3 or 201803); other numbers are figures, not labels."""
 PARTLY_RIGHT = 0.5
 """Worth of the right rows in the wrong order, and the ceiling of some right rows."""
 
@@ -122,7 +123,8 @@ def _label(value: Any) -> Any:
 
 
 def _may_be_label(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, int) and 0 <= value <= MAX_LABEL_NUMBER)
+    is_number = isinstance(value, int) and (0 <= value <= MAX_LABEL_NUMBER or value in LABEL_MONTHS)
+    return isinstance(value, str) or is_number
 
 
 def _number(value: Any) -> Any:
