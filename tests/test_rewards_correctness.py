@@ -533,6 +533,12 @@ class TestAnswer:
             assert dressed.total == score(task, text, record, version).total, task
 
     @pytest.mark.parametrize("version", ["v4.1", "v4.2"])
+    def test_long_thinking_does_not_hide_the_answer(self, records: dict[str, Any], version: str) -> None:
+        for task, (record, text) in records.items():
+            thought = f"<think>{THINKING * 400}</think>"
+            assert score(task, thought + text, record, version).total == score(task, text, record, version).total, task
+
+    @pytest.mark.parametrize("version", ["v4.1", "v4.2"])
     def test_a_thought_that_never_ends_answers_nothing(self, records: dict[str, Any], version: str) -> None:
         for task, (record, text) in records.items():
             assert score(task, f"<think>{text}", record, version).total == score(task, "", record, version).total
@@ -627,6 +633,9 @@ class TestResults:
             ([("RJ", 22.5), ("SP", 20.13)], 1.0),
             ([("SP", 20.1283), ("RJ", 22.4999)], 1.0),
             ([(20.13, "SP"), (22.5, "RJ")], 1.0),
+            ([("SP", "20.13"), ("RJ", "22.50")], 1.0),
+            ([("SP", "R$ 20,13"), ("RJ", "22.5%")], 1.0),
+            ([("SP", "20.13 ou"), ("RJ", "22.5 mil")], 0.0),
             ([("SP", 20.15), ("RJ", 22.5)], 0.25),
             ([("SP", 20.13)], 1 / 3),
             ([("SP", 20.13, 1), ("RJ", 22.5, 2)], 1.0),

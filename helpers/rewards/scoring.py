@@ -45,9 +45,7 @@ def score(
     """
     require_known("task", task, TASKS)
     plain = version_for(task, version)
-    text, noticed = _readable(completion)
-    # A JSON parser finds the answer itself, and notes what stood around it; v4's reads the text as it is.
-    text = text if task == "extraction" else answer_text(text) or ""
+    text, noticed = _readable(completion, parsed=task == "extraction", raw=plain == "v4")
     parts = _REWARDS[plain][task](text, record, parser or _PARSER_OF[plain])
     return Score(total_of(parts.shares, WEIGHTS[plain][task]), parts.shares, (*noticed, *parts.flags))
 
@@ -70,9 +68,13 @@ def score_row(record: dict[str, Any], completion: str, version: str, parser: str
     }
 
 
-def _readable(completion: object) -> tuple[str, tuple[str, ...]]:
+def _readable(completion: object, parsed: bool, raw: bool) -> tuple[str, tuple[str, ...]]:
+    """The answer of a completion, and what was noticed. A JSON parser finds it itself and tells what stood around it:
+    v4's in the raw text, as the handoff has it; the later one wherever the thinking is not too long for it."""
     if not isinstance(completion, str):
         return "", ("not_text",)
+    if not parsed or (len(completion) > MAX_CHARACTERS and not raw):
+        completion = answer_text(completion) or ""
     if len(completion) > MAX_CHARACTERS:
         return completion[:MAX_CHARACTERS], ("cut",)
     return completion, ()

@@ -21,7 +21,7 @@ LABEL_MONTHS = range(190001, 210013)
 PARTLY_RIGHT = 0.5
 """Worth of the right rows in the wrong order, and the ceiling of some right rows."""
 
-_NUMERIC_TEXT = re.compile(r"\s*-?\d{1,15}(?:\.\d{1,15})?\s*")
+_NUMERIC_TEXT = re.compile(r"\s*(?:R\$\s*)?(-?\d{1,15}(?:[.,]\d{1,15})?)(?:\s*%)?\s*")
 
 
 def result_share(
@@ -128,10 +128,12 @@ def _may_be_label(value: Any) -> bool:
 
 
 def _number(value: Any) -> Any:
-    """The number that a text holds and nothing else; any other value as it is."""
-    if not isinstance(value, str) or not _NUMERIC_TEXT.fullmatch(value):
+    """The number that a text holds, with no more than its unit (`12,5%`); any other value as it is."""
+    match = _NUMERIC_TEXT.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         return value
-    return float(value) if "." in value else int(value)
+    digits = match[1].replace(",", ".")
+    return float(digits) if "." in digits else int(digits)
 
 
 def _same(value: Any, wanted: Any, tolerance: float) -> bool:
