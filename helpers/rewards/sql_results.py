@@ -68,15 +68,19 @@ def result_share(
 def _column_orders(
     given: list[list[Any]], wanted: list[list[Any]], open_label: int | None, rounded: list[int | None]
 ) -> list[tuple[int, ...]]:
-    """The ways to read the answer's columns as the reference's in which each column has a value in common."""
-    fits = []
+    """The ways to read the answer's columns as the reference's, those that have most values in common first."""
+    common = []
     for place, target in enumerate(wanted):
         tests = [_test(column, target, place == open_label, rounded[place]) for column in given]
-        pairs = zip(given, tests, strict=True)
-        fits.append([any(same(a, b) for a in column for b in target) for column, same in pairs])
+        pairs = list(zip(given, tests, strict=True))
+        common.append([sum(any(same(value, b) for value in column) for b in target) for column, same in pairs])
+
+    def in_common(order: tuple[int, ...]) -> list[int]:
+        return [common[place][column] for place, column in enumerate(order)]
+
     orders = islice(permutations(range(len(given)), len(wanted)), MAX_COLUMN_ORDERS)
-    fitting = (order for order in orders if all(fits[place][column] for place, column in enumerate(order)))
-    return list(islice(fitting, MAX_ORDERS_COMPARED))
+    fitting = [order for order in orders if all(in_common(order))]
+    return sorted(fitting, key=lambda order: -sum(in_common(order)))[:MAX_ORDERS_COMPARED]
 
 
 def _matches(rows: Sequence[Row], reference: Sequence[Row], tests: list[Same]) -> int:
@@ -90,7 +94,9 @@ def _matches(rows: Sequence[Row], reference: Sequence[Row], tests: list[Same]) -
 
 
 def _in_order(rows: Sequence[Row], reference: Sequence[Row], tests: list[Same]) -> bool:
-    return len(rows) == len(reference) and all(map(_same_row, rows, reference, [tests] * len(rows)))
+    return len(rows) == len(reference) and all(
+        _same_row(row, wanted, tests) for row, wanted in zip(rows, reference, strict=True)
+    )
 
 
 def _same_row(row: Row, wanted: Row, tests: list[Same]) -> bool:
