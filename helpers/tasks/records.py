@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from helpers.core.errors import UserError, require_known
 from helpers.core.files import PROJECT_ROOT, read_jsonl
+from helpers.core.text import graphemes
 from helpers.tasks.review import ReviewFields
 from helpers.tasks.spec import ROWS, TASKS, task
 
@@ -61,7 +62,7 @@ class Record(BaseModel):
         row = task(self.task)
         if any(getattr(self.reference, key, None) is None for key in row.reference_keys):
             raise ValueError(f"{' or '.join(f'reference.{key}' for key in row.reference_keys)} is missing")
-        if row.max_characters and len(self.reference.text) > row.max_characters:
+        if row.max_characters and graphemes(self.reference.text) > row.max_characters:
             raise ValueError(f"reference.text is longer than {row.max_characters} characters")
         missing = [key for key in row.meta_keys if key not in self.meta]
         if missing:

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+from helpers.core.text import graphemes
 from helpers.tasks.pairs.drafts import EVERYTHING, Draft
 from helpers.tasks.pairs.portuguese import category_name, city_name, load_text, number
 from helpers.tasks.shop.reviews import product_nouns
@@ -69,7 +70,7 @@ def _draft(rng: random.Random, kind: str, customer: str, facts: dict[str, Any]) 
     in_prompt = [name for name in _LINE_FACTS if f"{{{name}}}" in occasion]
     unsupported = any(f"{{{name}}}" in template for name in _LINE_FACTS if name not in in_prompt)
     text = template.format(**slots)
-    if unsupported or len(text) > MAX_PUSH_CHARACTERS:
+    if unsupported or graphemes(text) > MAX_PUSH_CHARACTERS:
         return None
     context = {"name": facts["name"], **{_CONTEXT_NAMES.get(name, name): slots[name] for name in sorted(in_prompt)}}
     if "product" in form["facts"]:
