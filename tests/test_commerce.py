@@ -47,7 +47,7 @@ def test_every_share_median_and_mean_of_the_default_shop_is_close_to_its_fact(co
 
 def test_the_quantiles_of_the_default_shop_are_near_their_facts(commerce_db: Path) -> None:
     quantiles = [figure for figure in compare_with_facts(commerce_db) if figure.kind == "quantile"]
-    assert [figure for figure in quantiles if abs(figure.found - figure.fact) > max(1.0, 0.15 * figure.fact)] == []
+    assert [figure for figure in quantiles if abs(figure.value - figure.fact) > max(1.0, 0.15 * figure.fact)] == []
 
 
 def test_the_data_card_shows_the_counts_and_the_comparison_of_the_default_shop(commerce_db: Path) -> None:

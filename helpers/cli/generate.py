@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.tasks import TASKS
+from helpers.tasks import JSON_TASK, TASKS
 
 if TYPE_CHECKING:
     from helpers.policy.serve.routing import Route
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if args.serve_command:
         return _print_serve_commands(route)
     asked = _requests(args)
-    if args.json and (args.out or asked[0].task != "extraction"):
+    if args.json and (args.out or asked[0].task != JSON_TASK):
         raise UserError("--json reads the object of one extraction; leave it out for other tasks and with --out")
     rows = _answered(args, asked, route)
     _tell_policies(rows, args.mode)

@@ -26,7 +26,7 @@ from helpers.runs import analysis, stop_rules
 from helpers.runs.analysis import ALL
 from helpers.runs.decision import Effects
 from helpers.runs.load import Run, evaluated_steps
-from helpers.tasks import TASKS
+from helpers.tasks import JSON_TASK, TASKS
 
 _LINES = ("-", "--", ":", "-.")
 _MARKERS = ("o", "s", "^", "D")
@@ -191,10 +191,10 @@ def parser_effects(effects: Effects) -> Figure:
     """Extraction reward of the same completions under three parsers, at the start and the end of a run."""
     figure, axis = panel(2.6)
     for position, (start, end) in enumerate(effects.means.values()):
-        _interval_mark(axis, start, -position + 0.12, _color("extraction"), filled=False)
-        _interval_mark(axis, end, -position - 0.12, _color("extraction"), filled=True)
-    axis.plot([], [], "o", color=_color("extraction"), mfc="white", label="base policy's answers")
-    axis.plot([], [], "o", color=_color("extraction"), label="answers at the end")
+        _interval_mark(axis, start, -position + 0.12, _color(JSON_TASK), filled=False)
+        _interval_mark(axis, end, -position - 0.12, _color(JSON_TASK), filled=True)
+    axis.plot([], [], "o", color=_color(JSON_TASK), mfc="white", label="base policy's answers")
+    axis.plot([], [], "o", color=_color(JSON_TASK), label="answers at the end")
     axis.set_yticks([-i for i in range(len(effects.means))], [_PARSERS.get(name, name) for name in effects.means])
     axis.set_xlim(0, 1.02)
     axis.set_ylim(0.5 - len(effects.means), 0.5)

@@ -21,7 +21,7 @@ from helpers.policy import loading, sft
 from helpers.policy.loading import Policy
 from helpers.recipes import HUB_05B_BASE, HUB_37B
 from helpers.recipes.profiles import EmbeddedSettings, Profile
-from helpers.tasks import ROWS
+from helpers.tasks import JSON_TASK, ROWS
 from helpers.tasks.records import PAIRS_DIR, load_records
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def raw_texts(records: list[dict[str, Any]]) -> list[str]:
     texts = []
     for record in records:
         asked, answered = record["prompt"][-1]["content"], record["reference"]["text"]
-        texts += [asked, answered] if record["task"] == "extraction" else [f"{asked}\n\n{answered}"]
+        texts += [asked, answered] if record["task"] == JSON_TASK else [f"{asked}\n\n{answered}"]
     return [START + text for text in texts]
 
 

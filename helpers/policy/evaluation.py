@@ -18,7 +18,7 @@ from helpers.recipes import Recipe
 from helpers.recipes.profiles import Profile
 from helpers.rewards import score_row
 from helpers.runs import analysis
-from helpers.tasks import ROWS, TASKS
+from helpers.tasks import JSON_TASK, ROWS, TASKS
 
 MODES = ("sample", "greedy")
 SEED = 1_000
@@ -132,7 +132,7 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
     summary = _interval("mean_reward", stats.stratified_mean(totals))
     for task, values in totals.items():
         summary |= _interval(task, stats.bootstrap_mean(values))
-    read = [row for row in rows if row["task"] == "extraction"]
+    read = [row for row in rows if row["task"] == JSON_TASK]
     if read:
         summary["eval/repaired_share/extraction"] = sum(bool(row["repairs"]) for row in read) / len(read)
     summary["eval/completion_length"] = sum(row["completion_tokens"] for row in rows) / len(rows)

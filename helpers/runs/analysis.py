@@ -20,7 +20,7 @@ from helpers.rewards import score_row
 from helpers.runs import stop_rules
 from helpers.runs.load import Run, evaluated_steps
 from helpers.runs.stop_rules import RuleStatus
-from helpers.tasks import TASKS
+from helpers.tasks import JSON_TASK, TASKS
 from helpers.tasks.records import PAIRS_DIR, load_split
 
 ALL = "all"
@@ -203,7 +203,7 @@ def coverage(run: Run) -> pd.DataFrame:
 def repairs_by_step(run: Run, split: str = "eval_subset", mode: str = "sample") -> pd.DataFrame:
     """Share of extraction completions that needed each parser repair, by step."""
     rows = run.scored
-    rows = rows[(rows["split"] == split) & (rows["mode"] == mode) & (rows["task"] == "extraction")]
+    rows = rows[(rows["split"] == split) & (rows["mode"] == mode) & (rows["task"] == JSON_TASK)]
     single = rows.explode("repairs").dropna(subset=["repairs"])
     counts = single.groupby(["step", "repairs"]).size().unstack(fill_value=0)
     completions = rows.groupby("step").size()
@@ -241,7 +241,7 @@ def before_after(run: Run, task: str, n: int = 10, mode: str = "sample") -> pd.D
 def watched_history(run: Run) -> list[dict[str, float]]:
     """The metric rows with what the stop rules also watch: repaired extraction answers and failed reward calls."""
     rows = run.scored
-    rows = rows[(rows["split"] == "eval_subset") & (rows["mode"] == "sample") & (rows["task"] == "extraction")]
+    rows = rows[(rows["split"] == "eval_subset") & (rows["mode"] == "sample") & (rows["task"] == JSON_TASK)]
     repaired = rows["repairs"].map(bool).groupby(rows["step"]).mean()
     added: list[dict[str, float]] = [
         {"step": int(step), "eval/repaired_share/extraction": float(share)} for step, share in repaired.items()

@@ -128,6 +128,5 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     message = problem["msg"].removeprefix("Value error, ")
     field = ".".join(str(part) for part in problem["loc"]) or "record"
-    found = repr(problem["input"])
-    shown = "" if isinstance(problem["input"], dict) else f" (found {found[:60]})"
-    return f"field {field}: {message}{shown}" if problem["loc"] else message + shown
+    value = "" if isinstance(problem["input"], dict) else f" (found {repr(problem['input'])[:60]})"
+    return f"field {field}: {message}{value}" if problem["loc"] else message + value

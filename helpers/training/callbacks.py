@@ -15,7 +15,7 @@ from helpers.policy.loading import Policy
 from helpers.rewards import score_row
 from helpers.runs import stop_rules
 from helpers.runs.record import KNOWN_EVAL_SECONDS, RunRecorder, evaluation_due, split_prefix
-from helpers.tasks import TASKS
+from helpers.tasks import JSON_TASK, TASKS
 from helpers.training.step_clock import PhaseClock
 
 # TRL's metric names and ours (the handoff's, and W&B's).
@@ -185,7 +185,7 @@ class EvalRewardCallback(TrainerCallback):
     def _extraction_under_v4(self, rows: list[dict[str, Any]]) -> float:
         """What V4's parser would have paid for the base policy's extractions: what the stop rule compares with."""
         records = {record["id"]: record for record in self.records}
-        read = [row for row in rows if row["task"] == "extraction"]
+        read = [row for row in rows if row["task"] == JSON_TASK]
         scored = [score_row(records[row["record_id"]], row["completion"], "v4") for row in read]
         return sum(row["total"] for row in scored) / len(scored)
 

@@ -10,6 +10,7 @@ from helpers.parsing.baselines import PARSERS
 from helpers.rewards import score
 from helpers.runs import analysis
 from helpers.runs.load import Run, evaluated_steps
+from helpers.tasks import JSON_TASK
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def parser_effect(
     (a name of `helpers.parsing.baselines.PARSERS`) pays more.
     """
     totals = {
-        name: [score("extraction", text, record, version, PARSERS[name]).total for text, record in completions]
+        name: [score(JSON_TASK, text, record, version, PARSERS[name]).total for text, record in completions]
         for name in (before, after)
     }
     return stats.paired_difference(totals[before], totals[after], seed=seed)
@@ -72,7 +73,7 @@ def parser_effect(
 
 def _extractions(run: Run, step: int, split: str) -> dict[str, list[str]]:
     rows = run.scored
-    chosen = rows["step"].eq(step) & rows["split"].eq(split) & rows["mode"].eq("sample") & rows["task"].eq("extraction")
+    chosen = rows["step"].eq(step) & rows["split"].eq(split) & rows["mode"].eq("sample") & rows["task"].eq(JSON_TASK)
     found: dict[str, list[str]] = {}
     for record, completion in zip(rows.loc[chosen, "record_id"], rows.loc[chosen, "completion"], strict=True):
         found.setdefault(record, []).append(completion)
@@ -80,5 +81,5 @@ def _extractions(run: Run, step: int, split: str) -> dict[str, list[str]]:
 
 
 def _parsed_reward(completions: list[str], parser: str) -> float:
-    totals = [score("extraction", text, {}, version="v4.1", parser=PARSERS[parser]).total for text in completions]
+    totals = [score(JSON_TASK, text, {}, version="v4.1", parser=PARSERS[parser]).total for text in completions]
     return sum(totals) / len(totals)

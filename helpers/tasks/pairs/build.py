@@ -45,15 +45,15 @@ def write_pairs(splits: dict[str, Rows], directory: Path = PAIRS_DIR) -> None:
         write_jsonl(directory / f"{name}.jsonl", rows)
 
 
-def add_pairs(db_path: Path, task: str, count: int, where: str, seed: int, known: dict[str, Rows]) -> Rows:
-    """`count` more records of one task, from the orders that `where` (an SQL condition) keeps, none like a known one.
+def add_pairs(db_path: Path, task: str, count: int, where: str, seed: int, splits: dict[str, Rows]) -> Rows:
+    """`count` more records of one task, from the orders that `where` (an SQL condition) keeps.
 
-    `known` holds the records of each split; what is near to eval or test is passed over, as in the build.
+    No record of `splits` is repeated, and what is near to one of eval or test is passed over, as in the build.
     Raises `UserError` for a condition that SQLite refuses, or where there are not enough new records.
     """
-    used = {key for rows in known.values() for record in rows for key in identity(record)}
+    used = {key for rows in splits.values() for record in rows for key in identity(record)}
     held_out = NearDuplicates()
-    for record in known.get("eval", []) + known.get("test", []):
+    for record in splits.get("eval", []) + splits.get("test", []):
         if record["task"] == task:
             held_out.add(user_text(record["prompt"]))
     with closing(_open_for_scans(db_path)) as db:

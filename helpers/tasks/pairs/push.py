@@ -66,12 +66,12 @@ def _draft(rng: random.Random, kind: str, customer: str, facts: dict[str, Any]) 
     if kind == "win_back":
         slots["days"] = facts["inactive"]
     occasion, template = rng.choice(form["lines"]), rng.choice(form["texts"])
-    told = [name for name in _TOLD if f"{{{name}}}" in occasion]
-    untold = any(f"{{{name}}}" in template for name in _TOLD if name not in told)
+    in_prompt = [name for name in _LINE_FACTS if f"{{{name}}}" in occasion]
+    unsupported = any(f"{{{name}}}" in template for name in _LINE_FACTS if name not in in_prompt)
     text = template.format(**slots)
-    if untold or len(text) > MAX_PUSH_CHARACTERS:
+    if unsupported or len(text) > MAX_PUSH_CHARACTERS:
         return None
-    context = {"name": facts["name"], **{_CONTEXT_NAMES.get(name, name): slots[name] for name in sorted(told)}}
+    context = {"name": facts["name"], **{_CONTEXT_NAMES.get(name, name): slots[name] for name in sorted(in_prompt)}}
     if "product" in form["facts"]:
         context["product"] = slots["produto"]
     user_text = _user_text(rng, occasion.format(**slots), "product" in context, slots)
@@ -90,7 +90,7 @@ def _user_text(rng: random.Random, occasion: str, with_product: bool, slots: dic
     return "\n".join([opening, *lines])
 
 
-_TOLD = ("discount", "days", "hours", "city", "category", "price")  # facts that an occasion's line may tell
+_LINE_FACTS = ("discount", "days", "hours", "city", "category", "price")  # facts that an occasion's line may tell
 _CONTEXT_NAMES = {"discount": "discount_percent"}
 
 

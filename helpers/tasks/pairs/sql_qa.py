@@ -32,11 +32,11 @@ def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) 
     """
     values = _values(db, where)
     families = list(load_text("sql_qa")["family"])
-    asked: set[str] = set()
+    used: set[str] = set()
     while families:
         rng.shuffle(families)
         for family in list(families):
-            draft = _new_draft(db, rng, family, values, asked)
+            draft = _new_draft(db, rng, family, values, used)
             if draft is None:
                 families.remove(family)
             else:
@@ -93,7 +93,7 @@ _FORMS: dict[str, Callable[[Any], dict[str, Any]]] = {
 
 
 def _new_draft(
-    db: sqlite3.Connection, rng: random.Random, family: dict[str, Any], values: Values, asked: set[str]
+    db: sqlite3.Connection, rng: random.Random, family: dict[str, Any], values: Values, used: set[str]
 ) -> Draft | None:
     """A draft of this family with values not yet asked and a usable result; None after `TRIES` failures."""
     for _ in range(TRIES):
@@ -105,9 +105,9 @@ def _new_draft(
         names = ["state" if kind == "seller_state" else kind for kind in family["params"]]
         params = {name: slots[name] for name in names}
         key = f"{family['name']} {params}"
-        if key in asked:
+        if key in used:
             continue
-        asked.add(key)
+        used.add(key)
         draft = _draft(db, rng, family, slots, params)
         if draft is not None:
             return draft
@@ -146,8 +146,8 @@ def _run(db: sqlite3.Connection, family: dict[str, Any], slots: dict[str, Any]) 
     for, would make another answer as right.
     """
     limit = next((kind for kind in ("n", "k") if f"LIMIT {{{kind}}}" in family["sql"]), None)
-    asked = {**slots, limit: slots[limit] + 1} if limit else slots
-    cursor = db.execute(family["sql"].format(**asked))
+    one_more = {limit: slots[limit] + 1} if limit else {}
+    cursor = db.execute(family["sql"].format(**slots | one_more))
     columns = [column[0] for column in cursor.description]
     rows = [list(row) for row in cursor.fetchmany(MAX_ROWS + 1)]
     if "ordered" in family:

@@ -1,10 +1,8 @@
 """Tables into `commerce.db`: SQLite with keys, indexes and `orders_enriched`; the old file stays if anything fails."""
 
 import sqlite3
-from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -24,11 +22,13 @@ def build_db(tables: dict[str, pd.DataFrame], path: Path) -> None:
         for table in ALL_TABLES:
             connection.execute(create_statement(table))
             if table.name in tables:
-                _insert(connection, table, _rows(table, tables[table.name]))
+                _insert(connection, table, tables[table.name])
         for table in ALL_TABLES:
             for column in table.indexes:
                 connection.execute(f"CREATE INDEX {table.name}_{column} ON {table.name} ({column})")
-        _check_references(connection)
+        broken = connection.execute("PRAGMA foreign_key_check").fetchone()
+        if broken is not None:
+            raise UserError(f"{broken[0]}, row {broken[1]}: refers to a row that {broken[2]} does not have")
         connection.executescript((SQL_DIR / "orders_enriched.sql").read_text(encoding="utf-8"))
         connection.execute("ANALYZE")
         connection.commit()
@@ -41,25 +41,15 @@ def connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{path}?mode=ro", uri=True)
 
 
-def _rows(table: Table, frame: pd.DataFrame) -> Iterable[tuple[Any, ...]]:
+def _insert(connection: sqlite3.Connection, table: Table, frame: pd.DataFrame) -> None:
     columns = []
     for name in table.columns:
         column = frame[name]
         if name in table.nullable:
             column = column.astype(object).where(column.notna(), None)
         columns.append(column.tolist())
-    return zip(*columns, strict=True)
-
-
-def _insert(connection: sqlite3.Connection, table: Table, rows: Iterable[tuple[Any, ...]]) -> None:
     marks = ", ".join("?" * len(table.columns))
     try:
-        connection.executemany(f"INSERT INTO {table.name} VALUES ({marks})", rows)
+        connection.executemany(f"INSERT INTO {table.name} VALUES ({marks})", zip(*columns, strict=True))
     except sqlite3.IntegrityError as error:
         raise UserError(f"{table.file}: {error}; each row needs its own {' + '.join(table.key)}") from error
-
-
-def _check_references(connection: sqlite3.Connection) -> None:
-    broken = connection.execute("PRAGMA foreign_key_check").fetchone()
-    if broken is not None:
-        raise UserError(f"{broken[0]}, row {broken[1]}: refers to a row that {broken[2]} does not have")

@@ -24,17 +24,17 @@ class Figure:
     name: str
     kind: str
     fact: float
-    found: float
+    value: float
 
     @property
     def deviation(self) -> float:
         """Relative deviation from the fact."""
-        return self.found / self.fact - 1
+        return self.value / self.fact - 1
 
     @property
     def close(self) -> bool:
         """Within 10 % of the fact; a share also within one percentage point."""
-        return abs(self.deviation) <= RELATIVE or (self.kind == "share" and abs(self.found - self.fact) <= POINTS)
+        return abs(self.deviation) <= RELATIVE or (self.kind == "share" and abs(self.value - self.fact) <= POINTS)
 
 
 def compare_with_facts(db_path: Path) -> list[Figure]:
@@ -80,9 +80,9 @@ def _counts(db: sqlite3.Connection, orders: int) -> Iterator[Figure]:
 
 def _shares(prefix: str, facts: Mapping[str, float], values: pd.Series) -> Iterator[Figure]:
     """The share of each named value, in per cent."""
-    found = values.astype(str).value_counts(normalize=True) * 100
+    shares = values.astype(str).value_counts(normalize=True) * 100
     for name, share in facts.items():
-        yield Figure(f"{prefix} {name}", "share", share, found.get(str(name), 0.0))
+        yield Figure(f"{prefix} {name}", "share", share, shares.get(str(name), 0.0))
 
 
 def _status_figures(orders: pd.DataFrame) -> Iterator[Figure]:
@@ -188,7 +188,7 @@ def comparison_table(figures: list[Figure]) -> str:
     for figure in figures:
         mark = "" if figure.close else " (outside)" if figure.kind != "quantile" else " (not held to it)"
         lines.append(
-            f"| {figure.name} | {figure.kind} | {figure.fact:g} | {figure.found:.4g} | {figure.deviation:+.1%}{mark} |"
+            f"| {figure.name} | {figure.kind} | {figure.fact:g} | {figure.value:.4g} | {figure.deviation:+.1%}{mark} |"
         )
     return "\n".join(lines)
 

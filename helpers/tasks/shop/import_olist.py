@@ -5,6 +5,7 @@ read as Olist writes them.
 """
 
 import csv
+import itertools
 import re
 import warnings
 from collections.abc import Callable
@@ -57,9 +58,8 @@ def read_table(path: Path, table: Table) -> pd.DataFrame:
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a first row with more cells than the header
             frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}, line {_line_of_byte(path, error.start)}: not UTF-8; save the file as UTF-8"
-        ) from error
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from error
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
         raise UserError(f"{path}: not a readable CSV file ({' '.join(str(error).split())})") from error
     absent = [name for name in table.columns if name not in frame.columns]
@@ -80,11 +80,8 @@ def _check_keys(folder: Path, table: Table, tables: dict[str, pd.DataFrame]) -> 
         lost = np.flatnonzero(~frame[column].isin(tables[target][column]))
         if len(lost):
             value = frame[column].iat[lost[0]]
-            raise _bad_cell(path, int(lost[0]), column, f"{value!r} is not in {_file_of(target)}")
-
-
-def _file_of(name: str) -> str:
-    return next(table.file for table in TABLES if table.name == name)
+            file = next(table.file for table in TABLES if table.name == target)
+            raise _bad_cell(path, int(lost[0]), column, f"{value!r} is not in {file}")
 
 
 def _convert(path: Path, table: Table, name: str, cells: np.ndarray) -> np.ndarray:
@@ -150,15 +147,6 @@ def _line_of_row(path: Path, row: int) -> int:
     """The line on which data row `row` (from 0) ends; quoted cells may span lines, so rows are counted by reading."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
-        wanted = row + 1  # after the header
-        for cells in reader:
-            if not cells:
-                continue
-            if wanted == 0:
-                break
-            wanted -= 1
+        filled = (cells for cells in reader if cells)
+        next(itertools.islice(filled, row + 1, None), None)  # the header is the first of them
         return reader.line_num
-
-
-def _line_of_byte(path: Path, position: int) -> int:
-    return path.read_bytes()[:position].count(b"\n") + 1

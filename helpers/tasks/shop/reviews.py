@@ -25,6 +25,7 @@ TARGET_MEDIAN = {1: 96, 2: 82, 3: 74, 4: 37, 5: 41}
 TARGET_SIGMA = {1: 0.95, 2: 0.90, 3: 0.85, 4: 0.65, 5: 0.60}
 EXCLAMATION_SHARE, CAPITALS_SHARE, EMOJI_SHARE = 0.135, 0.028, 0.03
 STRONG_EFFECTS = frozenset({"never_again", "threat", "upset"})
+LEAVING_EFFECTS = frozenset({"never_again", "threat", "not_recommend"})
 
 DELIVERY_ISSUES = frozenset({"late_delivery", "not_delivered"})
 PRODUCT_ISSUES = frozenset({"damaged_product", "wrong_product", "product_quality"})
@@ -120,8 +121,11 @@ def label(meaning: Meaning, effects: set[str], loud: bool) -> dict[str, Any]:
         "product_issue": bool(said & PRODUCT_ISSUES),
         "seller_issue": bool(said & SELLER_ISSUES) or "contact" in effects,
         "would_buy_again": _would_buy_again(meaning.score, issue, effects),
-        "main_complaint": _summary(meaning) if issue != "none" else None,
+        "main_complaint": None,
     }
+    if issue != "none":  # the summary names the product only where the customer did
+        said_of = meaning if meaning.named else replace(meaning, product="o produto")
+        values["main_complaint"] = _fill(meaning.cause["summary"], said_of)
     return {name: values[name] for name in REVIEW_FIELDS}
 
 
@@ -137,7 +141,7 @@ def _sentiment_score(score: int, strong: bool, praised: bool, complained: bool) 
 
 
 def _churn_risk(score: int, issue: str, effects: set[str], strong: bool) -> str:
-    if effects & {"never_again", "threat", "not_recommend"}:
+    if effects & LEAVING_EFFECTS:
         return "high"
     if score >= 4:
         return "low"
@@ -153,7 +157,7 @@ def _urgency(score: int, issue: str, effects: set[str]) -> str:
 
 
 def _would_buy_again(score: int, issue: str, effects: set[str]) -> bool:
-    if effects & {"never_again", "threat", "not_recommend"}:
+    if effects & LEAVING_EFFECTS:
         return False
     if effects & {"recommend", "maybe"}:
         return True
@@ -195,16 +199,9 @@ def _draw_issue(rng: random.Random, order: OrderFacts) -> str:
         return "late_delivery"
     if rng.random() < {1: 0.0, 2: 0.0, 3: 0.35, 4: 0.75, 5: 0.985}[order.score]:
         return "none"
-    shares = {
-        "product_quality": 40,
-        "wrong_product": 24,
-        "damaged_product": 15,
-        "customer_service": 13,
-        "payment_refund": 8,
-    }
-    if order.score >= 4:
-        shares = {"product_quality": 60, "wrong_product": 15, "damaged_product": 10, "customer_service": 15}
-    return rng.choices(list(shares), list(shares.values()))[0]
+    issues = ("product_quality", "wrong_product", "damaged_product", "customer_service", "payment_refund")
+    shares = (60, 15, 10, 15, 0) if order.score >= 4 else (40, 24, 15, 13, 8)
+    return rng.choices(issues, shares)[0]
 
 
 def _bare(rng: random.Random, meaning: Meaning, target: float) -> list[Clause]:
@@ -235,8 +232,8 @@ def _compose(rng: random.Random, meaning: Meaning, target: float) -> list[Clause
 def _core(rng: random.Random, meaning: Meaning, target: float) -> list[Clause]:
     """What must be said: the issue, or praise; of three draws the one that fits the length best."""
     if meaning.issue == "none":
-        kinds = ["faint"] if meaning.score == 3 else ["praise"]
-        drawn = [_praise(rng, meaning, kinds[0]) for _ in range(4)]
+        kind = "faint" if meaning.score == 3 else "praise"
+        drawn = [_praise(rng, meaning, kind) for _ in range(4)]
         if meaning.score <= 2:
             drawn = [Clause(_fill(rng.choice(fragments()["bare"][str(meaning.score)]), meaning), "plain")]
         return [min(drawn, key=lambda clause: abs(len(clause.text) - target))]
@@ -282,8 +279,10 @@ def _further(rng: random.Random, meaning: Meaning) -> list[Clause]:
     if meaning.score >= 4:
         clauses += [_praise(rng, meaning, "praise") for _ in range(3)]
         clauses += [pick("plain")] if rng.random() < 0.4 else []
-        clauses += [_praise(rng, meaning, "praise"), pick("recommend")]
-        return _shuffled_head(rng, clauses)
+        clauses.append(_praise(rng, meaning, "praise"))
+        recommendation = pick("recommend")
+        rng.shuffle(clauses)
+        return [*clauses, recommendation] if rng.random() < 0.5 else [recommendation, *clauses]
     if meaning.score == 3:
         clauses += [_praise(rng, meaning, "faint")] if rng.random() < 0.7 else []
         clauses += [pick("plain"), *([pick("maybe")] if rng.random() < 0.5 else []), _praise(rng, meaning, "faint")]
@@ -292,19 +291,8 @@ def _further(rng: random.Random, meaning: Meaning) -> list[Clause]:
     rng.shuffle(middle)
     if rng.random() < 0.15:
         middle.insert(0, _praise(rng, meaning, "faint"))
-    return [
-        *clauses,
-        *middle,
-        pick(rng.choice(("never_again", "not_recommend", "threat", "upset"))),
-        pick("not_recommend"),
-    ]
-
-
-def _shuffled_head(rng: random.Random, clauses: Sequence[Clause]) -> list[Clause]:
-    """The clauses in chance order, the last (a recommendation) kept last half of the time."""
-    head, last = list(clauses[:-1]), clauses[-1]
-    rng.shuffle(head)
-    return [*head, last] if rng.random() < 0.5 else [last, *head]
+    parting = rng.choice(("never_again", "not_recommend", "threat", "upset"))
+    return [*clauses, *middle, pick(parting), pick("not_recommend")]
 
 
 def _fill(template: str, meaning: Meaning) -> str:
@@ -323,11 +311,6 @@ def _fill(template: str, meaning: Meaning) -> str:
     return template.format(**slots)
 
 
-def _summary(meaning: Meaning) -> str:
-    """The main complaint in a few words, which name the product only where the customer did."""
-    return _fill(meaning.cause["summary"], meaning if meaning.named else replace(meaning, product="o produto"))
-
-
 def _title(rng: random.Random, meaning: Meaning) -> str:
     titles = fragments()["title"]
     by_issue = meaning.issue != "none" and not meaning.mild and rng.random() < 0.6
@@ -343,9 +326,8 @@ def _join(rng: random.Random, clauses: Sequence[Clause]) -> str:
         if turn and complains and "mas " not in text:
             link = rng.choice((", mas ", " mas ", ". Só que ", ", porém "))
         else:
-            link = rng.choice(
-                (". ", ". ", ", ", ", ", "... ", "; ") if "praise" in clause.effect else (". ", ". ", ", ")
-            )
+            calm = "praise" in clause.effect
+            link = rng.choice((". ", ". ", ", ", ", ", "... ", "; ") if calm else (". ", ". ", ", "))
         piece = clause.text
         text += link + (piece[0].upper() + piece[1:] if link in (". ", "... ") else piece)
     return text[0].upper() + text[1:]
@@ -354,7 +336,8 @@ def _join(rng: random.Random, clauses: Sequence[Clause]) -> str:
 def _style(rng: random.Random, text: str, score: int) -> tuple[str, bool]:
     """The text in the customer's own hand, and whether it is loud ("!" or capitals)."""
     if rng.random() < 0.22:
-        text = _abbreviate(rng, text)
+        short = fragments()["style"]["short"]
+        text = " ".join(short[word] if word in short and rng.random() < 0.8 else word for word in text.split(" "))
     if rng.random() < 0.28:
         text = strip_accents(text)
     if rng.random() < 0.13:
@@ -369,11 +352,6 @@ def _style(rng: random.Random, text: str, score: int) -> tuple[str, bool]:
     if rng.random() < EMOJI_SHARE:
         text += " " + rng.choice(fragments()["style"]["emoji_bad" if score <= 2 else "emoji_good"])
     return text, exclaimed or capitals
-
-
-def _abbreviate(rng: random.Random, text: str) -> str:
-    short = fragments()["style"]["short"]
-    return " ".join(short[word] if word in short and rng.random() < 0.8 else word for word in text.split(" "))
 
 
 def strip_accents(text: str) -> str:

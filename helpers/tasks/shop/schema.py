@@ -29,6 +29,18 @@ class Table:
     indexes: tuple[str, ...] = ()
 
 
+_PRODUCT_COLUMNS: dict[str, Kind] = {
+    "product_id": "text",
+    "product_category_name": "text",
+    "product_name_lenght": "integer",
+    "product_description_lenght": "integer",
+    "product_photos_qty": "integer",
+    "product_weight_g": "integer",
+    "product_length_cm": "integer",
+    "product_height_cm": "integer",
+    "product_width_cm": "integer",
+}
+
 TABLES: tuple[Table, ...] = (
     Table(
         "customers",
@@ -64,30 +76,9 @@ TABLES: tuple[Table, ...] = (
     Table(
         "products",
         "olist_products_dataset.csv",
-        {
-            "product_id": "text",
-            "product_category_name": "text",
-            "product_name_lenght": "integer",
-            "product_description_lenght": "integer",
-            "product_photos_qty": "integer",
-            "product_weight_g": "integer",
-            "product_length_cm": "integer",
-            "product_height_cm": "integer",
-            "product_width_cm": "integer",
-        },
+        _PRODUCT_COLUMNS,
         key=("product_id",),
-        nullable=frozenset(
-            {
-                "product_category_name",
-                "product_name_lenght",
-                "product_description_lenght",
-                "product_photos_qty",
-                "product_weight_g",
-                "product_length_cm",
-                "product_height_cm",
-                "product_width_cm",
-            }
-        ),
+        nullable=frozenset(_PRODUCT_COLUMNS) - {"product_id"},
     ),
     Table(
         "orders",

@@ -67,7 +67,10 @@ def simulate(orders: int = DEFAULT_ORDERS, seed: int = DEFAULT_SEED) -> Tables:
         "order_items": _with_text_dates(items),
         "order_payments": payments,
         "order_reviews": reviews,
-        "product_category_name_translation": _translation(),
+        "product_category_name_translation": pd.DataFrame(
+            [(name, row[1]) for name, row in load_facts()["categories"].items()],
+            columns=["product_category_name", "product_category_name_english"],
+        ),
         "review_labels": labels,
     }
 
@@ -123,7 +126,7 @@ def _zip_and_city(rng: np.random.Generator, states: np.ndarray) -> tuple[np.ndar
 
 
 def _customers(rng: np.random.Generator, size: int) -> pd.DataFrame:
-    """One row an order; about 3.4 % of the orders belong to a person who bought before."""
+    """One row per order; about 3.4 % of the orders belong to a person who bought before."""
     states = quota(rng, _state_column("share"), size)
     zips, cities = _zip_and_city(rng, states)
     persons = np.arange(size)
@@ -145,7 +148,7 @@ def _sellers(rng: np.random.Generator, size: int) -> pd.DataFrame:
     states = quota(rng, load_facts()["seller_states"], size)
     zips, cities = _zip_and_city(rng, states)
     columns = {"seller_id": _ids(rng, size), "seller_zip_code_prefix": zips, "seller_city": cities}
-    return pd.DataFrame({**columns, "seller_state": states})
+    return pd.DataFrame(columns | {"seller_state": states})
 
 
 def category_shares() -> dict[str, float]:
@@ -160,9 +163,9 @@ def category_shares() -> dict[str, float]:
 
 def _category_log_price(names: list[str]) -> dict[str, float]:
     """Log of each category's median price: the facts' where known, else spread between 60 and 100 reais."""
-    known = load_facts()["price"]["category_median"]
+    medians = load_facts()["price"]["category_median"]
     spread = np.exp(np.linspace(np.log(60), np.log(100), 9))
-    return {name: float(np.log(known.get(name, spread[(5 * place + 4) % 9]))) for place, name in enumerate(names)}
+    return {name: float(np.log(medians.get(name, spread[(5 * place + 4) % 9]))) for place, name in enumerate(names)}
 
 
 def _price_normal(rng: np.random.Generator, categories: np.ndarray) -> np.ndarray:
@@ -304,7 +307,7 @@ def _items(
     products: pd.DataFrame,
     sellers: pd.DataFrame,
 ) -> pd.DataFrame:
-    """One to seven items an order, all of one category and mostly one product; none where the order is unavailable."""
+    """One to seven items per order, all of one category and mostly one product; none where the order is unavailable."""
     with_items = np.flatnonzero(orders["order_status"].to_numpy() != "unavailable")
     count = quota(rng, {1: 90, 2: 8, 3: 1.5, 4: 0.25, 5: 0.15, 6: 0.08, 7: 0.02}, len(with_items)).astype(int)
     order = np.repeat(with_items, count)
@@ -350,7 +353,7 @@ def _shop_price(price: np.ndarray) -> np.ndarray:
 
 
 def _freight(rng: np.random.Generator, states: np.ndarray, price: np.ndarray) -> np.ndarray:
-    """Freight an item: log-normal around the state's mean, a little more for dear (large) goods."""
+    """Freight per item: log-normal around the state's mean, a little more for dear (large) goods."""
     size_effect = (price / 75) ** 0.10
     freight = np.empty(len(states))
     for state, mean in _state_column("freight").items():
@@ -406,7 +409,7 @@ def delivery_group(orders: pd.DataFrame) -> np.ndarray:
 
 
 def _scores(rng: np.random.Generator, groups: np.ndarray) -> np.ndarray:
-    """A review score an order: by quota within each delivery group, and the facts' shares over all."""
+    """A review score per order: by quota within each delivery group, and the facts' shares over all."""
     size = len(groups)
     overall = np.array([load_facts()["reviews"]["score_share"][str(score)] for score in range(1, 6)])
     left = overall / overall.sum() * size
@@ -432,8 +435,7 @@ def _reviews(
     identity = _ids(rng, len(order))
     shared = rng.choice(len(order) - 1, round(0.004 * len(order)), replace=False)
     identity[shared] = identity[shared + 1]
-    has_text, has_title = _who_writes(rng, score)
-    texts = _texts(rng, orders.iloc[order], items, products, score, has_text, has_title)
+    texts = _texts(rng, orders.iloc[order], items, products, score)
     created, answered = _review_dates(rng, orders.iloc[order])
     reviews = pd.DataFrame(
         {
@@ -447,8 +449,8 @@ def _reviews(
         }
     )
     labels = [
-        {"review_id": identity[row], "order_id": orders["order_id"].iat[order[row]], **text.labels}
-        for row, text in enumerate(texts)
+        {"review_id": review, "order_id": source, **text.labels}
+        for review, source, text in zip(identity, reviews["order_id"], texts, strict=True)
         if text
     ]
     return _with_text_dates(reviews), pd.DataFrame(labels, columns=list(REVIEW_LABELS.columns))
@@ -475,15 +477,10 @@ def _review_dates(rng: np.random.Generator, orders: pd.DataFrame) -> tuple[np.nd
 
 
 def _texts(
-    rng: np.random.Generator,
-    orders: pd.DataFrame,
-    items: pd.DataFrame,
-    products: pd.DataFrame,
-    score: np.ndarray,
-    has_text: np.ndarray,
-    has_title: np.ndarray,
+    rng: np.random.Generator, orders: pd.DataFrame, items: pd.DataFrame, products: pd.DataFrame, score: np.ndarray
 ) -> list[Any]:
-    """One written review (or None) for each order row given."""
+    """One written review for each order row given, None where the customer writes nothing."""
+    has_text, has_title = _who_writes(rng, score)
     writer = random.Random(int(rng.integers(2**63)))
     category_of = dict(zip(products["product_id"], products["product_category_name"], strict=True))
     main = items.drop_duplicates("order_id").set_index("order_id")["product_id"]
@@ -493,20 +490,17 @@ def _texts(
     for value in range(1, 6):
         rows = np.flatnonzero(has_text & (score == value))
         wordiness[rows] = stratified_normal(rng, len(rows))
-    facts = zip(score.tolist(), orders["order_status"], delay.tolist(), categories, strict=True)
+    facts = map(OrderFacts, score.tolist(), orders["order_status"], delay.tolist(), categories)
     return [
-        write_review(writer, OrderFacts(points, status, late, category), bool(has_title[row]), wordiness[row])
-        if has_text[row]
-        else None
-        for row, (points, status, late, category) in enumerate(facts)
+        write_review(writer, order, bool(titled), wordy) if written else None
+        for order, written, titled, wordy in zip(facts, has_text, has_title, wordiness, strict=True)
     ]
 
 
 def _geolocation(rng: np.random.Generator, customers: pd.DataFrame, size: int) -> pd.DataFrame:
-    """Many points a zip prefix, a quarter of them exact duplicates: the trap that makes a careless join fan out."""
-    unique = size - round(
-        size * load_facts()["counts"]["geolocation_duplicates"] / load_facts()["counts"]["geolocation"]
-    )
+    """Many points per zip prefix, a quarter of them exact duplicates: the trap that makes a careless join fan out."""
+    counts = load_facts()["counts"]
+    unique = size - round(size * counts["geolocation_duplicates"] / counts["geolocation"])
     source = rng.integers(0, len(customers), unique)
     rows = np.concatenate([np.arange(unique), rng.integers(0, unique, size - unique)])
     zips = customers["customer_zip_code_prefix"].to_numpy()[source]
@@ -521,12 +515,6 @@ def _geolocation(rng: np.random.Generator, customers: pd.DataFrame, size: int) -
             "geolocation_state": customers["customer_state"].to_numpy()[source][rows],
         }
     )
-
-
-def _translation() -> pd.DataFrame:
-    categories = load_facts()["categories"]
-    english = [row[1] for row in categories.values()]
-    return pd.DataFrame({"product_category_name": list(categories), "product_category_name_english": english})
 
 
 def _with_text_dates(table: pd.DataFrame) -> pd.DataFrame:
