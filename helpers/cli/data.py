@@ -3,6 +3,10 @@
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from helpers.tasks.shop.simulate import Tables
 
 HELP = "build data/commerce.db and data/pairs from the simulator or from Olist's CSV files"
 
@@ -28,9 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build the database, then the pairs, telling each step's time."""
+    """Build the database, then the pairs, telling each step's time; where either is refused, both stay as they were."""
+    from helpers.core.files import replacing
     from helpers.tasks.pairs.build import build_pairs, write_pairs
     from helpers.tasks.records import count_by_task
+    from helpers.tasks.shop.database import build_db
     from helpers.tasks.shop.describe import describe
 
     if args.describe:
@@ -42,23 +48,26 @@ def run(args: argparse.Namespace) -> int:
         print(f"renewed: {', '.join(str(path) for path in renew_card(args.db, args.pairs))}")
         return 0
     started = time.monotonic()
-    print(_build(args), f"[{time.monotonic() - started:.1f} s]")
-    if args.db_only:
-        return 0
-    print(f"drawing the pairs from {args.db} ...", flush=True)
-    started = time.monotonic()
-    splits = build_pairs(args.db, args.seed)
-    write_pairs(splits, args.pairs)
+    tables = _tables(args)
+    with replacing(args.db) as database:
+        build_db(tables, database)
+        source = f"imported from {args.olist_csv}" if args.olist_csv else f"simulated with seed {args.seed}"
+        print(f"{args.db}: {len(tables['orders']):,} orders {source} [{time.monotonic() - started:.1f} s]")
+        if args.db_only:
+            return 0
+        print(f"drawing the pairs from {args.db} ...", flush=True)
+        started = time.monotonic()
+        splits = build_pairs(database, args.seed)
+        write_pairs(splits, args.pairs)
     for name, rows in splits.items():
         print(f"{args.pairs / name}.jsonl: {len(rows)} records {count_by_task(rows)}")
     print(f"no leak between the splits [{time.monotonic() - started:.1f} s]")
     return 0
 
 
-def _build(args: argparse.Namespace) -> str:
-    """Write the database; what was written, in a line."""
+def _tables(args: argparse.Namespace) -> "Tables":
+    """The shop's tables, simulated or imported; the import prints what it mended."""
     from helpers.core.errors import UserError
-    from helpers.tasks.shop.database import build_db
     from helpers.tasks.shop.import_olist import read_csv_folder, write_csv_folder
     from helpers.tasks.shop.simulate import simulate
 
@@ -69,6 +78,4 @@ def _build(args: argparse.Namespace) -> str:
     tables = read_csv_folder(args.olist_csv) if args.olist_csv else simulate(args.orders, args.seed)
     if args.write_csv:
         write_csv_folder(tables, args.write_csv)
-    build_db(tables, args.db)
-    source = f"imported from {args.olist_csv}" if args.olist_csv else f"simulated with seed {args.seed}"
-    return f"{args.db}: {len(tables['orders']):,} orders {source}"
+    return tables
