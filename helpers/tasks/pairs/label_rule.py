@@ -24,8 +24,8 @@ def label_by_rule(message: str, score: int, status: str, delay_days: float | Non
     sure = _without(text, _patterns("harmless"))
     complaints = _complaints(sure)
     if score >= 4:
-        late = delay_days is None or delay_days > 0
-        if late or complaints or _matches(sure, _patterns("doubt")) or not _matches(text, _patterns("praise")):
+        in_time = delay_days is not None and delay_days <= 0
+        if not in_time or complaints or _matches(sure, _patterns("doubt")) or not _matches(text, _patterns("praise")):
             return None
         return _fields("none", None, score, message, text)
     if score == 3 or len(text.split()) > MAX_WORDS or _matches(text, _patterns("unsure")):
