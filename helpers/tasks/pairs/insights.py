@@ -25,10 +25,11 @@ MISSES = 400  # draws without a new table before the source counts as used up
 
 @dataclass(frozen=True)
 class Scope:
-    """A part of the orders: an SQL condition, and how a title says it."""
+    """A part of the orders: an SQL condition, how a title says it, and the values of the condition's `?`."""
 
     condition: str
     words: str
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) 
         dimension = rng.choice(topic["dimensions"])
         metrics = (*topic["metrics"], *([rng.choice(topic["extra"])] if rng.random() < 0.5 else []))
         scope = rng.choice([*scopes["none"], *scopes[rng.choice([kind for kind in scopes if kind != dimension])]])
-        table = _query(db, rng, dimension, metrics, f"({where}) AND {scope.condition}")
+        table = _query(db, rng, dimension, metrics, where, scope)
         key = repr(table)
         if table is None or key in seen:
             continue
@@ -92,23 +93,23 @@ def _scopes(db: sqlite3.Connection, where: str) -> dict[str, list[Scope]]:
     halves = []
     for year in years:
         for half, first, last in ((1, "01", "06"), (2, "07", "12")):
-            months = f"purchase_month BETWEEN '{year}-{first}' AND '{year}-{last}'"
-            halves.append(Scope(months, f"no {half}º semestre de {year}"))
+            months = (f"{year}-{first}", f"{year}-{last}")
+            halves.append(Scope("purchase_month BETWEEN ? AND ?", f"no {half}º semestre de {year}", months))
     states = common_values(db, "customer_state", 150, where)
     categories = common_values(db, "product_category_name", 150, where)
     payments = common_values(db, "payment_type", 400, where)
     return {
         "none": [Scope("1", "")],
-        "year": [Scope(f"purchase_month LIKE '{year}-%'", f"em {year}") for year in years],
+        "year": [Scope("purchase_month LIKE ?", f"em {year}", (f"{year}-%",)) for year in years],
         "half": halves,
-        "state": [Scope(f"customer_state = '{state}'", in_state(state)) for state in states],
-        "category": [Scope(f"product_category_name = '{name}'", f"em {category_name(name)}") for name in categories],
-        "payment": [Scope(f"payment_type = '{kind}'", f"com {payment_name(kind)}") for kind in payments],
+        "state": [Scope("customer_state = ?", in_state(state), (state,)) for state in states],
+        "category": [Scope("product_category_name = ?", f"em {category_name(name)}", (name,)) for name in categories],
+        "payment": [Scope("payment_type = ?", f"com {payment_name(kind)}", (kind,)) for kind in payments],
     }
 
 
 def _query(
-    db: sqlite3.Connection, rng: random.Random, dimension: str, metrics: tuple[str, ...], condition: str
+    db: sqlite3.Connection, rng: random.Random, dimension: str, metrics: tuple[str, ...], where: str, scope: Scope
 ) -> Table | None:
     """The table, or None where it has too few rows, a hole, or no two different values to compare."""
     texts = load_text("insights")
@@ -117,10 +118,10 @@ def _query(
     columns = ", ".join(f"ROUND({metric['sql']}, {metric['decimals']})" for metric in chosen)
     sql = (
         f"SELECT TRIM({form['column']}) AS label, {columns} FROM orders_enriched "
-        f"WHERE {condition} AND price IS NOT NULL AND label IS NOT NULL "
+        f"WHERE ({where}) AND {scope.condition} AND price IS NOT NULL AND label IS NOT NULL "
         f"GROUP BY label HAVING COUNT(*) >= {ENOUGH_ORDERS} ORDER BY COUNT(*) DESC, label"
     )
-    rows = db.execute(sql).fetchall()
+    rows = db.execute(sql, scope.values).fetchall()
     rows = _choose_rows(rng, dimension, rows, form["rows"])
     if len(rows) < 3 or any(value is None for row in rows for value in row):
         return None

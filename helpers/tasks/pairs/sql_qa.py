@@ -16,6 +16,7 @@ from helpers.tasks.pairs.portuguese import (
     state_name,
     status_name,
 )
+from helpers.tasks.spec import classify_task
 
 MAX_REFERENCE_CHARACTERS = 480
 MAX_ROWS = 20
@@ -117,8 +118,9 @@ def _new_draft(
 def _draft(
     db: sqlite3.Connection, rng: random.Random, family: dict[str, Any], slots: dict[str, Any], params: dict[str, Any]
 ) -> Draft | None:
-    sql = family["sql"].format(**slots)
-    result = _run(db, family, slots)
+    literals = {name: value.replace("'", "''") for name, value in params.items() if isinstance(value, str)}
+    sql = family["sql"].format(**slots | literals)
+    result = _run(db, family, slots | literals)
     if result is None:
         return None
     question = rng.choice(family["questions"]).format(**slots)
@@ -126,7 +128,8 @@ def _draft(
     text = f"```sql\n{sql}\n```\n{explanation}"
     request = rng.choice(load_text("sql_qa")["requests"]["openings"])
     user_text = request.format(schema=schema_part(family["columns"]), question=question)
-    if len(user_text) > MAX_USER_CHARACTERS or len(text) > MAX_REFERENCE_CHARACTERS:
+    too_long = len(user_text) > MAX_USER_CHARACTERS or len(text) > MAX_REFERENCE_CHARACTERS
+    if too_long or classify_task(user_text) != "sql_qa":  # a category may be called "push"
         return None
     meta = {
         "family": family["name"],
