@@ -7,7 +7,7 @@ from typing import Any
 
 from helpers.tasks.pairs.drafts import EVERYTHING, Draft
 from helpers.tasks.pairs.portuguese import category_name, city_name, load_text, number
-from helpers.tasks.shop.reviews import product_nouns
+from helpers.tasks.shop.reviews import PRODUCT_NOUNS
 from helpers.tasks.spec import MAX_PUSH_CHARACTERS
 
 _CUSTOMERS = """
@@ -29,7 +29,7 @@ def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) 
         kind = kinds[place % len(kinds)]
         if kind == "free_shipping" and city_name(city) is None:
             continue
-        if kind == "cross_sell" and category not in product_nouns():
+        if kind == "cross_sell" and category not in PRODUCT_NOUNS:
             continue
         draft = _draft(rng, kind, customer, _facts(rng, city, category, price))
         if draft is not None and draft.reference["text"] not in seen:
@@ -45,7 +45,7 @@ def identity(record: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _facts(rng: random.Random, city: str, category: str, price: float) -> dict[str, Any]:
     """What may be known of a customer; a draft uses a part of it."""
-    noun = rng.choice(product_nouns().get(category) or [noun for nouns in product_nouns().values() for noun in nouns])
+    noun = rng.choice(PRODUCT_NOUNS.get(category) or [noun for nouns in PRODUCT_NOUNS.values() for noun in nouns])
     return {
         "name": rng.choice(load_text("push")["people"]["names"]),
         "noun": noun,
