@@ -127,6 +127,6 @@ def _first_problem(error: ValidationError) -> str:
     """The first thing wrong with a record: its field, what is wrong, and what was found, in one line."""
     problem = error.errors()[0]
     message = problem["msg"].removeprefix("Value error, ")
-    field = ".".join(str(part) for part in problem["loc"]) or "record"
+    field = ".".join(str(part) for part in problem["loc"])
     value = "" if isinstance(problem["input"], dict) else f" (found {repr(problem['input'])[:60]})"
-    return f"field {field}: {message}{value}" if problem["loc"] else message + value
+    return f"field {field}: {message}{value}" if field else message + value

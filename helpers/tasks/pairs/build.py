@@ -107,23 +107,21 @@ def _split(task: str, drafts: Iterator[Draft]) -> dict[str, Rows]:
 def _take(
     task: str, name: str, count: int, drafts: Iterator[Draft], used: set[tuple[str, str]], held_out: NearDuplicates
 ) -> Rows:
-    """The next `count` records that share no source with `used` and are not near to `held_out`; `used` grows."""
+    """The next `count` records that share no source with `used` and are not near to `held_out`; `used` grows.
+
+    Raises `UserError` where there are fewer, or where a prompt reads as another task's.
+    """
     rows: Rows = []
     for draft in drafts:
         record = draft.record(f"{task}-{name}-{len(rows) + 1:04d}")
         keys = set(identity(record))
         if keys & used or (task in NEAR_TASKS and held_out.overlap(draft.user_text) > NEAR):
             continue
+        reading = classify_task(draft.user_text)
+        if reading != task:
+            raise UserError(f"{record['id']}: its prompt reads as {reading}: {draft.user_text[:80]!r}")
         used |= keys
-        rows.append(_checked(record))
+        rows.append(record)
         if len(rows) == count:
             return rows
     raise UserError(f"the orders give only {len(rows)} new {task} records for {name}, {count} were wanted")
-
-
-def _checked(record: dict[str, Any]) -> dict[str, Any]:
-    """The record, once its text tells its own task."""
-    text = user_text(record["prompt"])
-    if classify_task(text) != record["task"]:
-        raise UserError(f"{record['id']}: its prompt reads as {classify_task(text)}: {text[:80]!r}")
-    return record
