@@ -37,37 +37,35 @@ def load_base(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR) -> Poli
     return load(recipe.model_id, profile)
 
 
-def describe_base(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR) -> tuple[Any, int]:
+def describe_base(recipe: Recipe, profile: Profile) -> tuple[Any, int]:
     """Tokenizer and number of parameters of the policy a run starts from, without loading a hub model's weights.
 
     Raises `UserError` for a hub model whose shape is not known or whose tokenizer cannot be loaded.
     """
     if profile.embedded is not None:
-        policy = load_base(recipe, profile, pairs)
+        policy = load_base(recipe, profile)
         return policy.tokenizer, policy.model.num_parameters()
     return load_tokenizer(recipe.model_id), memory.shape_of(recipe).parameters()
 
 
-def load_run_policy(
-    folder: Path, adapter: str | None = "adapter", pairs: Path = PAIRS_DIR, dtype: str | None = None
-) -> RunPolicy:
+def load_run_policy(folder: Path, adapter: str | None = "adapter", dtype: str | None = None) -> RunPolicy:
     """The policy of the run in `folder`: `adapter` is `adapter` (the last one), `best`, or None for the base alone.
 
     `dtype` overrides the profile's precision, 4-bit weights included. Raises `UserError` where there is no such
-    adapter, the run needs a GPU that is not here, or its embedded base policy is not the one that `pairs` make today:
-    an adapter means nothing on another base.
+    adapter, the run needs a GPU that is not here, or its embedded base policy is not the one that is made today: an
+    adapter means nothing on another base.
     """
     origin = read_origin(folder)
     if adapter is not None:
         lora.require_adapter(folder / adapter)
     _require_device(folder, origin)
     profile = replace(origin.profile, dtype=dtype, load_in_4bit=False) if dtype else origin.profile
-    policy = load_base(origin.recipe, profile, pairs)
+    policy = load_base(origin.recipe, profile)
     base = Path(policy.source).name
     if profile.embedded is not None and base != Path(origin.base_policy).name:
         raise UserError(
             f"{folder}: started from the base policy {origin.base_policy}, but this version makes {base} of "
-            f"{pairs / 'train.jsonl'}; use the pairs and the commit that config.json names"
+            f"{PAIRS_DIR / 'train.jsonl'}; use the pairs and the commit that config.json names"
         )
     if adapter is not None:
         policy = lora.load_adapter(policy, folder / adapter)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -12,14 +12,11 @@ from helpers.core.errors import UserError
 from helpers.policy.model import Policy
 from helpers.recipes import Recipe
 
-if TYPE_CHECKING:
-    from peft import LoraConfig
-
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Every linear layer of a block: attention and feed-forward."""
 
 
-def lora_config(recipe: Recipe) -> "LoraConfig":
+def lora_config(recipe: Recipe) -> Any:
     """The recipe's LoRA on every linear layer (`LORA_TARGETS`)."""
     from peft import LoraConfig
 
