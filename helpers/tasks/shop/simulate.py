@@ -14,9 +14,10 @@ from numpy.random import Generator
 from scipy.special import ndtri
 
 from helpers.tasks.shop.reviews import OrderFacts, write_review
-from helpers.tasks.shop.schema import DEFAULT_ORDERS, DEFAULT_SEED, FACTS, REVIEW_LABELS
+from helpers.tasks.shop.schema import ALL_TABLES, DEFAULT_ORDERS, DEFAULT_SEED, FACTS
 
 Tables = dict[str, pd.DataFrame]
+COLUMNS = {table.name: list(table.columns) for table in ALL_TABLES}
 
 FIRST_DAY, LAST_DAY = np.datetime64("2016-10-01"), np.datetime64("2018-08-29")
 BLACK_FRIDAY = np.datetime64("2017-11-24")
@@ -40,7 +41,7 @@ def simulate(orders: int = DEFAULT_ORDERS, seed: int = DEFAULT_SEED) -> Tables:
     items = _items(rng, order_table, customers, products, sellers)
     payments = _payments(rng, order_table, items)
     reviews, labels = _reviews(rng, order_table, items, products)
-    translations = [(name, english) for name, (_, english) in FACTS["categories"].items()]
+    english = [english for _, english in FACTS["categories"].values()]
     return {
         "customers": customers,
         "geolocation": _geolocation(rng, customers),
@@ -50,8 +51,8 @@ def simulate(orders: int = DEFAULT_ORDERS, seed: int = DEFAULT_SEED) -> Tables:
         "order_items": _with_text_dates(items),
         "order_payments": payments,
         "order_reviews": reviews,
-        "product_category_name_translation": pd.DataFrame(
-            translations, columns=["product_category_name", "product_category_name_english"]
+        "product_category_name_translation": _frame(
+            "product_category_name_translation", list(FACTS["categories"]), english
         ),
         "review_labels": labels,
     }
@@ -95,6 +96,11 @@ def _repeat(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows, np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
 
 
+def _frame(name: str, *columns: Any) -> pd.DataFrame:
+    """The table called `name` from its columns, which stand in the order of `tables.toml`."""
+    return pd.DataFrame(dict(zip(COLUMNS[name], columns, strict=True)))
+
+
 def _by_state(rng: Generator, states: np.ndarray, figure: str, sigma: float) -> np.ndarray:
     """A value for each order, log-normal around its state's mean of `figure`."""
     values = np.empty(len(states))
@@ -124,22 +130,14 @@ def _customers(rng: Generator, size: int) -> pd.DataFrame:
     again = rng.choice(np.arange(1, size), size - _scaled("people", size), replace=False)
     again.sort()
     persons[again] = persons[rng.integers(0, again)]
-    return pd.DataFrame(
-        {
-            "customer_id": _ids(rng, size),
-            "customer_unique_id": _ids(rng, size)[persons],
-            "customer_zip_code_prefix": zips[persons],
-            "customer_city": cities[persons],
-            "customer_state": states[persons],
-        }
-    )
+    unique = _ids(rng, size), _ids(rng, size)[persons]
+    return _frame("customers", *unique, zips[persons], cities[persons], states[persons])
 
 
 def _sellers(rng: Generator, size: int) -> pd.DataFrame:
     states = quota(rng, FACTS["seller_states"], size)
     zips, cities = _zip_and_city(rng, states)
-    columns = ["seller_id", "seller_zip_code_prefix", "seller_city", "seller_state"]
-    return pd.DataFrame(dict(zip(columns, (_ids(rng, size), zips, cities, states), strict=True)))
+    return _frame("sellers", _ids(rng, size), zips, cities, states)
 
 
 def category_shares() -> dict[str, float]:
@@ -263,18 +261,8 @@ def _orders(rng: Generator, customers: pd.DataFrame) -> pd.DataFrame:
     approved = bought + np.minimum(rng.exponential(0.4 * DAY, size), 0.15 * days * DAY).astype("timedelta64[s]")
     shipped = approved + (rng.beta(1.5, 4, size) * 0.8 * days * DAY).astype("timedelta64[s]")
     status = quota(rng, FACTS["status"], size)
-    table = pd.DataFrame(
-        {
-            "order_id": _ids(rng, size),
-            "customer_id": customers["customer_id"],
-            "order_status": status,
-            "order_purchase_timestamp": bought,
-            "order_approved_at": approved,
-            "order_delivered_carrier_date": shipped,
-            "order_delivered_customer_date": delivered,
-            "order_estimated_delivery_date": promised,
-        }
-    )
+    dates = (bought, approved, shipped, delivered, promised)
+    table = _frame("orders", _ids(rng, size), customers["customer_id"], status, *dates)
     table.loc[status != "delivered", "order_delivered_customer_date"] = pd.NaT
     table.loc[~np.isin(status, ["delivered", "shipped"]), "order_delivered_carrier_date"] = pd.NaT
     unpaid = (status == "canceled") & (rng.random(size) < 0.2)
@@ -296,16 +284,16 @@ def _items(
     price = products["base_price"].to_numpy()[product]
     freight = _freight(rng, customers["customer_state"].to_numpy()[order], price)
     approved = orders["order_approved_at"].fillna(orders["order_purchase_timestamp"]).to_numpy()[order]
-    return pd.DataFrame(
-        {
-            "order_id": orders["order_id"].to_numpy()[order],
-            "order_item_id": number,
-            "product_id": products["product_id"].to_numpy()[product],
-            "seller_id": sellers["seller_id"].to_numpy()[products["seller"].to_numpy()[product]],
-            "shipping_limit_date": approved + np.timedelta64(6, "D"),
-            "price": _shop_price(price),
-            "freight_value": freight,
-        }
+    product_id, seller = (products[name].to_numpy()[product] for name in ("product_id", "seller"))
+    return _frame(
+        "order_items",
+        orders["order_id"].to_numpy()[order],
+        number,
+        product_id,
+        sellers["seller_id"].to_numpy()[seller],
+        approved + np.timedelta64(6, "D"),
+        _shop_price(price),
+        freight,
     )
 
 
@@ -350,15 +338,9 @@ def _payments(rng: Generator, orders: pd.DataFrame, items: pd.DataFrame) -> pd.D
     value = np.where(number > 1, voucher, 0)
     paid_later = np.bincount(order, weights=value, minlength=size).astype(int)
     value = np.where(number == 1, due[order] - paid_later[order], value)
-    return pd.DataFrame(
-        {
-            "order_id": orders["order_id"].to_numpy()[order],
-            "payment_sequential": number,
-            "payment_type": kind,
-            "payment_installments": _installments(rng, kind, value),
-            "payment_value": np.round(value / 100, 2),
-        }
-    )
+    installments = _installments(rng, kind, value)
+    order_id = orders["order_id"].to_numpy()[order]
+    return _frame("order_payments", order_id, number, kind, installments, np.round(value / 100, 2))
 
 
 def _installments(rng: Generator, kind: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -405,19 +387,10 @@ def _reviews(
     identity[shared] = identity[shared + 1]
     titles, messages, fields = zip(*_texts(rng, orders.iloc[order], items, products, score), strict=True)
     created, answered = _review_dates(rng, orders.iloc[order])
-    reviews = pd.DataFrame(
-        {
-            "review_id": identity,
-            "order_id": orders["order_id"].to_numpy()[order],
-            "review_score": score,
-            "review_comment_title": titles,
-            "review_comment_message": messages,
-            "review_creation_date": created,
-            "review_answer_timestamp": answered,
-        }
-    )
+    order_id = orders["order_id"].to_numpy()[order]
+    reviews = _frame("order_reviews", identity, order_id, score, titles, messages, created, answered)
     written = reviews["review_comment_message"].notna()
-    labels = pd.DataFrame([label for label in fields if label], columns=list(REVIEW_LABELS.columns)[2:])
+    labels = pd.DataFrame([label for label in fields if label], columns=COLUMNS["review_labels"][2:])
     keys = reviews.loc[written, ["review_id", "order_id"]].reset_index(drop=True)
     return _with_text_dates(reviews), pd.concat([keys, labels], axis=1)
 
@@ -468,18 +441,12 @@ def _geolocation(rng: Generator, customers: pd.DataFrame) -> pd.DataFrame:
     unique = size - round(size * counts["geolocation_duplicates"] / counts["geolocation"])
     source = rng.integers(0, len(customers), unique)
     rows = np.concatenate([np.arange(unique), rng.integers(0, unique, size - unique)])
-    zips = customers["customer_zip_code_prefix"].to_numpy()[source]
+    names = ("customer_zip_code_prefix", "customer_city", "customer_state")
+    zips, cities, states = (customers[name].to_numpy()[source] for name in names)
     latitude = -8 - (zips.astype(int) % 2200) / 100 + rng.normal(0, 0.02, unique)
     longitude = -38 - (zips.astype(int) % 1700) / 100 + rng.normal(0, 0.02, unique)
-    return pd.DataFrame(
-        {
-            "geolocation_zip_code_prefix": zips[rows],
-            "geolocation_lat": np.round(latitude, 8)[rows],
-            "geolocation_lng": np.round(longitude, 8)[rows],
-            "geolocation_city": customers["customer_city"].to_numpy()[source][rows],
-            "geolocation_state": customers["customer_state"].to_numpy()[source][rows],
-        }
-    )
+    columns = (zips, np.round(latitude, 8), np.round(longitude, 8), cities, states)
+    return _frame("geolocation", *(column[rows] for column in columns))
 
 
 def _with_text_dates(table: pd.DataFrame) -> pd.DataFrame:
