@@ -16,18 +16,22 @@ LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 """Every linear layer of a block: attention and feed-forward."""
 
 
+def lora_arguments(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's LoRA on every linear layer (`LORA_TARGETS`), as peft and Unsloth both take it."""
+    return {
+        "r": recipe.lora_r,
+        "lora_alpha": recipe.lora_alpha,
+        "lora_dropout": recipe.lora_dropout,
+        "target_modules": list(LORA_TARGETS),
+        "bias": "none",
+    }
+
+
 def lora_config(recipe: Recipe) -> Any:
-    """The recipe's LoRA on every linear layer (`LORA_TARGETS`)."""
+    """The recipe's LoRA as peft's `LoraConfig`."""
     from peft import LoraConfig
 
-    return LoraConfig(
-        r=recipe.lora_r,
-        lora_alpha=recipe.lora_alpha,
-        lora_dropout=recipe.lora_dropout,
-        target_modules=list(LORA_TARGETS),
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
+    return LoraConfig(**lora_arguments(recipe), task_type="CAUSAL_LM")
 
 
 def with_lora(policy: Policy, recipe: Recipe) -> Policy:

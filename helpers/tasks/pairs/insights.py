@@ -7,16 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helpers.tasks.pairs.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft, common_values
-from helpers.tasks.pairs.portuguese import (
-    category_name,
-    in_state,
-    load_text,
-    month_name,
-    number,
-    payment_name,
-    state_name,
-    state_subject,
-)
+from helpers.tasks.pairs.portuguese import category_name, load_text, month_name, number, payment_name, state_forms
 
 REFERENCE_CHARACTERS = (300, 600)
 ENOUGH_ORDERS = 25  # a row of a table stands on at least so many orders
@@ -100,7 +91,7 @@ def _scopes(db: sqlite3.Connection, where: str) -> dict[str, list[Scope]]:
         "none": [("1", "")],
         "year": [(f"purchase_month LIKE '{year}-%'", f"em {year}") for year in years],
         "half": halves,
-        "state": [(f"customer_state = '{state}'", in_state(state)) for state in states],
+        "state": [(f"customer_state = '{state}'", state_forms(state).within) for state in states],
         "category": [(f"product_category_name = '{name}'", f"em {category_name(name)}") for name in categories],
         "payment": [(f"payment_type = '{kind}'", f"com {payment_name(kind)}") for kind in payments],
     }
@@ -145,7 +136,8 @@ def _row(dimension: str, value: str) -> Row:
     """How texts speak of a row."""
     form = TEXTS["dimension"][dimension]
     if "subject" not in form:
-        return Row(state_name(value), state_subject(value), in_state(value), in_state(value))
+        name, subject, _, within = state_forms(value)
+        return Row(name, subject, within, within)
     names: dict[str, Callable[[str], str]] = {
         "category": category_name,
         "month": lambda month: month_name(month).replace(" de ", "/"),

@@ -6,16 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from helpers.tasks.pairs.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft, common_values
-from helpers.tasks.pairs.portuguese import (
-    category_name,
-    in_state,
-    load_text,
-    month_name,
-    of_state,
-    payment_name,
-    state_name,
-    status_name,
-)
+from helpers.tasks.pairs.portuguese import category_name, load_text, month_name, payment_name, state_forms, status_name
 
 MAX_REFERENCE_CHARACTERS = 480
 MAX_ROWS = 20
@@ -71,9 +62,14 @@ def _list_of_states(codes: list[str]) -> dict[str, str]:
     return {"states_list": f"{first}, {second} e {third}", "states_sql": f"'{first}', '{second}', '{third}'"}
 
 
+def _state(code: str) -> dict[str, str]:
+    name, _, of, within = state_forms(code)
+    return {"state_name": name, "do_estado": of, "no_estado": within}
+
+
 _FORMS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "three_states": _list_of_states,
-    "state": lambda code: {"state_name": state_name(code), "do_estado": of_state(code), "no_estado": in_state(code)},
+    "state": _state,
     "category": lambda code: {"category_name": category_name(code)},
     "month": lambda code: {"month_name": month_name(code)},
     "payment": lambda code: {"payment_name": payment_name(code)},
