@@ -15,7 +15,6 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from helpers.tasks.review import REVIEW_FIELDS
 from helpers.tasks.shop.schema import load_toml
 
 FRAGMENTS = load_toml("text/reviews")
@@ -96,7 +95,11 @@ def label(meaning: Meaning, effects: set[str], loud: bool) -> dict[str, Any]:
     said = {effect.removeprefix("issue:") for effect in effects if effect.startswith("issue:")}
     issue = meaning.issue if meaning.issue in said else "none"
     strong = loud or bool(effects & STRONG_EFFECTS) or meaning.ironic
-    values = {
+    complaint = None
+    if issue != "none":  # the summary names the product only where the customer did
+        named = meaning if meaning.named else replace(meaning, product="o produto")
+        complaint = _fill(meaning.cause["summary"], named)
+    return {
         "sentiment": sentiment_of(meaning.score),
         "sentiment_score": _sentiment_score(meaning.score, strong, "praise" in effects, issue != "none"),
         "complaint_category": issue,
@@ -106,12 +109,8 @@ def label(meaning: Meaning, effects: set[str], loud: bool) -> dict[str, Any]:
         "product_issue": bool(said & PRODUCT_ISSUES),
         "seller_issue": bool(said & SELLER_ISSUES) or "contact" in effects,
         "would_buy_again": _would_buy_again(meaning.score, issue, effects),
-        "main_complaint": None,
+        "main_complaint": complaint,
     }
-    if issue != "none":  # the summary names the product only where the customer did
-        said_of = meaning if meaning.named else replace(meaning, product="o produto")
-        values["main_complaint"] = _fill(meaning.cause["summary"], said_of)
-    return {name: values[name] for name in REVIEW_FIELDS}
 
 
 def _sentiment_score(score: int, strong: bool, praised: bool, complained: bool) -> float:
