@@ -43,16 +43,14 @@ CHAT_TEMPLATE = (
 
 
 def stand_in(model_id: str, profile: Profile) -> EmbeddedSettings | None:
-    """The embedded policy that stands for a hub model on this profile; None where the profile loads the hub's own.
-
-    The 3.7B model's is larger; the base model's has read the same shop's texts without the chat format.
-    """
+    """The embedded policy that stands for a hub model on this profile; None where the profile loads the hub's own."""
     if profile.embedded is None:
         return None
     if model_id == HUB_37B:
         return profile.embedded_large
     if model_id != HUB_05B_BASE:
         return profile.embedded
+    # The base model's has read the same shop's texts without the chat format.
     epochs = profile.base_model.text_epochs if profile.base_model else profile.embedded.sft_epochs
     return replace(profile.embedded, chat=False, sft_epochs=epochs)
 
@@ -60,10 +58,7 @@ def stand_in(model_id: str, profile: Profile) -> EmbeddedSettings | None:
 def base_policy(
     profile: Profile, pairs: Path = PAIRS_DIR, cache: Path = CACHE, settings: EmbeddedSettings | None = None
 ) -> Policy:
-    """An embedded base policy (default: the profile's), loaded from `cache`, or trained there once for these pairs.
-
-    Raises `UserError` where the pairs are missing or malformed.
-    """
+    """An embedded base policy (default: the profile's), loaded from `cache`, or trained there once for these pairs."""
     settings = settings or profile.embedded
     assert settings, f"profile {profile.name} has no embedded policy"
     records = load_records(pairs / "train.jsonl")

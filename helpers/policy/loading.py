@@ -15,7 +15,7 @@ from helpers.policy import embedded, lora
 from helpers.policy.model import Policy, load, load_tokenizer, prepare
 from helpers.recipes import Recipe, memory, profiles
 from helpers.recipes.profiles import Profile
-from helpers.runs.origin import Origin, read_origin
+from helpers.runs.origin import read_origin
 from helpers.tasks.records import PAIRS_DIR
 
 
@@ -38,10 +38,7 @@ def load_base(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR) -> Poli
 
 
 def describe_base(recipe: Recipe, profile: Profile) -> tuple[Any, int]:
-    """Tokenizer and number of parameters of the policy a run starts from, without loading a hub model's weights.
-
-    Raises `UserError` for a hub model whose shape is not known or whose tokenizer cannot be loaded.
-    """
+    """Tokenizer and number of parameters of the policy a run starts from, without loading a hub model's weights."""
     if profile.embedded is not None:
         policy = load_base(recipe, profile)
         return policy.tokenizer, policy.model.num_parameters()
@@ -58,7 +55,11 @@ def load_run_policy(folder: Path, adapter: str | None = "adapter", dtype: str | 
     origin = read_origin(folder)
     if adapter is not None:
         lora.require_adapter(folder / adapter)
-    _require_device(folder, origin)
+    if origin.profile.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            f"{folder}: a run of profile {origin.profile.name} on {origin.base}; it needs a GPU that torch sees, "
+            "`python -m helpers doctor` tells what is here"
+        )
     profile = replace(origin.profile, dtype=dtype, load_in_4bit=False) if dtype else origin.profile
     policy = load_base(origin.recipe, profile)
     base = Path(policy.source).name
@@ -73,10 +74,7 @@ def load_run_policy(folder: Path, adapter: str | None = "adapter", dtype: str | 
 
 
 def find_policy(run: Path | None, best: bool, recipe: str | None, profile: str | None) -> RunPolicy:
-    """The policy that a verb's flags name: a run's last or best adapter, or the base policy of recipe and profile.
-
-    Raises `UserError` for flags that contradict each other.
-    """
+    """The policy that a verb's flags name: a run's last or best adapter, or the base policy of recipe and profile."""
     if run is not None:
         if recipe or profile:
             raise UserError("--run brings its own recipe and profile; leave --recipe and --profile out")
@@ -86,11 +84,3 @@ def find_policy(run: Path | None, best: bool, recipe: str | None, profile: str |
     machine = profiles.get(profile or "auto")
     fitted, _ = profiles.fit(recipes.get(recipe or recipes.V41.name), machine)
     return RunPolicy(load_base(fitted, machine), fitted, machine)
-
-
-def _require_device(folder: Path, origin: Origin) -> None:
-    if origin.profile.device == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            f"{folder}: a run of profile {origin.profile.name} on {origin.base}; it needs a GPU that torch sees, "
-            "`python -m helpers doctor` tells what is here"
-        )

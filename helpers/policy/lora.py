@@ -49,10 +49,7 @@ def has_lora(model: Any) -> bool:
 
 
 def restore_adapter(policy: Policy, folder: Path) -> None:
-    """Put the adapter weights saved in `folder` into the LoRA that `policy` carries.
-
-    Raises `UserError` where names or shapes differ.
-    """
+    """Put the adapter weights of `folder` into the LoRA that `policy` carries; `UserError` where they do not fit."""
     from peft import load_peft_weights, set_peft_model_state_dict
 
     try:

@@ -60,10 +60,7 @@ def _keep_freed_memory() -> None:
 
 
 def load(source: str, profile: Profile, name: str = "") -> Policy:
-    """Load model and tokenizer from a folder or the hub, on the profile's device and in its dtype.
-
-    Raises `UserError` where neither a folder nor a reachable hub has it.
-    """
+    """Load model and tokenizer from a folder or the hub, else `UserError`, on the profile's device in its dtype."""
     from transformers import AutoModelForCausalLM
 
     from helpers.policy.cpu import attention

@@ -60,10 +60,7 @@ def record_request(record_id: str) -> Request:
 
 
 def read_requests(path: Path) -> list[Request]:
-    """The requests of a JSONL file: each line an `id`, a `task`, and `input`, or the `prompt` of a record.
-
-    Raises `UserError` naming the line where one is malformed or an id repeats.
-    """
+    """The requests of a JSONL file, one per line: `id`, `task`, and `input` or a record's `prompt`."""
     requests: dict[str, Request] = {}
     for number, row in read_jsonl(path):
         where = f"{path}, line {number}"

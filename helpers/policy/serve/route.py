@@ -133,10 +133,7 @@ def parameters(folder: Path) -> int:
 def choose_route(
     candidates: Sequence[Candidate], margin: float = MARGIN, pin: Mapping[str, str] | None = None
 ) -> Route:
-    """Route every task that a candidate answered; `pin` maps tasks to candidates' names and overrules the numbers.
-
-    Raises `UserError` where there are no candidates, names repeat, or a pin names what is not there.
-    """
+    """Route every task that a candidate answered; `pin` maps tasks to candidates' names and overrules the numbers."""
     pin = pin or {}
     if not candidates:
         raise UserError("a route needs at least one candidate")
@@ -180,10 +177,7 @@ def route_table(route: Route) -> list[dict[str, Any]]:
 
 
 def write_route(route: Route, path: Path) -> None:
-    """Write a route as JSON, run folders relative to the file's folder or else the project's, so that either can move.
-
-    Raises `UserError` for a run that lies in neither.
-    """
+    """Write a route as JSON, run folders relative to the file's folder or else the project's, so that both can move."""
     content = route.model_dump(mode="json")
     for name, policy in route.policies.items():
         run, beside = policy.run.resolve(), path.resolve().parent
@@ -195,11 +189,7 @@ def write_route(route: Route, path: Path) -> None:
 
 
 def read_route(path: Path) -> Route:
-    """The route in a file that `write_route` made, with the paths of its runs on this machine.
-
-    Raises `UserError` for a file that is not a route, names a path outside its folder and the project, or names a run
-    or an adapter that is not there.
-    """
+    """The route in a file that `write_route` made, with the paths of its runs; `UserError` where one is not usable."""
     route = _validated(path)
     policies = {}
     for name, policy in route.policies.items():

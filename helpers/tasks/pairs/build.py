@@ -22,10 +22,7 @@ COUNTS: dict[str, dict[str, int]] = {name: {row.name: row.counts[name] for row i
 
 
 def build_pairs(db_path: Path, seed: int) -> dict[str, Rows]:
-    """The three splits of all tasks, from one database and seed; the leak check has passed.
-
-    Raises `UserError` where the database is too small to give the counts, or a record leaks.
-    """
+    """The three splits of all tasks; `UserError` where the database is too small for the counts, or a record leaks."""
     splits: dict[str, Rows] = {name: [] for name in SPLITS}
     with closing(_open_for_scans(db_path)) as db:
         for task in TASKS:
@@ -81,10 +78,8 @@ def write_extra_pairs(
 
 
 def _open_for_scans(db_path: Path) -> sqlite3.Connection:
-    """The database, with a temporary `orders_enriched` without indexes in front of its own.
-
-    Nearly all our queries read the whole table, and SQLite would walk it by an index to group by its column.
-    """
+    """The database, with a temporary `orders_enriched` without indexes in front of its own."""
+    # Nearly all our queries read the whole table, and SQLite would walk it by an index to group by its column.
     db = connect(db_path)
     db.execute("PRAGMA cache_size = -200000")
     db.execute("PRAGMA temp_store = MEMORY")
@@ -107,10 +102,7 @@ def _split(task: str, drafts: Iterator[Draft]) -> dict[str, Rows]:
 def _take(
     task: str, name: str, count: int, drafts: Iterator[Draft], used: set[tuple[str, str]], held_out: NearDuplicates
 ) -> Rows:
-    """The next `count` records that share no source with `used` and are not near to `held_out`; `used` grows.
-
-    Raises `UserError` where there are fewer, or where a prompt reads as another task's.
-    """
+    """The next `count` records that share no source with `used` and are not near to `held_out`; `used` grows."""
     rows: Rows = []
     for draft in drafts:
         record = draft.record(f"{task}-{name}-{len(rows) + 1:04d}")

@@ -236,15 +236,12 @@ def _slots(table: Table) -> dict[str, str]:
     _, worst = _best_and_worst(table)
     return {
         "m": metric["m"],
-        "M": _capital(metric["m"]),
         "m_bare": metric["m"].split(" ", 1)[1],
         "low": table.rows[low].subject,
         "low_name": table.rows[low].label,
         "high": table.rows[high].subject,
-        "High": _capital(table.rows[high].subject),
         "em_low": table.rows[low].place,
         "em_high": table.rows[high].place,
-        "Em_high": _capital(table.rows[high].place),
         "v_low": _value(metric, first[low]),
         "v_high": _value(metric, first[high]),
         "gap": _value(metric, first[high] - first[low], per_cent=" pontos percentuais"),
@@ -258,7 +255,7 @@ def _slots(table: Table) -> dict[str, str]:
         "other_short": second["short"].format(v=number(other[low], second["decimals"])),
         "second_v": _value(second, other[high]),
         "other_v": _value(second, other[low]),
-        "W": _capital(worst.subject),
+        "w": worst.subject,
         "em_w": worst.place,
     }
 

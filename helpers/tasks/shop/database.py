@@ -12,10 +12,7 @@ from helpers.tasks.shop.schema import ALL_TABLES, SHOP_DIR, Table, create_statem
 
 
 def build_db(tables: dict[str, pd.DataFrame], path: Path) -> None:
-    """Write the Olist tables (and `review_labels` where given) to the SQLite file `path`, in one step.
-
-    Raises `UserError` where a row breaks a key; the old database is then still in place.
-    """
+    """Write the tables to the SQLite file `path` in one step; `UserError` where a row breaks a key."""
     with replacing(path) as temporary, closing(sqlite3.connect(temporary)) as connection:
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")

@@ -74,10 +74,7 @@ def sentiment_of(score: int) -> str:
 def write_review(
     rng: random.Random, order: OrderFacts, with_title: bool, wordiness: float
 ) -> tuple[str | None, str, dict[str, Any]]:
-    """Title, message and labels: decide what this customer means, say it, label it.
-
-    `wordiness` is in standard deviations of the length.
-    """
+    """Title, message and labels of a review; `wordiness` is in standard deviations of the length."""
     meaning = _draw_meaning(rng, order)
     target = min(CEILING, TARGET_MEDIAN[order.score] * math.exp(TARGET_SIGMA[order.score] * wordiness))
     clauses = _bare(rng, meaning, target) or _compose(rng, meaning, target)
