@@ -229,9 +229,9 @@ def _entry(task: str, candidates: Sequence[Candidate], margin: float, pinned: Ca
         numbers = f"the numbers say {chosen.name}: {reason}" if by_size else reason
         chosen, reason = pinned, f"pinned by hand; {numbers}"
     interval = chosen.mean(task)
-    numbers = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-    numbers = {name: round(value, 6) if math.isfinite(value) else None for name, value in numbers.items()}
-    return Entry(policy=chosen.name, **numbers, prompts=interval.n, pinned=pinned is not None, reason=reason)
+    ends = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+    rounded = {name: round(value, 6) if math.isfinite(value) else None for name, value in ends.items()}
+    return Entry(policy=chosen.name, **rounded, prompts=interval.n, pinned=pinned is not None, reason=reason)
 
 
 def _smallest_good_enough(task: str, by_size: Sequence[Candidate], margin: float) -> tuple[Candidate, str]:
