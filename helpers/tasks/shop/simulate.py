@@ -365,10 +365,10 @@ def _scores(rng: Generator, delay: np.ndarray) -> np.ndarray:
     overall = np.array([FACTS["reviews"]["score_share"][str(score)] for score in range(1, 6)])
     left = overall / overall.sum() * len(delay)
     scores = np.zeros(len(delay), dtype=int)
-    for name, shares in [*FACTS["scores_if"].items(), ("on_time", None)]:
+    for name in (*FACTS["scores_if"], "on_time"):
         rows = np.flatnonzero(groups == name)
-        weights = np.maximum(left, 0) if shares is None else shares
-        scores[rows] = quota(rng, dict(zip(range(1, 6), weights, strict=True)), len(rows)).astype(int)
+        shares = FACTS["scores_if"].get(name, np.maximum(left, 0))
+        scores[rows] = quota(rng, dict(zip(range(1, 6), shares, strict=True)), len(rows)).astype(int)
         left = left - np.bincount(scores[rows], minlength=6)[1:]
     return scores
 
