@@ -72,7 +72,7 @@ def load(source: str, profile: Profile, name: str = "") -> Policy:
         raise cannot_load(source, error) from error
     plain_generation(model, tokenizer)
     if profile.device == "cpu":
-        attention.use(model)
+        model.set_attn_implementation(attention.NAME)
     if not profile.load_in_4bit:  # 4-bit weights are on their device already and cannot be moved
         model = model.to(profile.device)
     return Policy(model, tokenizer, name or Path(source).name, source)

@@ -5,18 +5,15 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from helpers.core.errors import UserError
 from helpers.core.files import write_jsonl
 from helpers.tasks.pairs.drafts import EVERYTHING, Draft, drafts_of, identity
 from helpers.tasks.pairs.leaks import NEAR, NEAR_TASKS, NearDuplicates, find_leaks
-from helpers.tasks.records import PAIRS_DIR, SPLITS, load_split
+from helpers.tasks.records import PAIRS_DIR, SPLITS, Rows, load_split
 from helpers.tasks.shop.database import connect
 from helpers.tasks.shop.schema import DEFAULT_SEED
 from helpers.tasks.spec import ROWS, TASKS, classify_task, user_text
-
-Rows = list[dict[str, Any]]
 
 COUNTS: dict[str, dict[str, int]] = {name: {row.name: row.counts[name] for row in ROWS} for name in SPLITS}
 
