@@ -18,8 +18,7 @@ import pandas as pd
 from helpers.core.errors import UserError
 from helpers.core.files import replacing
 from helpers.tasks.review import ENUM_VALUES, MAX_COMPLAINT_CHARACTERS, REVIEW_FIELDS, SCORE_RANGE
-from helpers.tasks.shop.schema import ALL_TABLES, REVIEW_LABELS, TABLES, Table
-from helpers.tasks.shop.simulate import load_facts
+from helpers.tasks.shop.schema import ALL_TABLES, FACTS, REVIEW_LABELS, TABLES, Table
 
 Report = Callable[[str], Any]
 
@@ -36,7 +35,7 @@ _CASE: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(("order_status", "payment_type"), str.lower),
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(_STATE_COLUMNS, tuple(sorted(load_facts()["cities"]))),
+    **dict.fromkeys(_STATE_COLUMNS, tuple(sorted(FACTS["cities"]))),
     "order_status": STATUSES,
     **ENUM_VALUES,
 }
