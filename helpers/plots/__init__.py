@@ -15,7 +15,7 @@ from helpers.plots.health import (
     stop_table_history,
     training_health,
 )
-from helpers.plots.live import LivePlot, stop_table
+from helpers.plots.live import LivePlot
 from helpers.plots.recipes import plan_bars, planned_coverage, schedules
 from helpers.plots.report import write_report
 from helpers.plots.steps import phase_bars

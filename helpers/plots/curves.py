@@ -33,8 +33,7 @@ def eval_curves(runs: Sequence[Run]) -> Figure:
     for axis, task in zip(axes, (ALL, *TASKS), strict=True):
         for index, run in enumerate(runs):
             _draw_band(axis, analysis.curve(run, task), task_color(task), index)
-        axis.set_title(task_label(task))
-        axis.set_ylim(0, 1)
+        axis.set(title=task_label(task), ylim=(0, 1))
     label_outer(axes, 3, "Training step", "Mean reward")
     legend.axis("off")
     for index, run in enumerate(runs):
@@ -72,8 +71,7 @@ def reward_parts(run: Run, split: str = "eval_subset") -> Figure:
             handles, labels = axis.get_legend_handles_labels()
             axis.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
         axis.axhline(1, color=MUTED, ls="--", lw=1)
-        axis.set_title(task_label(task))
-        axis.set_ylim(0, 1.02)
+        axis.set(title=task_label(task), ylim=(0, 1.02))
     label_outer(axes, 2, "Training step", "Mean reward")
     return figure
 
@@ -94,7 +92,7 @@ def reward_distributions(run: Run, mode: str = "sample") -> Figure:
         end: dict[str, Any] = {"color": task_color(task), "alpha": 0.5}
         if split and steps:
             for step, look in ((steps[0], start), (steps[-1], end)):
-                rewards = list(analysis.prompt_rewards(run, step, split, mode).get(task, {}).values())
+                rewards = analysis.values_of(analysis.prompt_rewards(run, step, split, mode), task)
                 axis.hist(rewards, bins=[position / 20 for position in range(21)], label=f"step {step}", **look)
         axis.set_title(task_label(task))
         locator: Any = axis.yaxis.get_major_locator()

@@ -15,7 +15,6 @@ from helpers.core import stats
 from helpers.core.stats import Interval
 from helpers.runs import stop_rules
 from helpers.runs.load import Run, evaluated_steps
-from helpers.runs.stop_rules import RuleStatus
 from helpers.tasks import JSON_TASK, TASKS
 
 ALL = "all"
@@ -129,10 +128,8 @@ def paired_gain(before: Rewards, after: Rewards, task: str = ALL) -> Gain:
         shared = [record for record in before.get(name, {}) if record in after.get(name, {})]
         old[name], new[name] = ([rewards[name][record] for record in shared] for rewards in (before, after))
     changes = {name: [b - a for a, b in zip(old[name], new[name], strict=True)] for name in old}
-    return Gain(
-        *(stats.stratified_mean(values) for values in (old, new, changes)),
-        [change for values in changes.values() for change in values],
-    )
+    first, last, difference = (stats.stratified_mean(values) for values in (old, new, changes))
+    return Gain(first, last, difference, [change for values in changes.values() for change in values])
 
 
 def best_step(run: Run) -> int | None:
@@ -206,7 +203,7 @@ def watched_history(run: Run) -> list[dict[str, float]]:
     return sorted([*run.history, *added], key=lambda row: row["step"])
 
 
-def rule_settings(run: Run) -> dict[str, float]:
+def rule_settings(run: Run) -> dict[str, Any]:
     """The fixed numbers that the stop rules need of a run: completion limit (tokens), beta, V4 extraction."""
     recipe = run.config.get("recipe", {})
     baseline = run.series(stop_rules.BASELINE_METRIC)
@@ -216,11 +213,6 @@ def rule_settings(run: Run) -> dict[str, float]:
         "extraction_baseline": float(baseline.iloc[0]) if len(baseline) else None,
     }
     return {key: value for key, value in settings.items() if value is not None}
-
-
-def stop_statuses(run: Run, **settings: float) -> list[RuleStatus]:
-    """What each stop rule says of the run as far as it went; `settings` replace those of `rule_settings`."""
-    return stop_rules.evaluate_rules(watched_history(run), run.max_steps, **(rule_settings(run) | settings))
 
 
 def _evenly_spaced(length: int, n: int) -> list[int]:

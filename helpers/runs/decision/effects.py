@@ -73,10 +73,7 @@ def parser_effect(
 
 def _extractions(run: Run, step: int, split: str) -> dict[str, list[str]]:
     rows = run.answers(split, step=step, task=JSON_TASK)
-    texts: dict[str, list[str]] = {}
-    for record, completion in zip(rows["record_id"], rows["completion"], strict=True):
-        texts.setdefault(record, []).append(completion)
-    return texts
+    return rows.groupby("record_id", sort=False)["completion"].agg(list).to_dict()
 
 
 def _parsed_reward(completions: list[str], parser: str) -> float:
