@@ -89,9 +89,9 @@ def headline(run: Run, decision: Decision) -> dict[str, str]:
     return numbers
 
 
-def before_after_table(run: Run, task: str, n: int = 10, mode: str = "sample") -> str:
+def before_after_table(run: Run, task: str, n: int = 10) -> str:
     """HTML table: `n` completions of a task at the start and the end, from the largest loss to the largest gain."""
-    rows = analysis.before_after(run, task, n, mode)
+    rows = analysis.before_after(run, task, n)
     body = "".join(
         f"<tr><td>{html.escape(row.record_id)}</td><td>{_answer(row.before)}</td><td>{row.reward_before:.2f}</td>"
         f"<td>{_answer(row.after)}</td><td>{row.reward_after:.2f}</td></tr>"

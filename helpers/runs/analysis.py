@@ -85,18 +85,18 @@ def task_interval(rewards: Rewards, task: str = ALL, draws: int = stats.DRAWS) -
     return stats.stratified_mean({name: list(values.values()) for name, values in chosen.items()}, draws=draws)
 
 
-def curve(run: Run, task: str = ALL, split: str = "eval_subset", mode: str = "sample") -> pd.DataFrame:
-    """Mean reward by step with its interval: columns mean, low, high, n.
+def curve(run: Run, task: str = ALL) -> pd.DataFrame:
+    """Mean reward of the subset by step with its interval: columns mean, low, high, n.
 
     Where the record has no scored completions (eval.jsonl lost), the intervals logged in metrics.jsonl are used.
     """
-    steps = evaluated_steps(run, split, mode)
-    if not steps and split == "eval_subset" and mode == "sample":
+    steps = evaluated_steps(run, "eval_subset")
+    if not steps:
         key = "eval/mean_reward" if task == ALL else f"eval/{task}"
         columns = {"mean": key, "low": f"{key}_low", "high": f"{key}_high"}
         logged = pd.DataFrame({column: run.series(metric) for column, metric in columns.items()})
         return logged.assign(n=math.nan).rename_axis("step")
-    intervals = {step: task_interval(prompt_rewards(run, step, split, mode), task) for step in steps}
+    intervals = {step: task_interval(prompt_rewards(run, step, "eval_subset"), task) for step in steps}
     rows = {step: vars(interval) for step, interval in intervals.items() if interval.n}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high", "n"]).rename_axis("step")
 
@@ -152,34 +152,34 @@ def coverage(run: Run) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def repairs_by_step(run: Run, split: str = "eval_subset", mode: str = "sample") -> pd.DataFrame:
-    """Share of extraction completions that needed each parser repair, by step."""
-    rows = run.answers(split, mode, task=JSON_TASK)
+def repairs_by_step(run: Run) -> pd.DataFrame:
+    """Share of the subset's extraction completions that needed each parser repair, by step."""
+    rows = run.answers("eval_subset", task=JSON_TASK)
     single = rows.explode("repairs").dropna(subset=["repairs"])
     counts = single.groupby(["step", "repairs"]).size().unstack(fill_value=0)
     completions = rows.groupby("step").size()
     return counts.reindex(completions.index, fill_value=0).div(completions, axis=0)
 
 
-def part_shares(run: Run, task: str, split: str = "eval_subset", mode: str = "sample") -> pd.DataFrame:
-    """Mean of each reward part (a share from 0 to 1) of one task, by step."""
-    rows = run.answers(split, mode, task=task)
+def part_shares(run: Run, task: str) -> pd.DataFrame:
+    """Mean of each reward part (a share from 0 to 1) of one task in the subset, by step."""
+    rows = run.answers("eval_subset", task=task)
     parts = pd.DataFrame(list(rows["parts"]), index=rows["step"])
     return parts.groupby(level=0).mean()
 
 
-def before_after(run: Run, task: str, n: int = 10, mode: str = "sample") -> pd.DataFrame:
+def before_after(run: Run, task: str, n: int = 10) -> pd.DataFrame:
     """`n` prompts of a task with the completion and reward at the start and the end, from largest loss to largest gain.
 
     The prompts are evenly spaced over all changes, so that failures appear as often as they happened.
     Columns: record_id, before, reward_before, after, reward_after.
     """
-    split = comparison_split(run, mode)
+    split = comparison_split(run)
     columns = ["record_id", "before", "reward_before", "after", "reward_after"]
     if split is None:
         return pd.DataFrame(columns=columns)
-    rows = run.answers(split, mode, task=task).sort_values("sample")
-    steps = evaluated_steps(run, split, mode)
+    rows = run.answers(split, task=task).sort_values("sample")
+    steps = evaluated_steps(run, split)
     first, last = (
         rows[rows["step"] == step].groupby("record_id")[["completion", "total"]].first()
         for step in (steps[0], steps[-1])

@@ -106,17 +106,15 @@ class Comparison:
         }
 
 
-def ends(
-    first: Run, second: Run, versions: Sequence[str] = ("v4.1", "v4.2"), mode: str = "sample", pairs: Path = PAIRS_DIR
-) -> list[Comparison]:
-    """Both runs' last answers to the eval split, scored under each version and paired by prompt: all, then each task.
+def ends(first: Run, second: Run) -> list[Comparison]:
+    """Both runs' last answers to the eval split, scored as v4.1 and v4.2 and paired by prompt: all, then each task.
 
     Both sides are scored by the same version, so that what a reward pays for is not mistaken for what a policy learned.
     """
     comparisons = []
-    for version in versions:
-        measured = Measured("eval", mode, version, parser_of(version))
-        before, after = (rewards_under(run, run.max_steps, measured, pairs) for run in (first, second))
+    for version in ("v4.1", "v4.2"):
+        measured = Measured("eval", "sample", version, parser_of(version))
+        before, after = (rewards_under(run, run.max_steps, measured) for run in (first, second))
         for task in (ALL, *TASKS):
             gain = analysis.paired_gain(before, after, task)
             comparisons.append(Comparison(version, task, gain.before, gain.after, gain.difference))
