@@ -1,5 +1,6 @@
 """One object, read from its opening brace in a single pass, mending what a careful reader would mend."""
 
+import re
 import string
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -19,7 +20,8 @@ _LITERALS: dict[str, bool | None] = {
 _EXACT_LITERALS = {"None": None, "undefined": None}
 _STRICT_LITERALS = ("true", "false", "null")
 _NO_GAP = "\"'{}[],:" + string.ascii_letters + string.digits  # what no gap starts with
-_STOP_STARTS = "`~<["
+_STOP_STARTS = "`~"
+_NO_REMARK = syntax.QUOTES + "{}｛｝]［］:：="
 _VALUE_ENDS = syntax.SEPARATORS + syntax.OBJECT_CLOSERS
 
 
@@ -141,7 +143,7 @@ class _Reader:
             first = self._read_plain_pairs(into, first)
             self.budget.spend(1)
             before = self.position
-            separators = self._skip_separators(0 if first or self._closes_next() else 1)
+            separators = self._skip_separators(0 if first or self._closes_next() else 1, remarks=True)
             if self._read_closer():
                 return
             if self._at(syntax.ARRAY_CLOSERS):
@@ -149,6 +151,10 @@ class _Reader:
                 self.note("closer")
                 continue
             loose = not separators and "\n" in self.text[before : self.position]
+            if words := syntax.WORDS_BEFORE_KEY.match(self.text, self.position):
+                self.budget.spend(words.end() - self.position)
+                self.position = words.end()
+                self.note("remark")
             key = self._read_key(first, loose)
             self._add(into, key, self._read_value(in_array=False))
             first = False
@@ -225,7 +231,7 @@ class _Reader:
             self.found.all_bare = self.bare_keys = False
             return self._quoted_key(quoted[1], quoted.end())
         bare = syntax.BARE_KEY.match(text, start)
-        if bare and (first or self.bare_keys or not loose):
+        if bare and (first or self.bare_keys or not loose or bare[2] or syntax.STRONG_PAIR.match(text, start)):
             self.note("missing_quote" if bare[2] else "unquoted_key")
             self.bare_keys = not bare[2]
             self._pass_colon(start + len(bare[1]) + len(bare[2]), bare.end())
@@ -239,14 +245,23 @@ class _Reader:
             self.note("missing_colon")
             self.colons -= 1
             self.position = lone.end()
-            return lone[1][1:-1]
+            return lone[1]
         raise self._no_key(first, loose)
 
     def _quoted_key(self, quoted: str, end: int) -> str:
         if quoted[0] != '"':
             self.note("quotes")
         self._pass_colon(self.position + len(quoted), end)
-        key, repairs = unescape(quoted[1:-1])
+        start, end = 1, len(quoted) - 1
+        if quoted[0] == "\\":
+            start, end = 2, len(quoted) - 2
+        while start < min(end, 3) and quoted[start] == quoted[0]:
+            start += 1
+        while max(start, len(quoted) - 3) < end and quoted[end - 1] == quoted[-1] and quoted[end - 2] != "\\":
+            end -= 1
+        if end - start < len(quoted) - 2:
+            self.note("quotes")
+        key, repairs = unescape(quoted[start:end])
         self.found.repairs += repairs
         return key
 
@@ -262,7 +277,7 @@ class _Reader:
         if cut := syntax.CUT_KEY.match(self.text, self.position):
             self.position = cut.end()
             return _EndedError()
-        if loose and not first and len(self.open) == 1 and not self._own_closer_follows():
+        if not first and not self._own_closer_follows():
             return _EndedError()
         return UnreadableError(self.position)
 
@@ -280,20 +295,52 @@ class _Reader:
         self._skip_gap()
         if self._at_end():
             raise _EndedError
-        character = self.text[self.position]
         self.budget.spend(1)
+        is_tuple = syntax.TUPLE_START.match(self.text, self.position) is not None
+        if not is_tuple:
+            self._skip_mark_before_value()
+        character = self.text[self.position]
         if character in "{｛":
             nested: dict[str, Any] = {}
             self.read_object(nested)
             return nested
-        if character in "[［":
+        if character in "[［" or is_tuple:
             return self._read_array()
+        if opening := syntax.PARENTHESISED_STRING.match(self.text, self.position):
+            self.position = opening.end()
+            value = self._read_strings(in_array)
+            if closing := syntax.CLOSING_PARENTHESIS.match(self.text, self.position):
+                self.position = closing.end()
+            return value
+        if escaped := syntax.ESCAPED_STRING.match(self.text, self.position):
+            self.note("quotes")
+            self.position = escaped.end()
+            return unescape(escaped[2])[0]
         if character in syntax.QUOTES:
-            return self._read_string(in_array)
+            return self._read_strings(in_array)
         if character in _VALUE_ENDS or character in syntax.ARRAY_CLOSERS:
             self.note("missing_value")
             return None
         return self._read_bare(in_array)
+
+    def _skip_mark_before_value(self) -> None:
+        """Pass `**` before a value, or a remark before a string."""
+        if mark := syntax.MARK_BEFORE_VALUE.match(self.text, self.position):
+            self.budget.spend(mark.end() - self.position)
+            self.note("comment")
+            self.position = mark.end()
+
+    def _read_strings(self, in_array: bool) -> str | None:
+        """A string, or several joined by `+`."""
+        value = self._read_string(in_array)
+        if value is None or not syntax.JOIN.match(self.text, self.position):
+            return value
+        self.note("joined_strings")
+        parts = [value]
+        while join := syntax.JOIN.match(self.text, self.position):
+            self.position = join.end()
+            parts.append(self._read_string(in_array) or "")
+        return "".join(parts)
 
     def _read_string(self, in_array: bool) -> str | None:
         start = self.position
@@ -302,9 +349,8 @@ class _Reader:
                 raise UnreadableError(start)
             self.note("missing_value")
             return None
-        found = find_string_end(
-            self.text, start, StringPlace(in_array, self.bare_keys, len(self.open)), self.budget.spend
-        )
+        place = StringPlace(self._container(in_array), self.bare_keys, len(self.open))
+        found = find_string_end(self.text, start, place, self.budget.spend)
         self.position = found.resume
         if not found.closed:
             raise _EndedError
@@ -312,10 +358,12 @@ class _Reader:
         self.note(found.repair)
         if self.text[start] != '"' or self.text[found.end : found.resume] not in ('"', '"""', ""):
             self.note("quotes")
-        opening = 3 if self.text[found.end : found.resume] == '"""' else 1
-        value, repairs = unescape(self.text[start + opening : found.end])
+        value, repairs = unescape(self.text[found.start : found.end])
         self.found.repairs += repairs
         return value
+
+    def _container(self, in_array: bool) -> str:
+        return self.open[-1] if in_array else "{"
 
     def _read_bare(self, in_array: bool) -> Any:
         """A number, a literal, or a string whose quotes were forgotten."""
@@ -341,9 +389,13 @@ class _Reader:
     def _bare_end(self, start: int, in_array: bool) -> tuple[int, int]:
         """Where the bare value at `start` ends, and 1 if a quote whose partner is missing ends it (else 0)."""
         position = start
-        while stop := syntax.BARE_STOP.search(self.text, position):
+        stops = syntax.TUPLE_STOP if self.open[-1] == "(" else syntax.BARE_STOP
+        while stop := stops.search(self.text, position):
             self.budget.spend(4)
             at, character = stop.start(), stop[0]
+            if at == start and character[0] == "<":  # a placeholder, `<valor>`
+                position = stop.end()
+                continue
             if character in "{｛":
                 braced = syntax.BRACED_WORDS.match(self.text, at)
                 if braced is None:
@@ -354,12 +406,13 @@ class _Reader:
                 if in_array or self._separator_ends(start, at):
                     return at, 0
             elif character in syntax.ARRAY_CLOSERS:
-                if "[" in self.open or syntax.OBJECT_GOES_ON.match(self.text, at + 1):
+                if "[" in self.open or syntax.GOES_ON["{"][0].match(self.text, at + 1):
                     return at, 0
             elif character in syntax.QUOTES:
-                if at > start and syntax.WORD_KEY.match(self.text, at):
-                    return at, 0
-                if (syntax.ARRAY_GOES_ON if in_array else syntax.OBJECT_GOES_ON).match(self.text, at + 1):
+                if at > start and (syntax.WORD_KEY.match(self.text, at) or self._is_whole(start, at)):
+                    symbols = syntax.SYMBOLS_AT_END.search(self.text, max(start, at - 20), at)
+                    return symbols.start() if symbols else at, 0
+                if syntax.GOES_ON[self._container(in_array)][0].match(self.text, at + 1):
                     return at, 1
             else:
                 return at, 0
@@ -368,6 +421,13 @@ class _Reader:
             return len(self.text), 0
         self.position = len(self.text)
         raise _EndedError
+
+    def _is_whole(self, start: int, end: int) -> bool:
+        """Whether a number or a literal ends before `end`, with a space behind it."""
+        token = self.text[start : min(end, start + 40)]
+        if not token[-1:].isspace():
+            return False
+        return self._is_literal(token) or read_number(token.strip())[0] is not NOT_A_NUMBER
 
     def _visible(self, token: str) -> str:
         """A bare token without the invisible characters in it."""
@@ -378,6 +438,13 @@ class _Reader:
     def _separator_ends(self, start: int, at: int) -> bool:
         """Whether the separator at `at` ends the bare value from `start`. At the very end of the text it may not."""
         if syntax.SEPARATOR_ENDS_VALUE.match(self.text, at):
+            return True
+        token = self.text[start : min(at, start + 40)].strip()
+        if self._is_literal(token):
+            return True
+        if syntax.WORD_AFTER_SEPARATOR.match(self.text, at) and read_number(token)[0] is not NOT_A_NUMBER:
+            return True
+        if syntax.SEPARATOR_BEFORE_WORDS.match(self.text, at) and not re.search(r"\s", self.text[start:at].strip()):
             return True
         at_end = syntax.SEPARATOR_AT_END.match(self.text, at)
         if not at_end and not syntax.SEPARATOR_CUT_KEY.match(self.text, at):
@@ -413,16 +480,19 @@ class _Reader:
 
     # -- arrays
 
-    def _read_array(self) -> list[Any]:
-        self._enter("[")
+    def _read_array(self) -> Any:
+        """An array, or Python's tuple; brackets around one value are only brackets."""
+        opening = "(" if self._at("(") else "["
+        self.note("tuple" if opening == "(" else None)
+        self._enter(opening)
         self._note_full_width()
         self.position += 1
         items: list[_Item] = []
-        groups = 0
+        groups = separators = 0
         while True:
             self.budget.spend(1)
             before = self.position
-            self._skip_separators(0 if not items or self._closes_next() else 1)
+            separators += self._skip_separators(0 if not items or self._closes_next() else 1)
             groups += sum(map(self.text[before : self.position].count, ";；"))
             if self._read_array_closer():
                 break
@@ -430,19 +500,26 @@ class _Reader:
             bare = self.text[start] not in syntax.QUOTES + "{[｛［"
             items.append(_Item(self._read_value(in_array=True), start, self.position, bare, groups))
         self.open.pop()
+        if opening == "(" and len(items) == 1 and not separators:
+            return items[0].value
         return [item.value for item in items] if not groups else self._regrouped(items)
 
     def _read_array_closer(self) -> bool:
         if self._at_end():
             raise _EndedError
-        if self._at(syntax.ARRAY_CLOSERS):
+        if self._at(")" if self.open[-1] == "(" else syntax.ARRAY_CLOSERS):
             self._note_full_width()
             self.position += 1
             return True
-        if self._at(syntax.OBJECT_CLOSERS) or syntax.QUOTED_KEY.match(self.text, self.position):
+        if self._at(syntax.OBJECT_CLOSERS) or self._key_follows():
             self.note("closer")
             return True
         return False
+
+    def _key_follows(self) -> bool:
+        """Whether a key stands where an element is expected, so that the array was never closed."""
+        keys = (syntax.KEY_AFTER_REMARK, syntax.STRONG_PAIR)
+        return any(key.match(self.text, self.position) for key in keys)
 
     def _regrouped(self, items: list[_Item]) -> list[Any]:
         """In an array that uses semicolons, commas belong to the values: `[4,5; 3,2]` holds two numbers."""
@@ -474,8 +551,11 @@ class _Reader:
         """Whether a closer comes next, spaces apart: no separator is expected before it."""
         return syntax.CLOSER_NEXT.match(self.text, self.position) is not None
 
-    def _skip_separators(self, expected: int) -> int:
-        """Pass separators, gaps and ellipses and count the separators; another number than `expected` is a repair."""
+    def _skip_separators(self, expected: int, remarks: bool = False) -> int:
+        """Pass separators, gaps, ellipses and (between pairs) remarks.
+
+        Returns how many separators there were; another number than `expected` is a repair.
+        """
         count = 0
         while True:
             self._skip_gap()
@@ -487,12 +567,20 @@ class _Reader:
             elif ellipsis := syntax.ELLIPSIS.match(self.text, self.position):
                 self.position = ellipsis.end()
                 self.note("ellipsis")
+            elif remarks and (remark := self._remark()):
+                self.position = remark.end()
+                self.note("comment")
             else:
                 break
             self.budget.spend(1)
         if count != expected and not self._at_end():
             self.note("comma")
         return count
+
+    def _remark(self) -> re.Match[str] | None:
+        if self._at(_NO_REMARK):
+            return None
+        return syntax.REMARK.match(self.text, self.position)
 
     def _skip_gap(self) -> None:
         if self._at(_NO_GAP):

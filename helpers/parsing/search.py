@@ -12,7 +12,7 @@ from helpers.parsing.strings import unescape
 _MOST_STRICT_ATTEMPTS = 8
 _MOST_ENCODINGS = 3
 _FORMAT_SPECIFICATION = re.compile(r"\{[\w.]*:[<>=^+\-,]?[\d,._%#+\-]*[a-zA-Z%]?\}")
-_LABEL_BEFORE = re.compile(r"(?:^|[:>`~])[ \t]*\Z", re.MULTILINE)
+_LABEL_BEFORE = re.compile(r"(?:^|[:>`~\]*])[ \t]*\Z", re.MULTILINE)
 _RESTART = re.compile(r"^[ \t]*[{｛]|```|~~~|<", re.MULTILINE)
 _OPENS_ARRAY = re.compile(r"[\[［](?=\s*(?:[{｛\[\"'\d\-]|true|false|null))")
 
@@ -75,56 +75,24 @@ class _Pass:
 
     def run(self) -> Search:
         """Go through the text once; what was found comes back."""
-        header = syntax.TURN_HEADER.match(self.text)
-        if header:
-            self.position = header.end()
-            self.found.around.append("end_of_turn")
         while mark := syntax.TOP_LEVEL.search(self.text, self.position):
             self.budget.spend(mark.end() - self.position)
             self._note_text(mark.start())
             self.position = mark.end()
-            if not self._take(mark.group(), mark.start()):
-                break
-        else:
-            self._note_text(len(self.text))
+            self._take(mark.group(), mark.start())
+        self._note_text(len(self.text))
         if self.in_array:
             self.found.reasons.append("an array, not an object")
         return self.found
 
-    def _take(self, mark: str, start: int) -> bool:
-        """Handle one mark of the top level; False where nothing after it counts."""
+    def _take(self, mark: str, start: int) -> None:
         if mark in "{｛":
             self._take_brace(start)
         elif mark in "[］]［":
             self._take_bracket(mark, start)
-        elif mark.startswith(("```", "~~~")):
+        else:
             self.found.around.append("code_fence")
             self.fenced = not self.fenced
-        elif "think" in mark.lower():
-            return self._take_think(mark)
-        else:
-            self.found.around.append("end_of_turn")
-            return False
-        return True
-
-    def _take_think(self, mark: str) -> bool:
-        """Thinking is skipped; a lone closing tag makes everything before it thinking, an open block all of it."""
-        end = None if mark.startswith("</") else syntax.THINK_OR_TURN_END.search(self.text, self.position)
-        if mark.startswith("</"):
-            self._forget()
-        elif end and "think" in end[0].lower():
-            self.budget.spend(end.end() - self.position)
-            self.position = end.end()
-        else:
-            self._forget()
-            self.found.reasons.append("thinking never closed")
-            return False
-        self.found.around.append("think_block")
-        return True
-
-    def _forget(self) -> None:
-        self.found = Search()
-        self.brackets, self.in_array = [], []
 
     def _take_bracket(self, mark: str, start: int) -> None:
         if mark in "[［":
@@ -139,6 +107,9 @@ class _Pass:
     def _take_brace(self, start: int) -> None:
         if syntax.ESCAPED_OBJECT.match(self.text, start):
             self._take_encoded(start)
+            return
+        if syntax.CSV_OBJECT.match(self.text, start):
+            self._take_csv(start)
             return
         if not syntax.OBJECT_START.match(self.text, start):
             self.found.reasons.append("braces without an object")
@@ -186,7 +157,19 @@ class _Pass:
         self.position = max(end, start + 1)
         if self.encodings >= _MOST_ENCODINGS:
             raise TooMuchError("encoded too often")
-        inner = search_objects(unescape(self.text[start:end])[0], self.budget, self.encodings + 1)
+        self._take_inner(unescape(self.text[start:end])[0])
+
+    def _take_csv(self, start: int) -> None:
+        """An object inside a CSV cell, each of its quotes doubled."""
+        cell = syntax.CSV_TEXT.match(self.text, start)
+        end = cell.end() if cell else len(self.text)
+        self.budget.spend(end - start)
+        self.position = max(end, start + 1)
+        self._take_inner(self.text[start:end].replace('""', '"'))
+
+    def _take_inner(self, text: str) -> None:
+        """The candidates of a text that was encoded in this one."""
+        inner = search_objects(text, self.budget, self.encodings + 1)
         self.found.around.append("double_encoding")
         self.found.around += inner.around
         self.found.reasons += inner.reasons
@@ -197,7 +180,7 @@ class _Pass:
         """Braces with neither quotes nor a place of their own: a format string, a line of code, a remark."""
         if not found.all_bare:
             return False
-        if set(found.value.values()) == {None} and "ellipsis" in found.repairs:
+        if "ellipsis" in found.repairs and all(value is None for value in found.value.values()):
             return True
         if _FORMAT_SPECIFICATION.fullmatch(self.text, start, found.end):
             return True
@@ -207,7 +190,7 @@ class _Pass:
 
     @staticmethod
     def _is_empty_object(found: ReadObject) -> bool:
-        return found.complete and not found.value and "ellipsis" not in found.repairs
+        return found.complete and not found.value and not {"ellipsis", "comment"} & set(found.repairs)
 
     def _stands_alone(self, end: int) -> bool:
         """Whether an empty object is all there is, or all that a code fence holds."""
