@@ -334,7 +334,8 @@ def test_nesting_is_bounded() -> None:
 PREFIXES = ("", '{"a": ', '{"a": "', '{"a": 1', "{'a': '", '{"a": [')
 UNITS = """{  {"a":  {"a":[  [  "  {"  1  1,  ,  }  ]  \\  '  “  “”,  :  =  //
 /*  /**/  #  ...  ```  <think>  </think>  <|im_end|>
-" "  x  "b":  "b'd,  ;1,2;  {\\"  \\u0041  {a:b}  {"a":1}  {a:1}  \t}"""
+" "  x  "b":  "b'd,  ;1,2;  {\\"  \\u0041  {a:b}  {"a":1}  {a:1}  \t}
+""  ""b"":  (x)  ("a",  <br>  </b  &nbsp;  **  -  1.  😡  [x]  <|channel|>  [THINK]  +"b"  \\"b\\":  "b"1  #1  nota"""
 HOSTILE = [
     (prefix, unit) for prefix in PREFIXES for unit in [*re.split(r"  |\n", UNITS), " ", "\n", '" ', "\n ", "x, ", ", "]
 ]
