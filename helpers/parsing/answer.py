@@ -62,8 +62,9 @@ def _final_channel(text: str) -> Answer:
     for message in _CHANNEL_START.finditer(text):
         if message[1].lower() == "final":
             end = _CHANNEL_END.search(text, message.end())
-            inner = text[message.end() : end.start() if end else len(text)]
-            return Answer(_outside_of_thinking(inner, 0).text, ("think_block",), ended=end is not None)
+            inner = _outside_of_thinking(text[message.end() : end.start() if end else len(text)], 0)
+            ended = inner.ended or end is not None
+            return Answer(inner.text, ("think_block", *inner.repairs), inner.reason, ended)
     return Answer(None, reason="no final channel")
 
 
