@@ -298,7 +298,7 @@ class _Reader:
         self.budget.spend(1)
         is_tuple = syntax.TUPLE_START.match(self.text, self.position) is not None
         if not is_tuple:
-            self._skip_mark_before_value()
+            self._skip_mark(syntax.MARK_BEFORE_VALUE)
         character = self.text[self.position]
         if character in "{｛":
             nested: dict[str, Any] = {}
@@ -323,9 +323,9 @@ class _Reader:
             return None
         return self._read_bare(in_array)
 
-    def _skip_mark_before_value(self) -> None:
-        """Pass `**` before a value, or a remark before a string."""
-        if mark := syntax.MARK_BEFORE_VALUE.match(self.text, self.position):
+    def _skip_mark(self, pattern: re.Pattern[str]) -> None:
+        """Pass what is no part of a value: stars, a remark."""
+        if mark := pattern.match(self.text, self.position):
             self.budget.spend(mark.end() - self.position)
             self.note("comment")
             self.position = mark.end()
@@ -496,9 +496,11 @@ class _Reader:
             groups += sum(map(self.text[before : self.position].count, ";；"))
             if self._read_array_closer():
                 break
+            self._skip_mark(syntax.MARK_BEFORE_ELEMENT)
             start = self.position
             bare = self.text[start] not in syntax.QUOTES + "{[｛［"
             items.append(_Item(self._read_value(in_array=True), start, self.position, bare, groups))
+            self._skip_mark(syntax.REMARK_BEHIND_ELEMENT)
         self.open.pop()
         if opening == "(" and len(items) == 1 and not separators:
             return items[0].value

@@ -109,7 +109,8 @@ def _doubled(text: str, start: int, place: StringPlace, spend: Callable[[int], N
     while end >= 0 and not goes_on.match(text, end + 2):
         spend(8)
         end = text.find(2 * quote, end + 1, limit)
-    if end >= 0 and not syntax.KEY_INSIDE.search(text, start + 2, end):
+    one = end >= 0 and not syntax.KEY_INSIDE.search(text, start + 2, end)
+    if one and (place.container == "{" or quote not in text[start + 2 : end]):
         return StringEnd(start + 2, end, end + 2, True, "quotes")
     found = _Scan(text, start + 1, place).run(spend)
     if not found.closed or found.repair not in (None, "quotes"):

@@ -137,7 +137,7 @@ _SURELY_IN_OBJECT = rf"{_J}(?:{_CLOSE}|{_KEY}|{_STOP}|{_SEPS}(?:{_CLOSE}|{_KEY}|
 def _in_list(closer: str) -> str:
     element = rf"[{QUOTES}\d\-\[{{(]|{_LITERAL}|{_ELLIPSIS}|[^{QUOTES},\]\n]{{1,40}}+[,\]]|{_J}{_KEY}"
     return _any(
-        rf"{_G}(?:\Z|{closer}|{_CLOSE}|{_STOP}|{_SEP}{_G}(?:{_SEP}{_G}){{0,4}}+(?:\Z|{closer}|{_CLOSE}|{element}))",
+        rf"{_J}(?:\Z|{closer}|{_CLOSE}|{_STOP}|{_SEPS}(?:\Z|{closer}|{_CLOSE}|{element}))",
         rf"\s++{_QUOTE}(?=\S)",
         _JOIN,
     )
@@ -165,11 +165,15 @@ BOUNDARY = re.compile(r"\n[ \t]*+(?:```|[{]\s*+[\"'“]\w)")
 _ELEMENT = _any(
     r'"(?:[^"\\\n]|\\.){0,300}+"', r"'(?:[^'\\\n]|\\.){0,300}+'", r"“[^”\n]{0,300}+”", r"[-+]?\d[\d.]*+", _LITERAL
 )
-TUPLE_START = re.compile(rf"\(\s*+(?:\)|\(?\s*+{_ELEMENT}\s*+(?:,|\)\s*+(?:[{SEPARATORS}{OBJECT_CLOSERS}\])\n]|\Z)))")
+TUPLE_START = re.compile(
+    rf"\(\s*+(?:[)\[{{]|\(?\s*+{_ELEMENT}\s*+(?:,|\)\s*+(?:[{SEPARATORS}{OBJECT_CLOSERS}\])\n]|\Z)))"
+)
 PARENTHESISED_STRING = re.compile(rf"\(\s*+(?={_QUOTE})")
 CLOSING_PARENTHESIS = re.compile(r"\s*+\)")
 ESCAPED_STRING = re.compile(r"\\([\"'])((?:[^\\\n]|\\(?!\1)){0,500}+)\\\1")
-MARK_BEFORE_VALUE = re.compile(rf"\*{{1,2}}(?=[\w\"'])|(?!\d)(?:{_REMARK}\s*+)++(?={_QUOTE})(?!{_KEY})")
+MARK_BEFORE_VALUE = re.compile(rf"\*{{1,2}}(?=[\w\"'])|(?!\d)(?:{_REMARK}\s*+)++(?={_QUOTE}|[{{｛])(?!{_KEY})")
+REMARK_BEHIND_ELEMENT = re.compile(rf"\s*+(?:{_REMARK}\s*+)++(?={_SEP}|{_CLOSE_ARRAY}|\))")
+MARK_BEFORE_ELEMENT = re.compile(rf"(?:\d{{1,2}}[.)]|[a-z]\))\s++(?={_QUOTE})")
 
 # Bare values: where they may end, and what follows a comma that does end one.
 SIMPLE_VALUE = re.compile(
