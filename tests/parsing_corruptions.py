@@ -502,8 +502,8 @@ def cut_anywhere(made: Document, rng: random.Random) -> None:
     text = part.render(False)
     made.tail = text[: rng.randrange(1, len(text) + 1)]
     value_end = len(text) - len(part.behind + part.separator + part.after)
-    is_number = part.body[-1:].isdigit() and not part.quotes[1]
-    needed = value_end + 2 if is_number or not part.body else value_end
+    is_whole_number = part.body.isdigit() and not part.quotes[1]  # `4,` may be half of `4,5`
+    needed = value_end + (2 if is_whole_number else 1 if part.body[-1:].isdigit() and not part.quotes[1] else 0)
     ends = text[:value_end].endswith(part.quotes[1]) if part.quotes[1] else part.separator == ","
     if ends and len(made.tail) >= needed:
         made.cut += 1

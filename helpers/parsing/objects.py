@@ -245,7 +245,7 @@ class _Reader:
             self.note("missing_colon")
             self.colons -= 1
             self.position = lone.end()
-            return lone[1]
+            return unescape(lone[1])[0]
         raise self._no_key(first, loose)
 
     def _quoted_key(self, quoted: str, end: int) -> str:
@@ -496,7 +496,8 @@ class _Reader:
             groups += sum(map(self.text[before : self.position].count, ";；"))
             if self._read_array_closer():
                 break
-            self._skip_mark(syntax.MARK_BEFORE_ELEMENT)
+            if opening == "[":
+                self._skip_mark(syntax.MARK_BEFORE_ELEMENT)
             start = self.position
             bare = self.text[start] not in syntax.QUOTES + "{[｛［"
             items.append(_Item(self._read_value(in_array=True), start, self.position, bare, groups))

@@ -212,7 +212,8 @@ class _Scan:
         end = self._back_over(tail.start() if tail else quote, _BEFORE_KEY)
         if sum(map(self.text[end:quote].count, _CLOSERS)) >= self.place.depth:
             end = self._back_over(quote, _BEFORE_CLOSER)
-        return end if self.text[end:quote].strip(" ") else None
+        sure = self.text[end:quote].strip(" ") or (end < quote and syntax.SNAKE_KEY.match(self.text, quote))
+        return end if sure else None
 
     def _back_over(self, position: int, characters: str) -> int:
         first = max(self.start + 1, position - _WIDEST_RUN)

@@ -83,7 +83,7 @@ _KEY = rf"{_QUOTED_KEY}{_G}{_COLON}"
 _HALF_QUOTED_KEY = rf"{_QUOTE}{{1,2}}+{_WORD}\s*+{_COLON}"
 _BARE_KEY = rf"(?:{_WORD}{_QUOTE}{{0,2}}+\s*+{_COLON}|\d{{1,9}}\s*+:(?!\d))"
 _SPACED_KEY = rf"((?:[^\W\d]|\$)[\w$.\-\\ ]{{0,80}}|\d{{1,9}})(?<! ) *+({_QUOTE}{{0,2}}+){_G}{_COLON}"
-_NAME = "[a-z_]{2,40}+(?!```)"
+_NAME = r"[a-z_\\]{2,40}+(?!```)"
 _KEY_WITHOUT_COLON = (
     rf"{_QUOTE}{{1,2}}+{_NAME}(?:{_QUOTE}{{1,2}}+\*{{0,2}}+[ \t]++|{_QUOTE}\*{{0,2}}+)(?={_VALUE_AHEAD})"
 )
@@ -97,9 +97,10 @@ BARE_KEY = re.compile(_SPACED_KEY)
 KEY_WITHOUT_COLON = re.compile(_KEY_WITHOUT_COLON.replace(_NAME, f"({_NAME})"))
 STRONG_PAIR = re.compile(_STRONG_PAIR)
 KEY_AFTER_REMARK = re.compile(rf"(?!\d){_J}{_KEY}")
+SNAKE_KEY = re.compile(rf"{_QUOTE}{{1,3}}+[a-z]++_[a-z_]++{_QUOTE}")
 KEY_INSIDE = re.compile(rf"(?<=[\s{SEPARATORS}]){_KEY}")
 # `, nota do analista "urgency": ...`: words that only a key follows.
-_WORDS = rf"[^\W\d][^{QUOTES}{SEPARATORS}{{}}\[\]():#/<\n]{{0,80}}+{_J}"
+_WORDS = rf"[^\W\d][^{QUOTES}{SEPARATORS}{{}}\[\]():=#/<\n]{{0,80}}+{_J}"
 WORDS_BEFORE_KEY = re.compile(rf"{_WORDS}(?={_ANY_KEY})")
 # What stands between the end of a value and the next key, as far as that can be told from the value.
 TAIL = re.compile(rf"\s*+(?:{_SEP}|\n)(?:[\s{SEPARATORS}{OBJECT_CLOSERS}]|{_REMARK})*+\Z")
@@ -120,7 +121,7 @@ CLOSER_NEXT = re.compile(rf"{_J}(?:{_SEP}{_J})?(?:{_CLOSE}|{_CLOSE_ARRAY})")
 # of inner quotes came before, so that this one more likely ends a quotation inside the string.
 _NEXT_OBJECT = rf"[{{｛]\s*+{_QUOTE}"
 _JOIN = rf"\s*+\+\s*+{_QUOTE}"
-_PARENTHESIS = rf"(?:\s*+\)(?=\s*+(?:{_SEP}|{_CLOSE}|\*\*|{_TAG}|\n|\Z)))?+"
+_PARENTHESIS = rf"(?:\s*+\)(?=[ \t]*+\n|\s*+(?:{_SEP}|{_CLOSE}|\*\*|{_TAG}|\Z)))?+"
 _AFTER_SEPARATOR = _any(_CLOSE, _ANY_KEY, _BARE_KEY, _CUT_KEY, _NEXT_OBJECT, _ELLIPSIS, _STOP)
 _IN_OBJECT = _any(
     rf"{_PARENTHESIS}{_J}(?:\Z|{_CLOSE}|{_KEY}|{_STOP}|{_CLOSE_ARRAY}{_G}(?:{_SEP}|{_CLOSE}))",
@@ -129,13 +130,13 @@ _IN_OBJECT = _any(
     rf"[ \t]++(?:{_HALF_QUOTED_KEY}\s*+{_QUOTE}|{_STRONG_PAIR}|{_QUOTE}\w*+\Z)",
     _JOIN,
     # The brace was forgotten before a tag, stars or a full stop, and only words follow.
-    rf"\s*+{_SEP}?+(?:\s*+(?:\*{{2,}}+|{_TAG}|\.)){{1,4}}(?=\s[^{QUOTES}]{{0,400}}+\Z)",
+    rf"\s*+{_SEP}?+(?:\s*+(?:\*{{2,}}+|{_TAG}|\.)){{1,4}}(?=\s[^{QUOTES}]{{0,400}}+\Z|[ \t]*+\n[ \t]*+\n)",
 )
 _SURELY_IN_OBJECT = rf"{_J}(?:{_CLOSE}|{_KEY}|{_STOP}|{_SEPS}(?:{_CLOSE}|{_KEY}|{_STRONG_PAIR}))"
 
 
 def _in_list(closer: str) -> str:
-    element = rf"[{QUOTES}\d\-\[{{(]|{_LITERAL}|{_ELLIPSIS}|[^{QUOTES},\]\n]{{1,40}}+[,\]]|{_J}{_KEY}"
+    element = rf"[{QUOTES}\d\-\[{{(]|{_LITERAL}|{_ELLIPSIS}|[^{QUOTES},\]\n]{{1,40}}+[,\]]|{_J}{_KEY}|{_STRONG_PAIR}"
     return _any(
         rf"{_J}(?:\Z|{closer}|{_CLOSE}|{_STOP}|{_SEPS}(?:\Z|{closer}|{_CLOSE}|{element}))",
         rf"\s++{_QUOTE}(?=\S)",
