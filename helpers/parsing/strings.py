@@ -23,6 +23,7 @@ _BEFORE_CLOSER = " \t\r\n" + syntax.SEPARATORS
 _WIDEST_RUN = 32
 _WIDEST_TAIL = 160
 _LONGEST_DOUBLED = 1_000
+_MOST_INNER_QUOTES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,8 @@ class _Scan:
             if found:
                 return found
             position = quote + 1
+            if self.inner > _MOST_INNER_QUOTES:
+                break
         return self._never_closed()
 
     def _is_own(self, quote: int) -> bool:
@@ -159,11 +162,10 @@ class _Scan:
         self.foreign = self.foreign or not self._is_apostrophe(quote)
         if first and syntax.MISMATCHED_QUOTE.match(self.text, quote + 1):
             return StringEnd(self.start + 1, quote, quote + 1, True, "missing_quote")
-        if syntax.TAIL.search(self.text, max(self.start + 1, quote - _WIDEST_TAIL), quote):
-            before_key = self._end_before_next_key(quote)
-            if before_key is not None:
-                return StringEnd(self.start + 1, before_key, before_key, True, "missing_quote")
-        return None
+        before_key = self._end_before_next_key(quote)
+        if before_key is None or not syntax.TAIL.search(self.text, before_key, quote):
+            return None
+        return StringEnd(self.start + 1, before_key, before_key, True, "missing_quote")
 
     def _end_at(self, quote: int) -> StringEnd | None:
         if self._closes(quote):
