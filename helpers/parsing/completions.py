@@ -46,7 +46,8 @@ def parse_counted(text: Any, fields: Iterable[str] = ()) -> tuple[ParsedCompleti
     repairs: list[str] = []
     start = after_space(text)
     value, end = read_strict_at(text, start, repairs)
-    if value is not NOT_STRICT and after_space(text, end) == len(text):
+    strict = value is not NOT_STRICT
+    if strict and after_space(text, end) == len(text):
         if isinstance(value, dict):
             return _parsed(value, repairs, text), 0
         if not isinstance(value, str):
@@ -57,10 +58,11 @@ def parse_counted(text: Any, fields: Iterable[str] = ()) -> tuple[ParsedCompleti
     answer = read_answer(text)
     if answer.text is None:
         return ParsedCompletion(None, reason=answer.reason), 0
+    not_strict_at = -1 if strict or answer.text != text else start
     text, repairs = answer.text + "\n" * answer.ended, [*repairs, *answer.repairs]
     budget = Budget(_STEPS_AT_LEAST + _STEPS_PER_CHARACTER * len(text))
     try:
-        search = search_objects(text, budget)
+        search = search_objects(text, budget, not_strict_at=not_strict_at)
     except (TooMuchError, RecursionError) as problem:
         return ParsedCompletion(None, reason=str(problem)), budget.steps
     return _answer(search, repairs, frozenset(fields), text), budget.steps

@@ -56,7 +56,7 @@ class Budget:
 
 @dataclass
 class ReadObject:
-    """What `read_object` found: the fields, where reading stopped, and how sure one can be that it is an object."""
+    """What `read_object` read: the fields, where reading stopped, and how sure one can be that it is an object."""
 
     value: dict[str, Any] = field(default_factory=dict)
     end: int = 0
@@ -84,17 +84,17 @@ def read_object(text: str, start: int, budget: Budget) -> ReadObject:
     limits.
     """
     reader = _Reader(text, start, budget)
-    found = reader.found
+    result = reader.result
     try:
-        reader.read_object(found.value)
-        if found.value and not reader.colons:
+        reader.read_object(result.value)
+        if result.value and not reader.colons:
             raise UnreadableError(start + 1)
         reader.read_on_after_surplus_closer()
     except _EndedError:
-        found.complete = False
+        result.complete = False
         reader.note("truncated")
-    found.end = reader.position
-    return found
+    result.end = reader.position
+    return result
 
 
 class _Reader:
@@ -105,12 +105,12 @@ class _Reader:
         self.open: list[str] = []
         self.bare_keys = False
         self.colons = 0
-        self.found = ReadObject()
+        self.result = ReadObject()
 
     def note(self, repair: str | None) -> None:
         """Report a repair, where one was made."""
         if repair:
-            self.found.repairs.append(repair)
+            self.result.repairs.append(repair)
 
     # -- objects
 
@@ -126,16 +126,16 @@ class _Reader:
     def read_on_after_surplus_closer(self) -> None:
         """`{"a": 1}, "b": 2}`: the first brace closed nothing, if what follows goes on to a brace of its own."""
         while syntax.AFTER_SURPLUS_CLOSER.match(self.text, self.position):
-            closed_at, more, repairs = self.position, dict[str, Any](), len(self.found.repairs)
+            closed_at, more, repairs = self.position, dict[str, Any](), len(self.result.repairs)
             self.open = ["{"]
             try:
                 self._read_pairs(more)
             except (_EndedError, UnreadableError):
                 self.position = closed_at
-                del self.found.repairs[repairs:]
+                del self.result.repairs[repairs:]
                 return
             self.note("closer")
-            self._add_all(self.found.value, more)
+            self._add_all(self.result.value, more)
 
     def _read_pairs(self, into: dict[str, Any]) -> None:
         first = True
@@ -176,7 +176,7 @@ class _Reader:
             self.budget.spend(pair.end() - self.position)
             self.position = pair.end()
             self.colons += 1
-            first = self.found.all_bare = self.bare_keys = False
+            first = self.result.all_bare = self.bare_keys = False
             pair = syntax.NEXT_PLAIN_PAIR.match(self.text, self.position)
         return first
 
@@ -228,7 +228,7 @@ class _Reader:
         self.budget.spend(8)
         self.colons += 1
         if quoted := syntax.QUOTED_KEY.match(text, start):
-            self.found.all_bare = self.bare_keys = False
+            self.result.all_bare = self.bare_keys = False
             return self._quoted_key(quoted[1], quoted.end())
         bare = syntax.BARE_KEY.match(text, start)
         if bare and (first or self.bare_keys or not loose or bare[2] or syntax.STRONG_PAIR.match(text, start)):
@@ -237,7 +237,7 @@ class _Reader:
             self._pass_colon(start + len(bare[1]) + len(bare[2]), bare.end())
             return unescape(bare[1].rstrip())[0]
         if half := syntax.HALF_QUOTED_KEY.match(text, start):
-            self.found.all_bare = False
+            self.result.all_bare = False
             self.note("missing_quote")
             self.position = half.end()
             return unescape(half[1])[0]
@@ -262,7 +262,7 @@ class _Reader:
         if end - start < len(quoted) - 2:
             self.note("quotes")
         key, repairs = unescape(quoted[start:end])
-        self.found.repairs += repairs
+        self.result.repairs += repairs
         return key
 
     def _pass_colon(self, gap: int, end: int) -> None:
@@ -350,16 +350,16 @@ class _Reader:
             self.note("missing_value")
             return None
         place = StringPlace(self._container(in_array), self.bare_keys, len(self.open))
-        found = find_string_end(self.text, start, place, self.budget.spend)
-        self.position = found.resume
-        if not found.closed:
+        span = find_string_end(self.text, start, place, self.budget.spend)
+        self.position = span.resume
+        if not span.closed:
             raise _EndedError
-        self.found.all_bare = False
-        self.note(found.repair)
-        if self.text[start] != '"' or self.text[found.end : found.resume] not in ('"', '"""', ""):
+        self.result.all_bare = False
+        self.note(span.repair)
+        if self.text[start] != '"' or self.text[span.end : span.resume] not in ('"', '"""', ""):
             self.note("quotes")
-        value, repairs = unescape(self.text[found.start : found.end])
-        self.found.repairs += repairs
+        value, repairs = unescape(self.text[span.start : span.end])
+        self.result.repairs += repairs
         return value
 
     def _container(self, in_array: bool) -> str:
@@ -379,7 +379,7 @@ class _Reader:
         self.position = end + quote
         if quote:
             self.note("missing_quote")
-            self.found.all_bare = False
+            self.result.all_bare = False
             return unescape(token)[0]
         if syntax.ELLIPSIS.fullmatch(token):
             self.note("ellipsis")
@@ -594,7 +594,7 @@ class _Reader:
         self.budget.spend(gap.end() - self.position)
         self.position = gap.end()
         if gap[0].strip(" \t\r\n"):
-            self.found.repairs += gap_repairs(gap[0])
+            self.result.repairs += gap_repairs(gap[0])
 
     def _note_full_width(self) -> None:
         if self._at("｛｝［］"):

@@ -87,15 +87,15 @@ def without_surrogates(value: Any) -> Any:
 def find_string_end(text: str, start: int, place: StringPlace, spend: Callable[[int], None]) -> StringEnd:
     """Where the string that opens with the quote at `start` ends.
 
-    A quote closes only where the syntax can go on after it; any other belongs to the text. `spend` is told the work.
+    A quote closes only where the syntax can go on after it; any other belongs to the text. `spend` counts the work.
     """
     triple = 3 * text[start]
     if triple in ('"""', "'''") and text.startswith(triple, start) and (end := text.find(triple, start + 3)) >= 0:
         spend(end - start)
         return StringEnd(start + 3, end, end + 3, True, "quotes")
-    found = _doubled(text, start, place, spend) or _Scan(text, start, place).run(spend)
-    spend(found.resume - start)
-    return found
+    string = _doubled(text, start, place, spend) or _Scan(text, start, place).run(spend)
+    spend(string.resume - start)
+    return string
 
 
 def _doubled(text: str, start: int, place: StringPlace, spend: Callable[[int], None]) -> StringEnd | None:
@@ -113,10 +113,10 @@ def _doubled(text: str, start: int, place: StringPlace, spend: Callable[[int], N
     one = end >= 0 and not syntax.KEY_INSIDE.search(text, start + 2, end)
     if one and (place.container == "{" or quote not in text[start + 2 : end]):
         return StringEnd(start + 2, end, end + 2, True, "quotes")
-    found = _Scan(text, start + 1, place).run(spend)
-    if not found.closed or found.repair not in (None, "quotes"):
+    string = _Scan(text, start + 1, place).run(spend)
+    if not string.closed or string.repair not in (None, "quotes"):
         return None
-    return StringEnd(start + 2, found.end, found.resume, True, "quotes")
+    return StringEnd(start + 2, string.end, string.resume, True, "quotes")
 
 
 class _Scan:
@@ -139,9 +139,9 @@ class _Scan:
             if stop[0] == "\\":
                 position = quote + 2
                 continue
-            found = self._end_at(quote) if self._is_own(quote) else self._mistaken_end(quote)
-            if found:
-                return found
+            string = self._end_at(quote) if self._is_own(quote) else self._mistaken_end(quote)
+            if string:
+                return string
             position = quote + 1
             if self.inner > _MOST_INNER_QUOTES:
                 break
