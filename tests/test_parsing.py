@@ -238,8 +238,9 @@ def test_r15_a_remark_between_pairs_is_nothing(remark: str, pair: str) -> None:
 
 
 def test_r15_what_may_be_a_value_is_left_out_and_never_mixed() -> None:
-    assert extract_json('{"sentiment": "negative", urgency low}') is None
-    assert extract_json('{"delivery_issue": true, urgency low}') is None
+    assert extract_json('{"sentiment": "negative", urgency low}') == {"sentiment": "negative"}
+    assert extract_json('{"delivery_issue": true, urgency low, "n": 4,5}') == {"delivery_issue": True, "n": 4.5}
+    assert extract_json('{"sentiment": "negative" urgency low}') is None
 
 
 THOUGHTS = [

@@ -151,10 +151,12 @@ class _Reader:
                 self.note("closer")
                 continue
             loose = not separators and "\n" in self.text[before : self.position]
-            if words := syntax.WORDS_BEFORE_KEY.match(self.text, self.position):
+            stray = syntax.WORDS_FOR_PAIR if separators and not first else syntax.WORDS_BEFORE_KEY
+            if words := stray.match(self.text, self.position):
                 self.budget.spend(words.end() - self.position)
                 self.position = words.end()
                 self.note("remark")
+                continue
             key = self._read_key(first, loose)
             self._add(into, key, self._read_value(in_array=False))
             first = False

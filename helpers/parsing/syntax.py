@@ -101,7 +101,9 @@ SNAKE_KEY = re.compile(rf"{_QUOTE}{{1,3}}+[a-z]++_[a-z_]++{_QUOTE}")
 KEY_INSIDE = re.compile(rf"(?<=[\s{SEPARATORS}]){_KEY}")
 # `, nota do analista "urgency": ...`: words that only a key follows.
 _WORDS = rf"[^\W\d][^{QUOTES}{SEPARATORS}{{}}\[\]():=#/<\n]{{0,80}}+{_J}"
+_STRAY_WORDS = rf"[^{QUOTES}{SEPARATORS}{{}}｛｝\[\]():=\n]{{1,80}}+(?={_CLOSE}|{_SEP}{_J}{_KEY})"
 WORDS_BEFORE_KEY = re.compile(rf"{_WORDS}(?={_ANY_KEY})")
+WORDS_FOR_PAIR = re.compile(rf"{_WORDS}(?={_ANY_KEY})|{_STRAY_WORDS}")
 # What stands between the end of a value and the next key, as far as that can be told from the value.
 TAIL = re.compile(rf"\s*+(?:{_SEP}|\n)(?:[\s{SEPARATORS}{OBJECT_CLOSERS}]|{_REMARK})*+\Z")
 SYMBOLS_AT_END = re.compile(rf"\s++{_SYMBOL}++\s*+\Z")
@@ -125,7 +127,7 @@ _PARENTHESIS = rf"(?:\s*+\)(?=[ \t]*+\n|\s*+(?:{_SEP}|{_CLOSE}|\*\*|{_TAG}|\Z)))
 _AFTER_SEPARATOR = _any(_CLOSE, _ANY_KEY, _BARE_KEY, _CUT_KEY, _NEXT_OBJECT, _ELLIPSIS, _STOP)
 _IN_OBJECT = _any(
     rf"{_PARENTHESIS}{_J}(?:\Z|{_CLOSE}|{_KEY}|{_STOP}|{_CLOSE_ARRAY}{_G}(?:{_SEP}|{_CLOSE}))",
-    rf"{_PARENTHESIS}{_J}{_SEPS}(?:\Z|{_AFTER_SEPARATOR}|{_CUT_BARE_KEY}|{_WORDS}{_ANY_KEY})",
+    rf"{_PARENTHESIS}{_J}{_SEPS}(?:\Z|{_AFTER_SEPARATOR}|{_CUT_BARE_KEY}|{_WORDS}{_ANY_KEY}|{_STRAY_WORDS})",
     rf"[ \t]*+\n\s*+{_J}(?:{_BARE_KEY}|{_HALF_QUOTED_KEY}|{_KEY_WITHOUT_COLON})",
     rf"[ \t]++(?:{_HALF_QUOTED_KEY}\s*+{_QUOTE}|{_STRONG_PAIR}|{_QUOTE}\w*+\Z)",
     _JOIN,
