@@ -45,11 +45,21 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "fences": ("", '```json\n{"a": "'),
     "think tags": ("", '</think>{"a": 1,}'),
     "keys": ('{"a": "x"', ', "b": "c'),
+    "doubled quotes": ('{"a": ""x', '""'),
+    "doubled keys": ("{", ',""b"": ""c"'),
+    "remarks": ('{"a": "x"', "(x) "),
+    "list marks": ('{"a": 1, ', "- "),
+    "tags": ('{"a": "x"', "<br>"),
+    "words": ('{"a": "x"', ', nota "b'),
+    "joined strings": ('{"a": "x"', ' + "y"'),
+    "tuples": ('{"a": ', "(1,"),
+    "CSV cells": ("", '"{""a"": ""b"" '),
+    "channels": ("", "<|channel|>final<|message|>x"),
 }
 
 
 def seconds(read: Callable[[str], Any], text: str, repetitions: int = REPETITIONS) -> float:
-    """The best of several repetitions of `read(text)`."""
+    """The shortest of several repetitions of `read(text)`."""
     best = math.inf
     for _ in range(repetitions):
         start = time.perf_counter()

@@ -11,8 +11,7 @@ import time
 from typing import Any
 
 from helpers.rewards import VERSIONS, reward_functions
-from helpers.rewards.sql_qa import database_path
-from helpers.rewards.sql_sandbox import run_query
+from helpers.rewards.sql_sandbox import database_path, run_query
 from helpers.tasks import TASKS
 from helpers.tasks.records import load_split
 

@@ -22,11 +22,10 @@ from io import BytesIO
 from pathlib import Path
 
 import helpers
-from helpers import recipes, training
-from helpers.plots import run as plots
+from helpers import plots, recipes, training
 from helpers.recipes import profiles
 from helpers.rewards import WEIGHTS, audit, reward_functions, score
-from helpers.runs.load import load_run
+from helpers.runs import load_run
 from helpers.tasks import TASKS, classify_task, user_text
 from helpers.tasks.pairs.build import build_pairs, write_pairs
 from helpers.tasks.records import load_split
@@ -53,7 +52,7 @@ scores = audit.audit(titles[:10], others=records)
 assert scores.loc[scores["version"] == "v4.2", "ok"].all() and audit.order(scores)["ok"].all()
 
 profile = replace(profiles.get("smallest"), step_share=1 / 300)
-run = load_run(training.train_grpo(recipes.V41, profile, Path("runs/title"), seed=1))
+run = load_run(training.train_grpo(training.plan_run(recipes.V41, profile, Path("runs/title"), seed=1)))
 assert run.last_step == run.max_steps == 2 and run.warnings == []
 assert set(run.evals["task"]) == set(TASKS) and "eval/title" in run.metrics
 

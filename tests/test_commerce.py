@@ -18,8 +18,8 @@ from helpers.tasks.review import ReviewFields
 from helpers.tasks.shop.database import build_db, connect
 from helpers.tasks.shop.describe import compare_with_facts, comparison_table
 from helpers.tasks.shop.reviews import Meaning, label
-from helpers.tasks.shop.schema import ALL_TABLES, TABLES
-from helpers.tasks.shop.simulate import Tables, load_facts, quota, simulate
+from helpers.tasks.shop.schema import ALL_TABLES, FACTS, TABLES
+from helpers.tasks.shop.simulate import Tables, quota, simulate
 
 
 @pytest.fixture(scope="module")
@@ -198,9 +198,9 @@ def test_a_missing_database_says_how_to_build_it(tmp_path: Path) -> None:
 
 
 def test_the_facts_name_every_state_and_shares_that_fill_a_hundred() -> None:
-    states = [name for name in load_facts()["states"] if name not in ("columns", "known")]
-    assert len(states) == len(load_facts()["cities"]) == 27
-    assert sum(load_facts()["status"].values()) == pytest.approx(100)
+    states = [name for name in FACTS["states"] if name not in ("columns", "known")]
+    assert len(states) == len(FACTS["cities"]) == 27
+    assert sum(FACTS["status"].values()) == pytest.approx(100)
 
 
 @pytest.mark.slow

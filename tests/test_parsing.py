@@ -4,11 +4,20 @@ import json
 import math
 import re
 import time
+from pathlib import Path
 
 import pytest
 
-from helpers.core.files import PROJECT_ROOT, read_jsonl
-from helpers.parsing import PARSERS, REPAIRS, extract_json, parse_completion, repair_class
+from helpers.core.files import PROJECT_ROOT, read_jsonl, write_jsonl
+from helpers.parsing import (
+    PARSERS,
+    REPAIRS,
+    ParsedCompletion,
+    answer_text,
+    extract_json,
+    parse_completion,
+    repair_class,
+)
 from helpers.parsing.audit import same
 from helpers.parsing.baselines import handoff_object, regex_object
 from helpers.parsing.completions import parse_counted
@@ -175,6 +184,125 @@ def test_r13_anything_at_all_gives_a_result(thing: object) -> None:
     assert parsed.value is None and parsed.reason
 
 
+QUOTED = [
+    ('""urgency"": ""high""', "high"),
+    ('""urgency": "high"', "high"),
+    ('"urgency"": "high"', "high"),
+    ('"urgency": ""high"', "high"),
+    ('"urgency": "high""', "high"),
+    ('"urgency": """high"""', "high"),
+    ("''urgency'': ''high''", "high"),
+    ('""urgency"": 2', 2),
+    ('"urgency": ""', ""),
+    ('""urgency"": ""', ""),
+]
+
+
+@pytest.mark.parametrize(("pair", "value"), QUOTED)
+@pytest.mark.parametrize(
+    "around", ['{{"a": "x", {}, "b": 1}}', "{{{}}}", '{{"a": 4,5,\n{}\n}}', '{{"a": true {}}}', '{{{}; "b": [1]}}']
+)
+def test_r14_a_doubled_quote_is_one_quote(around: str, pair: str, value: object) -> None:
+    parsed = extract_json(around.format(pair))
+    assert parsed is not None and parsed["urgency"] == value
+    assert set(parsed) <= {"a", "b", "urgency"} and parsed.get("b") in (None, 1, [1])
+
+
+REMARKS = [
+    "(cliente irritado)",
+    "(nota: 4,5)",
+    "[ver acima]",
+    "<br>",
+    "<br/>",
+    "😡",
+    "- ",
+    "* ",
+    "• ",
+    "1. ",
+    "2) ",
+    "->",
+    '("urgente")',
+]
+
+
+@pytest.mark.parametrize("remark", REMARKS)
+@pytest.mark.parametrize(
+    "pair", ['"urgency": "high"', "'urgency': 'high'", '""urgency"": "high"', '"urgency" = "high"']
+)
+def test_r15_a_remark_between_pairs_is_nothing(remark: str, pair: str) -> None:
+    expected = {"sentiment": "negative", "urgency": "high", "n": 4.5}
+    for before in (", ", ",", ",\n", "\n"):
+        text = f'{{"sentiment": "negative"{before}{remark} {pair}, "n": 4,5}}'
+        assert extract_json(text) == expected, text
+    assert extract_json(f'{{"sentiment": "negative" {remark}, {pair}, {remark} "n": 4,5}}') == expected
+
+
+def test_r15_what_may_be_a_value_is_left_out_and_never_mixed() -> None:
+    assert extract_json('{"sentiment": "negative", urgency low}') == {"sentiment": "negative"}
+    assert extract_json('{"delivery_issue": true, urgency low, "n": 4,5}') == {"delivery_issue": True, "n": 4.5}
+    assert extract_json('{"sentiment": "negative" urgency low}') is None
+
+
+THOUGHTS = [
+    *[(f"<{name}>", f"</{name}>") for name in ("think", "thinking", "reasoning", "Thought")],
+    ("[THINK]", "[/THINK]"),
+    ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+]
+
+
+@pytest.mark.parametrize(("opening", "closing"), THOUGHTS)
+@pytest.mark.parametrize("thought", ["", "\n\n", '{"sentiment": "positive", "urgency": "low"}', 'diz "oi'])
+def test_r16_only_what_stands_outside_of_thinking_is_the_answer(opening: str, closing: str, thought: str) -> None:
+    for answer in ("SELECT 1", REVIEW, f"```json\n{REVIEW}\n```", ""):
+        assert answer_text(f"{opening}{thought}{closing}{answer}") == answer
+        assert answer_text(f"{opening}{thought}{closing}{answer}<|im_end|>\n<|im_start|>user\n{REVIEW}") == answer
+    assert extract_json(f"{opening}{thought}{closing}{REVIEW}") == json.loads(REVIEW)
+    assert answer_text(f"{opening}{thought}{REVIEW}") is None
+    assert parse_completion(f"{opening}{thought}{REVIEW}").reason in ("thinking never closed", "no final channel")
+
+
+def test_r16_a_mark_inside_a_string_of_json_is_text() -> None:
+    text = '{"main_complaint": "o site mostra </think> e <|im_end|>", "n": 4,5}'
+    assert answer_text(text) == text
+    assert extract_json(text) == {"main_complaint": "o site mostra </think> e <|im_end|>", "n": 4.5}
+
+
+@pytest.mark.parametrize(
+    "end", ["", "</answer>", " </tool_call>", "[/INST]", "**", ".", "\n**", "</s>", "\n```", "\n\nEspero ter ajudado!"]
+)
+def test_r16_no_field_is_lost_where_the_brace_is_missing(end: str) -> None:
+    for last in ('"high"', "true", "null", '"veio quebrado, sem nota"', "4,5"):
+        text = '<answer>{"sentiment": "negative", "x": ' + last + end
+        kept = json.loads(last.replace(",5", ".5"))
+        expected = {"sentiment": "negative"} | ({} if last == "4,5" and end in ("", ".") else {"x": kept})
+        assert same(extract_json(text), expected), text
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [('("a", "b")', ["a", "b"]), ("(1, 2)", [1, 2]), ('("a",)', ["a"]), ('["a", ("b", 2)]', ["a", ["b", 2]]),
+     ("()", []), ('"a" + "b"', "ab"), ('"a, " +\n "b" + "c"', "a, bc"), ('("a" + "b")', "ab"),
+     ("1,5e-1", 0.15), ("2,5E+2", 250), ("- 0,5", -0.5), ("- 3", -3), ("(11) 99999-9999", "(11) 99999-9999"),
+     ("[1, 2]", [1, 2])],
+)  # fmt: skip
+@pytest.mark.parametrize("key", ['"x"', "x", "'x'", '""x""'])
+def test_r17_what_python_and_javascript_write(key: str, written: str, value: object) -> None:
+    assert same(extract_json(f'{{"a": "y", {key}: {written}, "b": 1,}}'), {"a": "y", "x": value, "b": 1})
+    assert same(extract_json(f"{{{key}: {written}}}"), {"x": value})
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": "\\ud83d"}', '{"a": "\ud83d",}', '{"\\udfff": ["\\ud83d", {"b": "x\\udc00"}]}', "{a: \ud800}"]
+)
+def test_r18_what_is_returned_can_be_written(text: str, tmp_path: Path) -> None:
+    parsed = parse_completion(text)
+    assert parsed.value is not None and "surrogate" in parsed.repairs
+    assert "\ufffd" in json.dumps(parsed.value, ensure_ascii=False)
+    write_jsonl(tmp_path / "rows.jsonl", [{"value": parsed.value, "reason": parsed.reason}])
+    assert str(parsed).encode()
+    assert parse_completion('{"a": "\\ud83d\\ude21"}') == ParsedCompletion({"a": "\U0001f621"})
+
+
 @pytest.mark.parametrize("row", QUIRKS, ids=[row["id"] for row in QUIRKS])
 def test_every_documented_quirk_has_its_documented_value(row: dict) -> None:
     assert same(extract_json(row["text"]), row["expected"])
@@ -183,7 +311,7 @@ def test_every_documented_quirk_has_its_documented_value(row: dict) -> None:
 def test_the_quirk_corpus_is_large_and_covers_every_rule() -> None:
     assert len(QUIRKS) >= 150
     assert len({row["id"] for row in QUIRKS}) == len(QUIRKS)
-    assert {row["rule"] for row in QUIRKS} == {f"R{number}" for number in range(1, 14)}
+    assert {row["rule"] for row in QUIRKS} == {f"R{number}" for number in range(1, 19)}
 
 
 def test_repairs_fall_into_their_classes() -> None:
@@ -207,7 +335,8 @@ def test_nesting_is_bounded() -> None:
 PREFIXES = ("", '{"a": ', '{"a": "', '{"a": 1', "{'a': '", '{"a": [')
 UNITS = """{  {"a":  {"a":[  [  "  {"  1  1,  ,  }  ]  \\  '  “  “”,  :  =  //
 /*  /**/  #  ...  ```  <think>  </think>  <|im_end|>
-" "  x  "b":  "b'd,  ;1,2;  {\\"  \\u0041  {a:b}  {"a":1}  {a:1}  \t}"""
+" "  x  "b":  "b'd,  ;1,2;  {\\"  \\u0041  {a:b}  {"a":1}  {a:1}  \t}
+""  ""b"":  (x)  ("a",  <br>  </b  &nbsp;  **  -  1.  😡  [x]  <|channel|>  [THINK]  +"b"  \\"b\\":  "b"1  #1  nota"""
 HOSTILE = [
     (prefix, unit) for prefix in PREFIXES for unit in [*re.split(r"  |\n", UNITS), " ", "\n", '" ', "\n ", "x, ", ", "]
 ]

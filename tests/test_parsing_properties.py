@@ -3,9 +3,10 @@
 import json
 import re
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from parsing_corruptions import CORRUPTIONS, PAIRS, damaged
+from parsing_corruptions import CORRUPTIONS, PAIRS, damaged, damaged_syntax
 
 from helpers.parsing import REPAIRS, ParsedCompletion, extract_json, parse_completion
 from helpers.parsing.audit import same
@@ -88,9 +89,35 @@ def test_one_corruption_never_changes_a_value(name: str, seed: int) -> None:
     assert same(extract_json(text), expected), text
 
 
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_every_corruption_alone_is_read_right(name: str) -> None:
+    for seed in range(20):
+        text, expected = damaged((name,), seed)
+        assert same(extract_json(text), expected), text
+
+
+def shares(results: list[tuple[object, object]]) -> tuple[float, float]:
+    """Which share of (read, expected) is right, and which is wrong rather than missed."""
+    right = sum(same(read, expected) for read, expected in results)
+    wrong = sum(read is not None and not same(read, expected) for read, expected in results)
+    return right / len(results), wrong / len(results)
+
+
 def test_two_corruptions_at_once_rarely_cost_an_object_and_hardly_ever_a_value() -> None:
     results = [(extract_json(text), expected) for pair in PAIRS for text, expected in [damaged(pair, 1)]]
-    right = sum(same(found, expected) for found, expected in results)
-    wrong = sum(found is not None and not same(found, expected) for found, expected in results)
-    assert right / len(results) >= 0.97
-    assert wrong / len(results) <= 0.015
+    right, wrong = shares(results)
+    assert right >= 0.99 and wrong <= 0.005
+
+
+@pytest.mark.parametrize(
+    ("damage", "least_right", "most_wrong"),
+    [("drop", 0.98, 0.0), ("double", 1.0, 0.0), ("replace", 0.97, 0.03), ("drop two", 0.9, 0.06)],
+)
+def test_a_character_of_the_syntax_that_is_lost_doubled_or_replaced_costs_nothing(
+    damage: str, least_right: float, most_wrong: float
+) -> None:
+    results = [
+        (extract_json(text), expected) for seed in range(500) for text, expected in [damaged_syntax(damage, seed)]
+    ]
+    right, wrong = shares(results)
+    assert right >= least_right and wrong <= most_wrong

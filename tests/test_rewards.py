@@ -206,6 +206,9 @@ class TestShippedReferences:
             assert total >= (0.95 if digits else 0.70), record["id"]
 
 
+ANSWER = json.dumps(FIELDS)
+
+
 class TestAdapters:
     def rows(self) -> dict[str, Any]:
         records = [load_split("eval")[index] for index in (0, 70, 140, 210)]
@@ -233,6 +236,65 @@ class TestAdapters:
     def test_a_plain_text_completion_is_read_too(self) -> None:
         rewards = reward_functions("v4.1")[0]([""], [json.dumps(FIELDS)], task=["extraction"], record=[{"id": "x"}])
         assert rewards == [1.0]
+
+    @pytest.mark.parametrize(
+        "completion",
+        [
+            ANSWER.encode(),
+            {"role": "assistant", "content": ANSWER},
+            ({"role": "model", "content": ANSWER},),
+            [{"role": "assistant", "content": [{"type": "text", "text": ANSWER}]}],
+            [{"role": "assistant", "content": [ANSWER[:20], ANSWER[20:]]}],
+            [{"role": "user", "content": "{}"}, {"role": "assistant", "content": ANSWER, "tool_calls": None}],
+            [{"role": "assistant", "content": None}, {"role": "tool", "content": "1"}, {"content": ANSWER}],
+        ],
+        ids=["bytes", "message", "tuple", "content part", "content strings", "user turn", "tool call"],
+    )
+    def test_a_completion_is_read_in_every_form_that_holds_text(self, completion: Any) -> None:
+        reward = reward_functions("v4.1")[0]([""], [completion], task=["extraction"], record=[{"id": "x"}])
+        assert reward == [1.0]
+
+    @pytest.mark.parametrize("completion", [None, 7, object(), [7], [{"role": "assistant", "content": 7}]])
+    def test_a_completion_without_text_is_a_counted_error_and_no_score(self, completion: Any) -> None:
+        events: list[dict[str, Any]] = []
+        with record_errors(events.append) as recorder:
+            reward = reward_functions("v4.1")[0]([""], [completion], task=["extraction"], record=[{"id": "x"}])
+        assert reward == [None] and recorder.count == 1
+        assert events[0]["record_id"] == "x" and "holds no text" in events[0]["error"]
+
+    @pytest.mark.parametrize("task", ["coding", "", None, 3])
+    def test_a_row_of_no_task_is_refused_at_the_first_call(self, task: Any) -> None:
+        columns = {"task": ["push", task], "record": ["{}", "{}"]}
+        with record_errors(lambda event: None), pytest.raises(UserError, match=r"row 1 .*extraction, sql_qa"):
+            reward_functions("v4.1")[0](["", ""], ["Oi", "Oi"], **columns)
+
+    def test_an_error_in_the_error_path_stays_inside(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class UnshowableError(Exception):
+            def __repr__(self) -> str:
+                raise RuntimeError("no repr")
+
+        def broken(*arguments: Any) -> None:
+            raise UnshowableError
+
+        def full_disk(event: dict[str, Any]) -> None:
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr(adapters_module, "score", broken)
+        for record in ("not json", "[]", '{"id": "push-1"}', {"id": "push-1"}, None):
+            with record_errors(full_disk) as recorder, pytest.warns(UserWarning, match="no space left"):
+                assert reward_functions("v4.1")[3]([""], ["Oi"], task=["push"], record=[record]) == [None]
+            assert recorder.count == 1
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_a_record_given_as_a_dict_survives_a_dataset(self, version: str) -> None:
+        from datasets import Dataset
+
+        records = [record for record in load_split("eval") if record["task"] in ("extraction", "push")]
+        rows = Dataset.from_list([{"task": record["task"], "record": record} for record in records])
+        texts = [record["reference"]["text"] for record in records]
+        for function in (reward_functions(version)[0], reward_functions(version)[3]):
+            plain = function(texts, texts, task=rows["task"], record=records)
+            assert function(texts, texts, task=rows["task"], record=list(rows["record"])) == plain
 
     def test_a_count_that_differs_is_an_error(self) -> None:
         with pytest.raises(ValueError, match="2 completions but 1 rows"):

@@ -1,21 +1,30 @@
 """v4.2: correctness against the reference, figures and facts with a source, and the small tools that judge them."""
 
 import json
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlglot
 from hypothesis import given
 from hypothesis import strategies as st
 from sample_review import FIELDS
+from sqlglot import exp
 
 from helpers.core.errors import UserError
+from helpers.core.files import write_jsonl
+from helpers.parsing.answer import answer_text
 from helpers.rewards import WEIGHTS, score
-from helpers.rewards.push import graphemes
+from helpers.rewards.sql_answer import split_answer
+from helpers.rewards.sql_qa import answer_share, asked_columns, query_result
 from helpers.rewards.sql_results import result_share
 from helpers.rewards.text.language import novelty_share, own_words_share, portuguese_share, stem_f1
 from helpers.rewards.text.numbers import Sources, numbers_in
 from helpers.rewards.text.table import TableFacts
+from helpers.tasks.records import load_records, load_split
 
 REVIEW = {"reference": {"fields": FIELDS}, "meta": {"review_score": 1}}
 EXTRACTION = WEIGHTS["v4.2"]["extraction"]
@@ -141,6 +150,157 @@ class TestSqlQa:
             score("sql_qa", asked["reference"]["text"], asked, "v4.2")
 
 
+COUNTED = "SELECT COUNT(*) AS pedidos\nFROM orders"
+
+
+def one_of_each_family() -> list[dict[str, Any]]:
+    records = [r for split in ("test", "eval", "train") for r in load_split(split) if r["task"] == "sql_qa"]
+    several = [r for r in records if len(r["reference"]["result"]["rows"]) > 1 or r["meta"]["difficulty"] == "easy"]
+    return list({record["meta"]["family"]: record for record in records + several}.values())
+
+
+@pytest.mark.parametrize("record", one_of_each_family(), ids=lambda record: record["meta"]["family"])
+class TestWhatAQuestionAsksFor:
+    """One question of each family, its reference's result in other shapes, right and wrong."""
+
+    def share(self, record: dict[str, Any], columns: str, rest: str = "") -> float:
+        result = query_result(f"SELECT {columns} FROM ({record['reference']['sql']}) {rest}")
+        assert result.error is None
+        return answer_share(result.rows, record)
+
+    def asked(self, record: dict[str, Any]) -> tuple[list[str], str | None]:
+        columns = record["reference"]["result"]["columns"]
+        return asked_columns(record["meta"]["family"], record["meta"]["question"], columns)
+
+    def test_what_is_asked_for_is_enough_and_more_does_not_matter(self, record: dict[str, Any], commerce_db) -> None:
+        names, _ = self.asked(record)
+        for columns in (", ".join(names), "1, *, 'x', NULL", ", ".join(reversed(names))):
+            assert self.share(record, columns) == 1.0, columns
+
+    def test_a_number_may_be_text_and_need_not_be_rounded(self, record: dict[str, Any], commerce_db) -> None:
+        names, _ = self.asked(record)
+        assert self.share(record, ", ".join(f"CAST({name} AS TEXT)" for name in names)) == 1.0
+        tree = sqlglot.parse_one(record["reference"]["sql"], dialect="sqlite")
+        plain = tree.transform(lambda node: node.this if isinstance(node, exp.Round) else node).sql("sqlite")
+        assert answer_share(query_result(plain).rows, record) == 1.0
+
+    def test_nothing_that_is_asked_for_may_be_missing(self, record: dict[str, Any], commerce_db) -> None:
+        names, label = self.asked(record)
+        for missing in names:
+            rest = ", ".join(name for name in names if name != missing) or "'x'"
+            assert self.share(record, rest) < 1.0, missing
+        for figure in (name for name in names if name != label):
+            changed = f"CASE WHEN typeof({figure}) = 'text' THEN {figure} || 'x' ELSE {figure} * 1.1 + 1 END"
+            assert self.share(record, ", ".join([changed, *(name for name in names if name != figure)])) < 0.5
+
+    def test_rows_must_be_as_many_and_in_the_order_asked_for(self, record: dict[str, Any], commerce_db) -> None:
+        rows = len(record["reference"]["result"]["rows"])
+        if rows > 1:
+            assert self.share(record, "*", f"LIMIT {rows - 1}") < 0.5
+            backwards = answer_share(query_result(record["reference"]["sql"]).rows[::-1], record)
+            assert backwards == (0.5 if record["meta"]["ordered"] else 1.0)
+        doubled = query_result(record["reference"]["sql"]).rows * 2
+        assert answer_share(doubled, record) < 0.5
+
+    def test_labels_are_free_only_where_the_question_leaves_them_open(
+        self, record: dict[str, Any], commerce_db: Path
+    ) -> None:
+        names, label = self.asked(record)
+        first = label or names[0]
+        values = [
+            row[record["reference"]["result"]["columns"].index(first)] for row in record["reference"]["result"]["rows"]
+        ]
+        if len(names) < 2 or len(values) < 2 or not (label or isinstance(values[0], str)):
+            return
+
+        def share(labels: list[Any]) -> float:
+            cases = " ".join(f"WHEN {value!r} THEN {other!r}" for value, other in zip(values, labels, strict=True))
+            others = ", ".join(name for name in names if name != first)
+            return self.share(record, f"CASE {first} {cases} END, {others}")
+
+        assert share([f"rótulo {place}" for place in range(len(values))]) == (1.0 if label else 0.0)
+        assert share([*values[1:], values[0]]) < 1.0
+        assert share(["todos"] * len(values)) < 1.0
+
+
+class TestOpenLabels:
+    HOURS = (("07", 120.5), ("19", 99.0))
+    LATE = ((0, 4.3), (1, 2.5))
+
+    @pytest.mark.parametrize("rows", [[(7, 120.5), (19, 99.0)], [("7h", 120.5), ("19h", 99.0)], [(8, 120.5), (20, 99)]])
+    def test_hours_may_be_numbers_or_texts(self, rows: list[Any]) -> None:
+        assert result_share(rows, self.HOURS, True, open_label=0) == 1.0
+
+    @pytest.mark.parametrize("rows", [[(19, 120.5), (7, 99.0)], [(120.5,), (99.0,)], [(1500, 120.5), (900, 99.0)]])
+    def test_exchanged_missing_or_counted_labels_are_wrong(self, rows: list[Any]) -> None:
+        assert result_share(rows, self.HOURS, True, open_label=0) < 1.0
+
+    @pytest.mark.parametrize("months", [("201803", "201804"), (3, 4), ("março", "abril"), ("03/2018", "04/2018")])
+    def test_months_may_be_named_or_numbered(self, months: Any) -> None:
+        rows = list(zip(months, (10, 12), strict=True))
+        assert result_share(rows, [("2018-03", 10), ("2018-04", 12)], True, open_label=0) == 1.0
+        assert result_share(rows[::-1], [("2018-03", 10), ("2018-04", 12)], True, open_label=0) < 1.0
+
+    def test_groups_may_stand_beside_each_other(self) -> None:
+        assert result_share([(4.3, 2.5)], self.LATE, open_label=0) == 1.0
+        assert result_share([(4.3, 2.6)], self.LATE, open_label=0) < 1.0
+        assert result_share([(4.3, 2.5)], self.LATE) == 0.0
+
+
+class TestWhereTheQueryIs:
+    """What `run_query` runs is what the reward scores, wherever in the text it stands."""
+
+    @pytest.mark.parametrize(
+        "tag", ["", "sql", "SQL", "sqlite", "SQLite3", "postgresql", "MySQL", "sql linenums=1", "T-SQL"]
+    )
+    @pytest.mark.parametrize("fence", ["```", "~~~", "````", "~~~~~~"])
+    def test_any_fence_with_any_tag(self, tag: str, fence: str) -> None:
+        for query in (COUNTED, f"-- total\n{COUNTED}", f"/* total; */ {COUNTED}", f"{COUNTED}; -- fim"):
+            answer = split_answer(f"Segue:\n{fence}{tag}\n{query}\n{fence}\nConta os pedidos.")
+            assert answer == (query, "Segue:\n\n\nConta os pedidos.")
+
+    @pytest.mark.parametrize(
+        ("text", "query"),
+        [
+            (f"```text\nPasso 1: contar.\n```\n```sql\n{COUNTED}\n```", COUNTED),
+            (f"```bash\nsqlite3 loja.db\n```\n```\n{COUNTED}\n```", COUNTED),
+            (f"````markdown\n```sql\n{COUNTED}\n```\n````", COUNTED),
+            (f"```sql {COUNTED} ```", COUNTED),
+            (f"```sql\n{COUNTED}", COUNTED),
+            (f"{COUNTED};\nConta.", COUNTED),
+            (f"Consulta:\n{COUNTED}\nWHERE a = 'x;y' -- z; z\n\nConta.", f"{COUNTED}\nWHERE a = 'x;y' -- z; z"),
+            ("Use `SELECT 1 FROM orders`.", "SELECT 1 FROM orders"),
+            ("WITH /* um */ t AS (SELECT 1) SELECT * FROM t", "WITH /* um */ t AS (SELECT 1) SELECT * FROM t"),
+            ("With the orders we see that\nselected rows", ""),
+            ("```sql\nDROP TABLE orders\n```", ""),
+        ],
+    )
+    def test_blocks_without_a_query_are_passed_over(self, text: str, query: str) -> None:
+        assert split_answer(text).query == query
+
+    def test_the_first_query_counts_unless_a_later_one_corrects_it(self) -> None:
+        first, second = "```sql\nSELECT 1\n```\n", "```sql\nSELECT 2\n```\n"
+        for words in ("Outra forma:", "E por estado:", ""):
+            assert split_answer(f"{first}{words}\n{second}Conta.").query == "SELECT 1"
+        for words in ("Corrigindo:", "Ops, errei o filtro.", "Na verdade, o certo é:", "Versão final:"):
+            assert split_answer(f"{first}{words}\n{second}Conta.").query == "SELECT 2"
+        assert split_answer(f"{first}Correção:\n{second}Por estado:\n{first}").query == "SELECT 2"
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "WITH orders AS (SELECT * FROM orders_enriched)\n{}",
+            "WITH orders_enriched AS (SELECT * FROM main.orders_enriched)\n{}",
+            "-- a\n/* b; */ {} -- c",
+            "{}; /* fim */",
+        ],
+    )
+    def test_ctes_and_comments_do_not_hide_what_is_read(self, asked: dict[str, Any], query: str) -> None:
+        sql = query.replace("{}", asked["reference"]["sql"])
+        text = f"```sql\n{sql}\n```\nConta os pedidos de cada estado e mostra 3."
+        assert score("sql_qa", text, asked, "v4.2").parts["result"] == 1.0
+
+
 TABLE = {
     "columns": ["Estado", "Frete médio (R$)", "Pedidos"],
     "rows": [["São Paulo", 15.6, 4000], ["Bahia", 24.7, 400], ["Pará", 42.4, 100]],
@@ -178,6 +338,44 @@ class TestInsights:
     def test_a_term_set_for_an_action_is_no_figure(self) -> None:
         assert self.total(ANALYSIS.replace("do Pará,", "do Pará em 30 dias,")) == 1.0
         assert self.total(ANALYSIS.replace("encarece a entrega", "soma 30 dias à entrega")) < 1.0
+
+    @pytest.mark.parametrize(
+        "plan",
+        [
+            "Responder em 24h.",
+            "Responder em até 24 horas úteis.",
+            "Concluir até 31/12.",
+            "Medir o frete 3x por semana.",
+            "Revisar 2 vezes por mês.",
+            "Acompanhar nos próximos 30 dias.",
+            "Testar em 2 semanas e, depois, a cada 15 dias.",
+            "Publicar até 15 de dezembro de 2019, às 18h30.",
+            "Reduzir o frete do Pará de R$ 42,40 para R$ 30.",
+            "Reduzir o frete do Pará em 10%.",
+            "Oferecer cupom de R$ 20 e frete grátis acima de R$ 150.",
+            "Manter o frete abaixo de R$ 25 por pelo menos 3 meses.",
+            "Contratar 2 transportadoras.",
+        ],
+    )
+    def test_what_an_action_plans_is_no_figure(self, plan: str) -> None:
+        assert self.total(f"{ANALYSIS} {plan}") == 1.0
+
+    @pytest.mark.parametrize(
+        "made_up",
+        [
+            "Reduzir o atraso de 8% para 3%.",
+            "Reduzir o prazo de 19 dias para 9 dias.",
+            "Reduzir o frete do Pará, que está em R$ 55,00.",
+            "Investigar por que o frete subiu para R$ 99,00.",
+            "Rever os 77% de atraso do Pará.",
+        ],
+    )
+    def test_a_figure_that_an_action_starts_from_must_be_grounded(self, made_up: str) -> None:
+        assert self.total(f"{ANALYSIS} {made_up}") < 0.95
+
+    @pytest.mark.parametrize("plan", ["Avaliar em 24h.", "Medir até 31/12.", "Reduzir para 7%."])
+    def test_outside_of_the_actions_a_plan_is_a_figure(self, plan: str) -> None:
+        assert self.total(ANALYSIS.replace("\nCausas", f" {plan}\nCausas")) < 0.95
 
     def test_repetition_loses_everything(self) -> None:
         assert self.total(ANALYSIS * 4) == 0.0
@@ -219,16 +417,154 @@ class TestPush:
         found = self.score(text)
         assert flag in found.flags and found.total < 0.5
 
-    def test_a_long_emoji_counts_as_one_character(self) -> None:
-        family = "👨‍👩‍👧‍👦"
-        assert graphemes(family) == 1 and len(family) == 7
-        text = "Ana, seu tênis de corrida está com 10% de desconto. Aproveite! "
-        full = text + family * (120 - len(text))
-        assert self.score(full).parts["length"] == pytest.approx(self.score(text + family).parts["length"])
+    @pytest.mark.parametrize(
+        "mark", [" ->", " >> app", " <3", " | Ver", " [Ver]", " => [Ver agora]", " app > loja", " *hoje*"]
+    )
+    def test_typography_is_no_markup(self, mark: str) -> None:
+        assert self.score(OFFER["reference"]["text"] + mark).parts["no_formulas"] > 0.9
+
+    @pytest.mark.parametrize(
+        "mark",
+        ["<b>Ana</b>", "{nome}", "{{nome}}", "[aqui](http://a.b)", "`tênis`", "[Nome]", "[NOME_DO_CLIENTE]"],
+    )
+    def test_code_tags_and_templates_are_markup(self, mark: str) -> None:
+        assert self.score(f"{OFFER['reference']['text']} {mark}").total == 0.0
+
+    @pytest.mark.parametrize(
+        "words",
+        ["em março", "na cor rosa", "em cor clara", "é uma vitória", "ao sol", "em São Paulo", "rosa, azul"],
+    )
+    def test_a_name_that_is_a_word_is_none_where_it_is_used_as_a_word(self, words: str) -> None:
+        found = self.score(f"Ana, seu tênis de corrida {words} está com 10% de desconto. Aproveite!")
+        assert "invented_name" not in found.flags and found.total >= 0.9
+        assert "invented_name" not in self.score(f"ANA, SEU TÊNIS {words.upper()} COM 10%. APROVEITE!").flags
+
+    @pytest.mark.parametrize(
+        "start", ["Rosa, ", "Oi, Clara! ", "Olá Vitória: ", "Marco, ", "Para a Rosa: ", "bruno, ", "Parabéns, Sol! "]
+    )
+    def test_a_name_that_is_a_word_is_invented_where_someone_is_called_by_it(self, start: str) -> None:
+        assert "invented_name" in self.score(f"{start}seu tênis de corrida está com 10%. Aproveite!").flags
+
+    @pytest.mark.parametrize("price", ["R$ 59,90", "a partir de 59,90", "59,90", "59,90 reais", "só R$ 59,90 à vista"])
+    def test_a_price_that_the_context_tells_as_text_is_a_fact(self, price: str) -> None:
+        text = "O tênis saiu por R$ 59,90. Aproveite!"
+        meta = {"context": {"price": price, "product": "tênis"}}
+        record = {"prompt": OFFER["prompt"], "reference": {"text": text}, "meta": meta}
+        assert score("push", text, record, "v4.2").total >= 0.95
+        assert score("push", text.replace("59", "69"), record, "v4.2").total < 0.5
+        assert score("push", text.replace(" por R$ 59,90", ""), record, "v4.2").parts["facts"] == 0.5
 
     @pytest.mark.parametrize("text", ["", "Ana! " * 60, "Ana, your tênis is 10% off for you. Get it now!"])
     def test_what_is_no_portuguese_notification_earns_nothing(self, text: str) -> None:
         assert self.score(text).total == 0.0
+
+
+FAMILY = "👨‍👩‍👧‍👦"
+
+
+class TestLengths:
+    """Every limit counts what a person counts."""
+
+    @pytest.mark.parametrize("version", ["v4.1", "v4.2"])
+    def test_a_notification_may_hold_120_characters_of_several_code_points(self, version: str) -> None:
+        text = OFFER["reference"]["text"] + " "
+        text += FAMILY * (120 - len(text))
+        assert len(text) > 200 and score("push", text, OFFER, version).parts["length"] == 1.0
+        assert score("push", text + FAMILY * 20, OFFER, version).parts["length"] < 1.0
+
+    @pytest.mark.parametrize("version", ["v4.1", "v4.2"])
+    def test_a_complaint_may_hold_120_characters_of_several_code_points(self, version: str) -> None:
+        def total(complaint: str) -> float:
+            return score("extraction", json.dumps(FIELDS | {"main_complaint": complaint}), REVIEW, version).total
+
+        assert total("Entrega atrasada" + FAMILY * 104) > total("Entrega atrasada" + FAMILY * 105)
+
+    def test_a_record_is_held_to_the_same_limits(self, tmp_path: Path) -> None:
+        push = next(record for record in load_split("eval") if record["task"] == "push")
+        review = next(record for record in load_split("eval") if record["task"] == "extraction")
+        for characters, fits in ((113, True), (120, True), (121, False)):
+            long = FAMILY * characters
+            fields = review["reference"]["fields"] | {"main_complaint": long}
+            for record, change in ((push, {"text": long}), (review, {"fields": fields})):
+                path = tmp_path / "one.jsonl"
+                write_jsonl(path, [record | {"reference": record["reference"] | change}])
+                if fits:
+                    assert len(load_records(path)) == 1
+                else:
+                    with pytest.raises(UserError, match="longer than 120 characters"):
+                        load_records(path)
+
+
+THINKING = "The user wants a text. Cliente: Bruno, 35% off, R$ 9.999,00. SELECT 1 FROM orders;"
+
+
+class TestAnswer:
+    """What a completion thinks, and what it says after its turn, is not its answer, whatever the task and version."""
+
+    @pytest.fixture
+    def records(self, asked: dict[str, Any]) -> dict[str, tuple[dict[str, Any], str]]:
+        return {
+            "push": (OFFER, OFFER["reference"]["text"]),
+            "insights": (ANALYSED, ANALYSIS),
+            "sql_qa": (asked, asked["reference"]["text"]),
+            "extraction": (REVIEW, json.dumps(FIELDS, ensure_ascii=False)),
+        }
+
+    @pytest.mark.parametrize("version", ["v4.1", "v4.2"])
+    @pytest.mark.parametrize(
+        "dress",
+        [
+            f"<think>{THINKING}</think>{{}}",
+            "<think>\n\n</think>\n\n{}",
+            f"{THINKING}</think>\n{{}}",
+            f"<thinking>{THINKING}</thinking>\n{{}}",
+            "{}<|im_end|>\n<|im_start|>user\nOutro pedido: 35% off para Bruno",
+            "{}</s>Bruno, 35% off",
+            "{}<|eot_id|>Bruno, 35% off",
+            "{}<end_of_turn>\n<start_of_turn>user\nBruno, 35% off",
+            "{}<|endoftext|>Bruno, 35% off",
+        ],
+    )
+    def test_what_stands_around_the_answer_changes_nothing(
+        self, records: dict[str, Any], version: str, dress: str
+    ) -> None:
+        for task, (record, text) in records.items():
+            dressed = score(task, dress.replace("{}", text), record, version)
+            assert dressed.total == score(task, text, record, version).total, task
+
+    @pytest.mark.parametrize("version", ["v4.1", "v4.2"])
+    def test_long_thinking_does_not_hide_the_answer(self, records: dict[str, Any], version: str) -> None:
+        for task, (record, text) in records.items():
+            thought = f"<think>{THINKING * 400}</think>"
+            assert score(task, thought + text, record, version).total == score(task, text, record, version).total, task
+
+    @pytest.mark.parametrize("version", ["v4.1", "v4.2"])
+    def test_a_thought_that_never_ends_answers_nothing(self, records: dict[str, Any], version: str) -> None:
+        for task, (record, text) in records.items():
+            assert score(task, f"<think>{text}", record, version).total == score(task, "", record, version).total
+
+    @pytest.mark.parametrize(
+        ("text", "answer"),
+        [
+            ("<Reasoning>a</Reasoning>b", "b"),
+            ("<thought>a</thought> b", " b"),
+            ("[THINK]a[/THINK]b", "b"),
+            ("a<think>b</think>c", "ac"),
+            ("<think>a<think>b</think>c</think>d", "d"),
+            ("<think>a<|im_end|>b", ""),
+            ("<|im_start|>assistant\na<|im_end|>b", "a"),
+            ("<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b<|return|>", "b"),
+            ("<|channel|>analysis<|message|>a", ""),
+            ("a < b, <b>c</b> e </i>", "a < b, <b>c</b> e </i>"),
+            ("", ""),
+        ],
+    )
+    def test_the_answer_is_what_is_left(self, text: str, answer: str) -> None:
+        assert (answer_text(text) or "") == answer
+
+    def test_v4_keeps_reading_the_raw_text_of_an_extraction(self) -> None:
+        text = json.dumps(FIELDS)
+        assert score("extraction", f"<think>{{}}</think>{text}", REVIEW, "v4").total == 0.0
 
 
 class TestNumbers:
@@ -297,9 +633,14 @@ class TestResults:
             ([("RJ", 22.5), ("SP", 20.13)], 1.0),
             ([("SP", 20.1283), ("RJ", 22.4999)], 1.0),
             ([(20.13, "SP"), (22.5, "RJ")], 1.0),
+            ([("SP", "20.13"), ("RJ", "22.50")], 1.0),
+            ([("SP", "R$ 20,13"), ("RJ", "22.5%")], 1.0),
+            ([("SP", "20.13 ou"), ("RJ", "22.5 mil")], 0.0),
             ([("SP", 20.15), ("RJ", 22.5)], 0.25),
             ([("SP", 20.13)], 1 / 3),
-            ([("SP", 20.13, 1), ("RJ", 22.5, 2)], 0.5),
+            ([("SP", 20.13, 1), ("RJ", 22.5, 2)], 1.0),
+            ([(0, "x", "SP", 1, 20.13, 1), (0, "x", "RJ", 2, 22.5, 1)], 1.0),
+            ([("SP", 20.13, *range(5)), ("RJ", 22.5, *range(5))], 0.0),
             ([("SP", 20.13), ("SP", 20.13), ("RJ", 22.5)], 0.4),
             ([("SP",), ("RJ",)], 0.0),
             ([], 0.0),
@@ -316,6 +657,62 @@ SPANISH = (
     "Hallazgos: el flete promedio va de R$ 15,60 en São Paulo a R$ 42,40 en Pará, una diferencia de R$ 26,80. "
     "La distancia a los vendedores encarece la entrega. Acciones: negociar con las transportadoras de la región."
 )
+
+
+class TestCost:
+    """Work is counted, in Python's calls and SQLite's steps, so that the tests hold on any machine."""
+
+    UNITS = (
+        "12 dias ",
+        "1/1/",
+        "para 3% ",
+        "```sql\nSELECT 1\n",
+        "```x\n",
+        "Rosa, ",
+        "<think>",
+        "</think>",
+        "[_",
+        "/*",
+        "1. ",
+    )
+
+    def calls_of(self, work: Callable[[], object]) -> int:
+        count = 0
+
+        def count_one(frame: Any, event: str, argument: Any) -> None:
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        sys.setprofile(count_one)
+        try:
+            work()
+        finally:
+            sys.setprofile(None)
+        return count
+
+    @pytest.mark.parametrize("unit", UNITS)
+    def test_twice_the_text_takes_twice_the_work(self, asked: dict[str, Any], unit: str) -> None:
+        records = {"push": OFFER, "insights": ANALYSED, "sql_qa": asked}
+        for task, record in records.items():
+            half, whole = (
+                self.calls_of(partial(score, task, "Ações: " + unit * (size // len(unit)), record, "v4.2"))
+                for size in (9_900, 19_800)
+            )
+            assert whole < 2.5 * half + 2_000 and whole < 1_000_000, task
+
+    def test_a_completions_query_is_read_by_sqlite_alone(
+        self, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        score("sql_qa", asked["reference"]["text"], asked, "v4.2")
+        monkeypatch.setattr(sqlglot, "parse_one", None)
+        joins = "SELECT COUNT(*) FROM orders " + "JOIN orders " * 40
+        assert score("sql_qa", f"```sql\n{joins}\n```\nConta os pedidos de cada estado.", asked, "v4.2").total == 0.0
+
+    def test_results_of_many_columns_are_compared_in_few_ways(self) -> None:
+        columns = [(place % 7, place % 5, place % 3, 1, 2, 3, 4, 5) for place in range(50)]
+        reference = [(place % 5, place % 3, 1, 2) for place in range(20)]
+        assert self.calls_of(lambda: result_share(columns, reference, open_label=0)) < 1_000_000
+        assert self.calls_of(lambda: result_share([(1,) * 100] * 50, reference)) < 100
 
 
 class TestLanguage:

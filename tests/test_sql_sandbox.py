@@ -3,13 +3,16 @@
 import hashlib
 import resource
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.core.errors import UserError
+from helpers.rewards import sql_sandbox
 from helpers.rewards.sql_sandbox import describe_query, run_query
 
 ROWS = 3000
@@ -52,6 +55,8 @@ ATTACKS = {
     "doubling CTEs": "WITH a0 AS (SELECT id FROM orders), "
     + ", ".join(f"a{i} AS (SELECT id FROM a{i - 1} UNION ALL SELECT id FROM a{i - 1})" for i in range(1, 30))
     + " SELECT COUNT(*) FROM a29",
+    "trimming many characters": f"SELECT COUNT(trim({LONG} || a.id, {LONG} || b.id)) FROM orders a, orders b",
+    "joins without a condition": "SELECT COUNT(*) FROM orders" + " JOIN orders" * 60,
     "several statements": "SELECT 1; DROP TABLE orders",
     "two selects": "SELECT 1; SELECT 2",
     "random": "SELECT random()",
@@ -127,6 +132,29 @@ def test_the_time_limit_stops_a_query_and_says_so(shop: Path) -> None:
     assert result.error is not None and "longer than 0.05 s" in result.error
 
 
+def test_trimming_costs_no_more_steps_than_it_has_characters(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counted(str):
+        looked_at = 0
+
+        def __getitem__(self, place: Any) -> str:
+            Counted.looked_at += 1
+            return super().__getitem__(place)
+
+    assert sql_sandbox._trimmed(True, True, Counted("x" * 5000 + "a"), "xyz" * 1000) == "a"
+    assert Counted.looked_at < 5010
+    assert run_query(shop, "SELECT trim('xaxyx', 'xy'), ltrim('007', '0'), rtrim('1.50', '0'), trim(' a ')").rows == [
+        ("a", "7", "1.5", "a")
+    ]
+
+
+def test_a_greedy_query_on_one_thread_does_not_fail_an_innocent_one_on_another(shop: Path) -> None:
+    greedy = f"SELECT a.price, {LONG} || b.id AS s FROM orders a, orders b ORDER BY s"
+    innocent = "SELECT state, COUNT(*) FROM orders GROUP BY state"
+    with ThreadPoolExecutor(4) as pool:
+        errors = list(pool.map(lambda sql: run_query(shop, sql).error, [greedy, innocent] * 4))
+    assert errors[1::2] == [None] * 4 and None not in errors[::2]
+
+
 def test_rows_beyond_the_limit_are_cut_and_told(shop: Path) -> None:
     result = run_query(shop, "SELECT id FROM orders", max_rows=5)
     assert len(result.rows) == 5 and result.truncated
@@ -162,17 +190,35 @@ def test_a_missing_database_is_a_user_error_naming_the_remedy(tmp_path: Path) ->
 def test_no_text_raises(shop: Path, sql: str) -> None:
     result = run_query(shop, sql)
     assert result.error is None or result.rows == []
-    describe_query(sql)
+    describe_query(sql, shop)
 
 
-def test_a_description_names_tables_and_columns_but_not_the_querys_own_ctes() -> None:
-    names = describe_query(
-        "WITH t AS (SELECT AVG(o.price) AS p FROM Orders o) SELECT p FROM t JOIN sellers s USING (id)"
-    )
-    assert names is not None
-    assert names.tables == {"orders", "sellers"} and "price" in names.columns and names.aggregates == {"avg"}
+@pytest.mark.parametrize(
+    ("sql", "tables", "columns"),
+    [
+        ("SELECT AVG(price) FROM Orders o WHERE o.id > 1", {"orders"}, {"price", "id"}),
+        ("WITH t AS (SELECT price AS p FROM orders) SELECT SUM(p) FROM t", {"orders"}, {"price"}),
+        (
+            "WITH orders AS (SELECT * FROM main.orders) SELECT COUNT(*) FROM orders",
+            {"orders"},
+            {"id", "state", "price"},
+        ),
+        ("WITH orders AS (SELECT 1 AS id) SELECT id FROM orders", set(), set()),
+        ("-- a\n/* b */ SELECT COUNT(*) FROM orders /* c */; -- d", {"orders"}, set()),
+        ("SELECT lower_state FROM enriched", {"enriched", "orders"}, {"lower_state", "state"}),
+        ("SELECT 1", set(), set()),
+    ],
+)
+def test_a_description_names_the_tables_and_columns_that_are_read(
+    shop: Path, sql: str, tables: set[str], columns: set[str]
+) -> None:
+    for _ in range(2):
+        assert run_query(shop, sql).error is None
+        names = describe_query(sql, shop)
+        assert names is not None and names.tables == tables
+        assert columns <= names.columns if "enriched" in sql else names.columns == columns
 
 
 @pytest.mark.parametrize("sql", ["", "DROP TABLE orders", "SELECT 1; SELECT 2", "SELECT (", "SELECT " + "(" * 5000])
-def test_what_is_not_one_query_has_no_description(sql: str) -> None:
-    assert describe_query(sql) is None
+def test_what_is_not_one_query_has_no_description(shop: Path, sql: str) -> None:
+    assert describe_query(sql, shop) is None

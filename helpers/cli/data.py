@@ -10,7 +10,7 @@ import pandas as pd
 
 from helpers.cli.common import require_positive
 from helpers.core.errors import UserError
-from helpers.core.files import PROJECT_ROOT, write_text
+from helpers.core.files import PROJECT_ROOT, replacing, write_text
 from helpers.plots.data import plot_shop
 from helpers.plots.style import save_png
 from helpers.tasks import TASKS
@@ -20,7 +20,7 @@ from helpers.tasks.shop.database import build_db, connect
 from helpers.tasks.shop.describe import compare_with_facts, comparison_table, describe
 from helpers.tasks.shop.import_olist import read_csv_folder, write_csv_folder
 from helpers.tasks.shop.schema import DB_PATH, DEFAULT_ORDERS, DEFAULT_SEED
-from helpers.tasks.shop.simulate import simulate
+from helpers.tasks.shop.simulate import Tables, simulate
 
 CARD = PROJECT_ROOT / "data" / "README.md"
 
@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build the database, then the pairs, printing how long each step took."""
+    """Build the database, then the pairs, printing how long each step took; where either is refused, both stay as they
+    were."""
     if args.describe:
         print(describe(args.db, args.pairs))
         return 0
@@ -51,30 +52,32 @@ def run(args: argparse.Namespace) -> int:
         print(f"renewed: {', '.join(str(path) for path in renew_card(args.db, args.pairs))}")
         return 0
     started = time.monotonic()
-    print(_build(args), f"[{time.monotonic() - started:.1f} s]")
-    if args.db_only:
-        return 0
-    print(f"drawing the pairs from {args.db} ...", flush=True)
-    started = time.monotonic()
-    splits = build_pairs(args.db, args.seed)
-    write_pairs(splits, args.pairs)
+    tables = _tables(args)
+    with replacing(args.db) as database:
+        build_db(tables, database)
+        source = f"imported from {args.olist_csv}" if args.olist_csv else f"simulated with seed {args.seed}"
+        print(f"{args.db}: {len(tables['orders']):,} orders {source} [{time.monotonic() - started:.1f} s]")
+        if args.db_only:
+            return 0
+        print(f"drawing the pairs from {args.db} ...", flush=True)
+        started = time.monotonic()
+        splits = build_pairs(database, args.seed)
+        write_pairs(splits, args.pairs)
     for name, rows in splits.items():
         print(f"{args.pairs / name}.jsonl: {len(rows)} records {count_by_task(rows)}")
     print(f"no leak between the splits [{time.monotonic() - started:.1f} s]")
     return 0
 
 
-def _build(args: argparse.Namespace) -> str:
-    """Write the database; return one line that says what was written."""
+def _tables(args: argparse.Namespace) -> Tables:
+    """The shop's tables, simulated or imported; the import prints what it mended."""
     require_positive("--orders", args.orders, "order")
     if args.olist_csv and args.write_csv:
         raise UserError("--write-csv writes simulated tables, and --olist-csv simulates none: choose one of them")
     tables = read_csv_folder(args.olist_csv) if args.olist_csv else simulate(args.orders, args.seed)
     if args.write_csv:
         write_csv_folder(tables, args.write_csv)
-    build_db(tables, args.db)
-    source = f"imported from {args.olist_csv}" if args.olist_csv else f"simulated with seed {args.seed}"
-    return f"{args.db}: {len(tables['orders']):,} orders {source}"
+    return tables
 
 
 def renew_card(db_path: Path, pairs_dir: Path, card: Path = CARD) -> list[Path]:

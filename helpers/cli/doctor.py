@@ -171,7 +171,6 @@ def probe(url: str, seconds: float = HUB_SECONDS) -> str | None:
     outcome: list[str | None] = []
 
     def ask() -> None:
-        """Open `url` once and note how that went."""
         try:
             with urllib.request.urlopen(url, timeout=seconds):
                 outcome.append(None)

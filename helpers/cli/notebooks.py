@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -203,43 +202,33 @@ def refresh(notebook: Path, executed: Path) -> None:
     write_text(notebook, nbformat.writes(target) + "\n")
 
 
-@dataclass
-class _CellLines:
-    """Prints which cell runs, and what a long cell's own progress line says."""
+class _Client(PapermillNotebookClient):
+    """Papermill's client, which prints which cell runs, and what a long cell's own progress line says."""
 
-    name: str
-    cells: int
-    started: float = field(default_factory=time.monotonic)
-    printed: float = 0.0
-    cell: int = 0
+    def __init__(self, nb_man: Any, name: str, **options: Any) -> None:
+        super().__init__(nb_man, **options)
+        self.on_cell_execute = self.begin
+        self.name, self.cell, self.printed, self.started = name, 0, 0.0, time.monotonic()
+        self.cells = sum(cell.cell_type == "code" for cell in nb_man.nb.cells)
 
     def begin(self, cell: Any, **_: Any) -> None:
         """Print which cell begins: its first line that is no comment or magic."""
         self.cell += 1
         lines = cell.source.strip().splitlines()
-        self._print(next((line for line in lines if not line.startswith(("#", "%"))), lines[0]))
+        self.say(next((line for line in lines if not line.startswith(("#", "%"))), lines[0]))
 
-    def note(self, text: str) -> None:
-        """Print what a cell's progress line says, at most once in `SECONDS_BETWEEN_NOTES`."""
-        if time.monotonic() - self.printed >= SECONDS_BETWEEN_NOTES:
-            self._print(text)
+    def process_message(self, msg: dict[str, Any], *rest: Any, **named: Any) -> Any:
+        """Say what a display says that rewrites itself (a progress line), at most once in `SECONDS_BETWEEN_NOTES`."""
+        rewritten = msg["msg_type"] == "update_display_data"
+        if rewritten and time.monotonic() - self.printed >= SECONDS_BETWEEN_NOTES:
+            self.say(msg["content"]["data"].get("text/plain", ""))
+        return super().process_message(msg, *rest, **named)
 
-    def _print(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print one line about the cell that runs."""
         self.printed = time.monotonic()
         elapsed = clock(self.printed - self.started)
         print(f"  {elapsed:>6}  {self.name}  cell {self.cell}/{self.cells}  {text[:90]}", flush=True)
-
-
-class _Client(PapermillNotebookClient):
-    """Papermill's client, which also hands a display that rewrites itself (a progress line) to `lines`."""
-
-    lines: _CellLines
-
-    def process_message(self, msg: dict[str, Any], *rest: Any, **named: Any) -> Any:
-        """Note a display that was rewritten, then do as papermill does."""
-        if msg["msg_type"] == "update_display_data":
-            self.lines.note(msg["content"]["data"].get("text/plain", ""))
-        return super().process_message(msg, *rest, **named)
 
 
 class _Engine(NBClientEngine):
@@ -255,9 +244,7 @@ class _Engine(NBClientEngine):
         cls, nb_man: Any, kernel_name: str, run_folder: Path, name: str, **_: Any
     ) -> None:
         """Run the cells; `run_folder` gets the kernel's log, `name` stands before each line printed."""
-        client = _Client(nb_man, kernel_name=kernel_name, timeout=None, startup_timeout=120)
-        client.lines = _CellLines(name, sum(cell.cell_type == "code" for cell in nb_man.nb.cells))
-        client.on_cell_execute = client.lines.begin
+        client = _Client(nb_man, name, kernel_name=kernel_name, timeout=None, startup_timeout=120)
         with (run_folder / KERNEL_LOG).open("a", encoding="utf-8") as log:
             client.execute(env=environment(run_folder), stderr=log)
 

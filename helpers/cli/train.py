@@ -11,8 +11,6 @@ from helpers.core import interrupts, processes
 from helpers.core.errors import RunError
 from helpers.core.files import PROJECT_ROOT, shown
 
-HELP = "train a recipe with GRPO and leave a run record"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""

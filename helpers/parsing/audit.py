@@ -139,8 +139,8 @@ def by_family(results: pd.DataFrame, outcomes: Sequence[str] = ("right",)) -> pd
 
 def newly_parsed(results: pd.DataFrame, before: str = "regex", after: str = "tolerant") -> list[str]:
     """The ids from which `after` gets an object (the right one, where that is known) and `before` does not."""
-    found = results[results["has_object"] & results["outcome"].isin(["right", "parsed"])]
-    ids = {parser: set(found.loc[found["parser"] == parser, "id"]) for parser in (before, after)}
+    read = results[results["has_object"] & results["outcome"].isin(["right", "parsed"])]
+    ids = {parser: set(read.loc[read["parser"] == parser, "id"]) for parser in (before, after)}
     return [name for name in dict.fromkeys(results["id"]) if name in ids[after] - ids[before]]
 
 

@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from helpers.parsing.answer import read_answer
 from helpers.parsing.objects import Budget, TooMuchError
 from helpers.parsing.search import Search, choose, search_objects
 from helpers.parsing.strict import NOT_STRICT, after_space, read_strict_at
+from helpers.parsing.strings import without_surrogates
 
 _STEPS_AT_LEAST = 1_000
 _STEPS_PER_CHARACTER = 20
@@ -44,31 +46,51 @@ def parse_counted(text: Any, fields: Iterable[str] = ()) -> tuple[ParsedCompleti
     repairs: list[str] = []
     start = after_space(text)
     value, end = read_strict_at(text, start, repairs)
-    if value is not NOT_STRICT and after_space(text, end) == len(text):
+    strict = value is not NOT_STRICT
+    if strict and after_space(text, end) == len(text):
         if isinstance(value, dict):
-            return _parsed(value, repairs), 0
+            return _parsed(value, repairs, text), 0
         if not isinstance(value, str):
             return ParsedCompletion(None, reason=f"JSON, but a {type(value).__name__}"), 0
-        text, start, repairs = value, -1, ["double_encoding"]
-    elif value is not NOT_STRICT:
-        start, repairs = -1, []
+        text, repairs = value, ["double_encoding"]
+    else:
+        repairs = []
+    answer = read_answer(text)
+    if answer.text is None:
+        return ParsedCompletion(None, reason=answer.reason), 0
+    not_strict_at = -1 if strict or answer.text != text else start
+    text, repairs = answer.text + "\n" * answer.ended, [*repairs, *answer.repairs]
     budget = Budget(_STEPS_AT_LEAST + _STEPS_PER_CHARACTER * len(text))
     try:
-        search = search_objects(text, budget, not_strict_at=start)
+        search = search_objects(text, budget, not_strict_at=not_strict_at)
     except (TooMuchError, RecursionError) as problem:
         return ParsedCompletion(None, reason=str(problem)), budget.steps
-    return _answer(search, repairs, frozenset(fields)), budget.steps
+    return _answer(search, repairs, frozenset(fields), text), budget.steps
 
 
-def _answer(search: Search, repairs: list[str], fields: frozenset[str]) -> ParsedCompletion:
+def _answer(search: Search, repairs: list[str], fields: frozenset[str], text: str) -> ParsedCompletion:
     chosen = choose(search.candidates, fields)
     if chosen is None:
         return ParsedCompletion(None, reason=search.reasons[-1] if search.reasons else "no object")
     several = ["several_objects"] if len(search.candidates) > 1 else []
-    return _parsed(chosen.value, [*repairs, *search.around, *several, *chosen.repairs] or ["surrounding_text"])
+    return _parsed(chosen.value, [*repairs, *search.around, *several, *chosen.repairs] or ["surrounding_text"], text)
 
 
-def _parsed(value: dict[str, Any], repairs: list[str]) -> ParsedCompletion:
+def _may_hold_surrogates(text: str) -> bool:
+    if "\\u" in text:
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _parsed(value: dict[str, Any], repairs: list[str], text: str) -> ParsedCompletion:
+    if _may_hold_surrogates(text):
+        mended = without_surrogates(value)
+        if mended != value:
+            value, repairs = mended, [*repairs, "surrogate"]
     return ParsedCompletion(value, tuple(dict.fromkeys(repairs)))
 
 

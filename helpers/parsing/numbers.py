@@ -11,7 +11,8 @@ _ASCII = str.maketrans("０１２３４５６７８９，．－＋−\u00a0\u202
 _GROUP = r"[1-9]\d{0,2}"
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d*)", re.ASCII)
 _FLOAT = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
-_DECIMAL_COMMA = re.compile(r"-?(?:0|[1-9]\d*),\d+", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"-?(?:0|[1-9]\d*),\d+(?:[eE][+-]?\d+)?", re.ASCII)
+_SPACED_SIGN = re.compile(r"([-+])[ \t]+(?=\d)")
 _POINT_GROUPS = re.compile(rf"-?{_GROUP}(?:\.\d{{3}})+(?:,\d+)?", re.ASCII)
 _COMMA_GROUPS = re.compile(rf"-?{_GROUP}(?:(?:,\d{{3}})+\.\d+|(?:,\d{{3}}){{2,}})", re.ASCII)
 _SPACE_GROUPS = re.compile(rf"-?{_GROUP}(?: \d{{3}})+(?:[,.]\d+)?", re.ASCII)
@@ -38,6 +39,8 @@ def read_number(token: str) -> tuple[object, str | None]:
     if _NON_FINITE.fullmatch(token):
         return None, "non_finite"
     plain = token.translate(_ASCII)
+    if plain.startswith(("-", "+")):
+        plain = _SPACED_SIGN.sub(r"\1", plain, count=1)
     unsigned = plain.removeprefix("+")
     if plain != token or unsigned != plain:
         value, repair = (NOT_A_NUMBER, None) if unsigned[:1] in "+-" and unsigned != plain else read_number(unsigned)

@@ -1,5 +1,6 @@
 """One object, read from its opening brace in a single pass, mending what a careful reader would mend."""
 
+import re
 import string
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -19,7 +20,8 @@ _LITERALS: dict[str, bool | None] = {
 _EXACT_LITERALS = {"None": None, "undefined": None}
 _STRICT_LITERALS = ("true", "false", "null")
 _NO_GAP = "\"'{}[],:" + string.ascii_letters + string.digits  # what no gap starts with
-_STOP_STARTS = "`~<["
+_STOP_STARTS = "`~"
+_NO_REMARK = syntax.QUOTES + "{}｛｝]［］:：="
 _VALUE_ENDS = syntax.SEPARATORS + syntax.OBJECT_CLOSERS
 
 
@@ -54,7 +56,7 @@ class Budget:
 
 @dataclass
 class ReadObject:
-    """What `read_object` found: the fields, where reading stopped, and how sure one can be that it is an object."""
+    """What `read_object` read: the fields, where reading stopped, and how sure one can be that it is an object."""
 
     value: dict[str, Any] = field(default_factory=dict)
     end: int = 0
@@ -82,17 +84,17 @@ def read_object(text: str, start: int, budget: Budget) -> ReadObject:
     limits.
     """
     reader = _Reader(text, start, budget)
-    found = reader.found
+    result = reader.result
     try:
-        reader.read_object(found.value)
-        if found.value and not reader.colons:
+        reader.read_object(result.value)
+        if result.value and not reader.colons:
             raise UnreadableError(start + 1)
         reader.read_on_after_surplus_closer()
     except _EndedError:
-        found.complete = False
+        result.complete = False
         reader.note("truncated")
-    found.end = reader.position
-    return found
+    result.end = reader.position
+    return result
 
 
 class _Reader:
@@ -103,12 +105,12 @@ class _Reader:
         self.open: list[str] = []
         self.bare_keys = False
         self.colons = 0
-        self.found = ReadObject()
+        self.result = ReadObject()
 
     def note(self, repair: str | None) -> None:
         """Report a repair, where one was made."""
         if repair:
-            self.found.repairs.append(repair)
+            self.result.repairs.append(repair)
 
     # -- objects
 
@@ -124,16 +126,16 @@ class _Reader:
     def read_on_after_surplus_closer(self) -> None:
         """`{"a": 1}, "b": 2}`: the first brace closed nothing, if what follows goes on to a brace of its own."""
         while syntax.AFTER_SURPLUS_CLOSER.match(self.text, self.position):
-            closed_at, more, repairs = self.position, dict[str, Any](), len(self.found.repairs)
+            closed_at, more, repairs = self.position, dict[str, Any](), len(self.result.repairs)
             self.open = ["{"]
             try:
                 self._read_pairs(more)
             except (_EndedError, UnreadableError):
                 self.position = closed_at
-                del self.found.repairs[repairs:]
+                del self.result.repairs[repairs:]
                 return
             self.note("closer")
-            self._add_all(self.found.value, more)
+            self._add_all(self.result.value, more)
 
     def _read_pairs(self, into: dict[str, Any]) -> None:
         first = True
@@ -141,7 +143,7 @@ class _Reader:
             first = self._read_plain_pairs(into, first)
             self.budget.spend(1)
             before = self.position
-            separators = self._skip_separators(0 if first or self._closes_next() else 1)
+            separators = self._skip_separators(0 if first or self._closes_next() else 1, remarks=True)
             if self._read_closer():
                 return
             if self._at(syntax.ARRAY_CLOSERS):
@@ -149,6 +151,12 @@ class _Reader:
                 self.note("closer")
                 continue
             loose = not separators and "\n" in self.text[before : self.position]
+            stray = syntax.WORDS_FOR_PAIR if separators and not first else syntax.WORDS_BEFORE_KEY
+            if words := stray.match(self.text, self.position):
+                self.budget.spend(words.end() - self.position)
+                self.position = words.end()
+                self.note("remark")
+                continue
             key = self._read_key(first, loose)
             self._add(into, key, self._read_value(in_array=False))
             first = False
@@ -170,7 +178,7 @@ class _Reader:
             self.budget.spend(pair.end() - self.position)
             self.position = pair.end()
             self.colons += 1
-            first = self.found.all_bare = self.bare_keys = False
+            first = self.result.all_bare = self.bare_keys = False
             pair = syntax.NEXT_PLAIN_PAIR.match(self.text, self.position)
         return first
 
@@ -222,16 +230,16 @@ class _Reader:
         self.budget.spend(8)
         self.colons += 1
         if quoted := syntax.QUOTED_KEY.match(text, start):
-            self.found.all_bare = self.bare_keys = False
+            self.result.all_bare = self.bare_keys = False
             return self._quoted_key(quoted[1], quoted.end())
         bare = syntax.BARE_KEY.match(text, start)
-        if bare and (first or self.bare_keys or not loose):
+        if bare and (first or self.bare_keys or not loose or bare[2] or syntax.STRONG_PAIR.match(text, start)):
             self.note("missing_quote" if bare[2] else "unquoted_key")
             self.bare_keys = not bare[2]
             self._pass_colon(start + len(bare[1]) + len(bare[2]), bare.end())
             return unescape(bare[1].rstrip())[0]
         if half := syntax.HALF_QUOTED_KEY.match(text, start):
-            self.found.all_bare = False
+            self.result.all_bare = False
             self.note("missing_quote")
             self.position = half.end()
             return unescape(half[1])[0]
@@ -239,15 +247,24 @@ class _Reader:
             self.note("missing_colon")
             self.colons -= 1
             self.position = lone.end()
-            return lone[1][1:-1]
+            return unescape(lone[1])[0]
         raise self._no_key(first, loose)
 
     def _quoted_key(self, quoted: str, end: int) -> str:
         if quoted[0] != '"':
             self.note("quotes")
         self._pass_colon(self.position + len(quoted), end)
-        key, repairs = unescape(quoted[1:-1])
-        self.found.repairs += repairs
+        start, end = 1, len(quoted) - 1
+        if quoted[0] == "\\":
+            start, end = 2, len(quoted) - 2
+        while start < min(end, 3) and quoted[start] == quoted[0]:
+            start += 1
+        while max(start, len(quoted) - 3) < end and quoted[end - 1] == quoted[-1] and quoted[end - 2] != "\\":
+            end -= 1
+        if end - start < len(quoted) - 2:
+            self.note("quotes")
+        key, repairs = unescape(quoted[start:end])
+        self.result.repairs += repairs
         return key
 
     def _pass_colon(self, gap: int, end: int) -> None:
@@ -262,7 +279,7 @@ class _Reader:
         if cut := syntax.CUT_KEY.match(self.text, self.position):
             self.position = cut.end()
             return _EndedError()
-        if loose and not first and len(self.open) == 1 and not self._own_closer_follows():
+        if not first and not self._own_closer_follows():
             return _EndedError()
         return UnreadableError(self.position)
 
@@ -280,20 +297,52 @@ class _Reader:
         self._skip_gap()
         if self._at_end():
             raise _EndedError
-        character = self.text[self.position]
         self.budget.spend(1)
+        is_tuple = syntax.TUPLE_START.match(self.text, self.position) is not None
+        if not is_tuple:
+            self._skip_mark(syntax.MARK_BEFORE_VALUE)
+        character = self.text[self.position]
         if character in "{｛":
             nested: dict[str, Any] = {}
             self.read_object(nested)
             return nested
-        if character in "[［":
+        if character in "[［" or is_tuple:
             return self._read_array()
+        if opening := syntax.PARENTHESISED_STRING.match(self.text, self.position):
+            self.position = opening.end()
+            value = self._read_strings(in_array)
+            if closing := syntax.CLOSING_PARENTHESIS.match(self.text, self.position):
+                self.position = closing.end()
+            return value
+        if escaped := syntax.ESCAPED_STRING.match(self.text, self.position):
+            self.note("quotes")
+            self.position = escaped.end()
+            return unescape(escaped[2])[0]
         if character in syntax.QUOTES:
-            return self._read_string(in_array)
+            return self._read_strings(in_array)
         if character in _VALUE_ENDS or character in syntax.ARRAY_CLOSERS:
             self.note("missing_value")
             return None
         return self._read_bare(in_array)
+
+    def _skip_mark(self, pattern: re.Pattern[str]) -> None:
+        """Pass what is no part of a value: stars, a remark."""
+        if mark := pattern.match(self.text, self.position):
+            self.budget.spend(mark.end() - self.position)
+            self.note("comment")
+            self.position = mark.end()
+
+    def _read_strings(self, in_array: bool) -> str | None:
+        """A string, or several joined by `+`."""
+        value = self._read_string(in_array)
+        if value is None or not syntax.JOIN.match(self.text, self.position):
+            return value
+        self.note("joined_strings")
+        parts = [value]
+        while join := syntax.JOIN.match(self.text, self.position):
+            self.position = join.end()
+            parts.append(self._read_string(in_array) or "")
+        return "".join(parts)
 
     def _read_string(self, in_array: bool) -> str | None:
         start = self.position
@@ -302,20 +351,21 @@ class _Reader:
                 raise UnreadableError(start)
             self.note("missing_value")
             return None
-        found = find_string_end(
-            self.text, start, StringPlace(in_array, self.bare_keys, len(self.open)), self.budget.spend
-        )
-        self.position = found.resume
-        if not found.closed:
+        place = StringPlace(self._container(in_array), self.bare_keys, len(self.open))
+        span = find_string_end(self.text, start, place, self.budget.spend)
+        self.position = span.resume
+        if not span.closed:
             raise _EndedError
-        self.found.all_bare = False
-        self.note(found.repair)
-        if self.text[start] != '"' or self.text[found.end : found.resume] not in ('"', '"""', ""):
+        self.result.all_bare = False
+        self.note(span.repair)
+        if self.text[start] != '"' or self.text[span.end : span.resume] not in ('"', '"""', ""):
             self.note("quotes")
-        opening = 3 if self.text[found.end : found.resume] == '"""' else 1
-        value, repairs = unescape(self.text[start + opening : found.end])
-        self.found.repairs += repairs
+        value, repairs = unescape(self.text[span.start : span.end])
+        self.result.repairs += repairs
         return value
+
+    def _container(self, in_array: bool) -> str:
+        return self.open[-1] if in_array else "{"
 
     def _read_bare(self, in_array: bool) -> Any:
         """A number, a literal, or a string whose quotes were forgotten."""
@@ -331,7 +381,7 @@ class _Reader:
         self.position = end + quote
         if quote:
             self.note("missing_quote")
-            self.found.all_bare = False
+            self.result.all_bare = False
             return unescape(token)[0]
         if syntax.ELLIPSIS.fullmatch(token):
             self.note("ellipsis")
@@ -341,9 +391,13 @@ class _Reader:
     def _bare_end(self, start: int, in_array: bool) -> tuple[int, int]:
         """Where the bare value at `start` ends, and 1 if a quote whose partner is missing ends it (else 0)."""
         position = start
-        while stop := syntax.BARE_STOP.search(self.text, position):
+        stops = syntax.TUPLE_STOP if self.open[-1] == "(" else syntax.BARE_STOP
+        while stop := stops.search(self.text, position):
             self.budget.spend(4)
             at, character = stop.start(), stop[0]
+            if at == start and character[0] == "<":  # a placeholder, `<valor>`
+                position = stop.end()
+                continue
             if character in "{｛":
                 braced = syntax.BRACED_WORDS.match(self.text, at)
                 if braced is None:
@@ -354,12 +408,13 @@ class _Reader:
                 if in_array or self._separator_ends(start, at):
                     return at, 0
             elif character in syntax.ARRAY_CLOSERS:
-                if "[" in self.open or syntax.OBJECT_GOES_ON.match(self.text, at + 1):
+                if "[" in self.open or syntax.GOES_ON["{"][0].match(self.text, at + 1):
                     return at, 0
             elif character in syntax.QUOTES:
-                if at > start and syntax.WORD_KEY.match(self.text, at):
-                    return at, 0
-                if (syntax.ARRAY_GOES_ON if in_array else syntax.OBJECT_GOES_ON).match(self.text, at + 1):
+                if at > start and (syntax.WORD_KEY.match(self.text, at) or self._is_whole(start, at)):
+                    symbols = syntax.SYMBOLS_AT_END.search(self.text, max(start, at - 20), at)
+                    return symbols.start() if symbols else at, 0
+                if syntax.GOES_ON[self._container(in_array)][0].match(self.text, at + 1):
                     return at, 1
             else:
                 return at, 0
@@ -368,6 +423,13 @@ class _Reader:
             return len(self.text), 0
         self.position = len(self.text)
         raise _EndedError
+
+    def _is_whole(self, start: int, end: int) -> bool:
+        """Whether a number or a literal ends before `end`, with a space behind it."""
+        token = self.text[start : min(end, start + 40)]
+        if not token[-1:].isspace():
+            return False
+        return self._is_literal(token) or read_number(token.strip())[0] is not NOT_A_NUMBER
 
     def _visible(self, token: str) -> str:
         """A bare token without the invisible characters in it."""
@@ -378,6 +440,13 @@ class _Reader:
     def _separator_ends(self, start: int, at: int) -> bool:
         """Whether the separator at `at` ends the bare value from `start`. At the very end of the text it may not."""
         if syntax.SEPARATOR_ENDS_VALUE.match(self.text, at):
+            return True
+        token = self.text[start : min(at, start + 40)].strip()
+        if self._is_literal(token):
+            return True
+        if syntax.WORD_AFTER_SEPARATOR.match(self.text, at) and read_number(token)[0] is not NOT_A_NUMBER:
+            return True
+        if syntax.SEPARATOR_BEFORE_WORDS.match(self.text, at) and not re.search(r"\s", self.text[start:at].strip()):
             return True
         at_end = syntax.SEPARATOR_AT_END.match(self.text, at)
         if not at_end and not syntax.SEPARATOR_CUT_KEY.match(self.text, at):
@@ -413,36 +482,49 @@ class _Reader:
 
     # -- arrays
 
-    def _read_array(self) -> list[Any]:
-        self._enter("[")
+    def _read_array(self) -> Any:
+        """An array, or Python's tuple; brackets around one value are only brackets."""
+        opening = "(" if self._at("(") else "["
+        self.note("tuple" if opening == "(" else None)
+        self._enter(opening)
         self._note_full_width()
         self.position += 1
         items: list[_Item] = []
-        groups = 0
+        groups = separators = 0
         while True:
             self.budget.spend(1)
             before = self.position
-            self._skip_separators(0 if not items or self._closes_next() else 1)
+            separators += self._skip_separators(0 if not items or self._closes_next() else 1)
             groups += sum(map(self.text[before : self.position].count, ";；"))
             if self._read_array_closer():
                 break
+            if opening == "[":
+                self._skip_mark(syntax.MARK_BEFORE_ELEMENT)
             start = self.position
             bare = self.text[start] not in syntax.QUOTES + "{[｛［"
             items.append(_Item(self._read_value(in_array=True), start, self.position, bare, groups))
+            self._skip_mark(syntax.REMARK_BEHIND_ELEMENT)
         self.open.pop()
+        if opening == "(" and len(items) == 1 and not separators:
+            return items[0].value
         return [item.value for item in items] if not groups else self._regrouped(items)
 
     def _read_array_closer(self) -> bool:
         if self._at_end():
             raise _EndedError
-        if self._at(syntax.ARRAY_CLOSERS):
+        if self._at(")" if self.open[-1] == "(" else syntax.ARRAY_CLOSERS):
             self._note_full_width()
             self.position += 1
             return True
-        if self._at(syntax.OBJECT_CLOSERS) or syntax.QUOTED_KEY.match(self.text, self.position):
+        if self._at(syntax.OBJECT_CLOSERS) or self._key_follows():
             self.note("closer")
             return True
         return False
+
+    def _key_follows(self) -> bool:
+        """Whether a key stands where an element is expected, so that the array was never closed."""
+        keys = (syntax.KEY_AFTER_REMARK, syntax.STRONG_PAIR)
+        return any(key.match(self.text, self.position) for key in keys)
 
     def _regrouped(self, items: list[_Item]) -> list[Any]:
         """In an array that uses semicolons, commas belong to the values: `[4,5; 3,2]` holds two numbers."""
@@ -474,8 +556,11 @@ class _Reader:
         """Whether a closer comes next, spaces apart: no separator is expected before it."""
         return syntax.CLOSER_NEXT.match(self.text, self.position) is not None
 
-    def _skip_separators(self, expected: int) -> int:
-        """Pass separators, gaps and ellipses and count the separators; another number than `expected` is a repair."""
+    def _skip_separators(self, expected: int, remarks: bool = False) -> int:
+        """Pass separators, gaps, ellipses and (between pairs) remarks.
+
+        Returns how many separators there were; another number than `expected` is a repair.
+        """
         count = 0
         while True:
             self._skip_gap()
@@ -487,12 +572,20 @@ class _Reader:
             elif ellipsis := syntax.ELLIPSIS.match(self.text, self.position):
                 self.position = ellipsis.end()
                 self.note("ellipsis")
+            elif remarks and (remark := self._remark()):
+                self.position = remark.end()
+                self.note("comment")
             else:
                 break
             self.budget.spend(1)
         if count != expected and not self._at_end():
             self.note("comma")
         return count
+
+    def _remark(self) -> re.Match[str] | None:
+        if self._at(_NO_REMARK):
+            return None
+        return syntax.REMARK.match(self.text, self.position)
 
     def _skip_gap(self) -> None:
         if self._at(_NO_GAP):
@@ -503,7 +596,7 @@ class _Reader:
         self.budget.spend(gap.end() - self.position)
         self.position = gap.end()
         if gap[0].strip(" \t\r\n"):
-            self.found.repairs += gap_repairs(gap[0])
+            self.result.repairs += gap_repairs(gap[0])
 
     def _note_full_width(self) -> None:
         if self._at("｛｝［］"):

@@ -12,7 +12,7 @@ from helpers.parsing.strings import unescape
 _MOST_STRICT_ATTEMPTS = 8
 _MOST_ENCODINGS = 3
 _FORMAT_SPECIFICATION = re.compile(r"\{[\w.]*:[<>=^+\-,]?[\d,._%#+\-]*[a-zA-Z%]?\}")
-_LABEL_BEFORE = re.compile(r"(?:^|[:>`~])[ \t]*\Z", re.MULTILINE)
+_LABEL_BEFORE = re.compile(r"(?:^|[:>`~\]*])[ \t]*\Z", re.MULTILINE)
 _RESTART = re.compile(r"^[ \t]*[{｛]|```|~~~|<", re.MULTILINE)
 _OPENS_ARRAY = re.compile(r"[\[［](?=\s*(?:[{｛\[\"'\d\-]|true|false|null))")
 
@@ -28,7 +28,7 @@ class Candidate:
 
 @dataclass
 class Search:
-    """What a pass over a completion found: the candidates in order, and what was seen around them."""
+    """What a pass over a completion saw: the candidates in order, and what was seen around them."""
 
     candidates: list[Candidate] = field(default_factory=list)
     around: list[str] = field(default_factory=list)
@@ -67,64 +67,32 @@ class _Pass:
     def __init__(self, text: str, budget: Budget, encodings: int, not_strict_at: int) -> None:
         self.text, self.budget, self.encodings, self.not_strict_at = text, budget, encodings, not_strict_at
         self.position = 0
-        self.found = Search()
+        self.seen = Search()
         self.strict_attempts = 0
         self.brackets: list[int] = []
         self.in_array: list[Candidate] = []
         self.fenced = False
 
     def run(self) -> Search:
-        """Go through the text once; what was found comes back."""
-        header = syntax.TURN_HEADER.match(self.text)
-        if header:
-            self.position = header.end()
-            self.found.around.append("end_of_turn")
+        """Go through the text once."""
         while mark := syntax.TOP_LEVEL.search(self.text, self.position):
             self.budget.spend(mark.end() - self.position)
             self._note_text(mark.start())
             self.position = mark.end()
-            if not self._take(mark.group(), mark.start()):
-                break
-        else:
-            self._note_text(len(self.text))
+            self._take(mark.group(), mark.start())
+        self._note_text(len(self.text))
         if self.in_array:
-            self.found.reasons.append("an array, not an object")
-        return self.found
+            self.seen.reasons.append("an array, not an object")
+        return self.seen
 
-    def _take(self, mark: str, start: int) -> bool:
-        """Handle one mark of the top level; False where nothing after it counts."""
+    def _take(self, mark: str, start: int) -> None:
         if mark in "{｛":
             self._take_brace(start)
         elif mark in "[］]［":
             self._take_bracket(mark, start)
-        elif mark.startswith(("```", "~~~")):
-            self.found.around.append("code_fence")
+        else:
+            self.seen.around.append("code_fence")
             self.fenced = not self.fenced
-        elif "think" in mark.lower():
-            return self._take_think(mark)
-        else:
-            self.found.around.append("end_of_turn")
-            return False
-        return True
-
-    def _take_think(self, mark: str) -> bool:
-        """Thinking is skipped; a lone closing tag makes everything before it thinking, an open block all of it."""
-        end = None if mark.startswith("</") else syntax.THINK_OR_TURN_END.search(self.text, self.position)
-        if mark.startswith("</"):
-            self._forget()
-        elif end and "think" in end[0].lower():
-            self.budget.spend(end.end() - self.position)
-            self.position = end.end()
-        else:
-            self._forget()
-            self.found.reasons.append("thinking never closed")
-            return False
-        self.found.around.append("think_block")
-        return True
-
-    def _forget(self) -> None:
-        self.found = Search()
-        self.brackets, self.in_array = [], []
 
     def _take_bracket(self, mark: str, start: int) -> None:
         if mark in "[［":
@@ -133,31 +101,34 @@ class _Pass:
         elif self.brackets:
             self.brackets.pop()
             if not self.brackets and self.in_array:
-                self.found.reasons.append("an array, not an object")
+                self.seen.reasons.append("an array, not an object")
                 self.in_array = []
 
     def _take_brace(self, start: int) -> None:
         if syntax.ESCAPED_OBJECT.match(self.text, start):
             self._take_encoded(start)
             return
+        if syntax.CSV_OBJECT.match(self.text, start):
+            self._take_csv(start)
+            return
         if not syntax.OBJECT_START.match(self.text, start):
-            self.found.reasons.append("braces without an object")
+            self.seen.reasons.append("braces without an object")
             return
         try:
-            found = self._strict_object(start) or read_object(self.text, start, self.budget)
+            read = self._strict_object(start) or read_object(self.text, start, self.budget)
         except UnreadableError as problem:
             self._skip_unreadable(problem.position)
             return
-        self.position = max(found.end, start + 1)
-        if found.value and not self._is_template(found, start):
-            self._keep(Candidate(found.value, found.complete, found.repairs))
-        elif self._is_empty_object(found) and self._stands_alone(found.end):
-            self._keep(Candidate({}, True, found.repairs))
+        self.position = max(read.end, start + 1)
+        if read.value and not self._is_template(read, start):
+            self._keep(Candidate(read.value, read.complete, read.repairs))
+        elif self._is_empty_object(read) and self._stands_alone(read.end):
+            self._keep(Candidate({}, True, read.repairs))
         else:
-            self.found.reasons.append("braces without an object" if found.complete else "no complete field")
+            self.seen.reasons.append("braces without an object" if read.complete else "no complete field")
 
     def _keep(self, candidate: Candidate) -> None:
-        (self.in_array if self.brackets else self.found.candidates).append(candidate)
+        (self.in_array if self.brackets else self.seen.candidates).append(candidate)
 
     def _strict_object(self, start: int) -> ReadObject | None:
         """The object at `start` if it is strict JSON; tried a few times a text only: a failure may cost its length."""
@@ -173,8 +144,8 @@ class _Pass:
 
     def _skip_unreadable(self, at: int) -> None:
         """After an object that broke, only a brace that opens a line may be another answer, never one inside it."""
-        self.found.reasons.append(f"unreadable at character {at}")
-        self.found.around.append("surrounding_text")
+        self.seen.reasons.append(f"unreadable at character {at}")
+        self.seen.around.append("surrounding_text")
         again = _RESTART.search(self.text, max(at, self.position))
         self.position = again.start() if again else len(self.text)
 
@@ -186,32 +157,44 @@ class _Pass:
         self.position = max(end, start + 1)
         if self.encodings >= _MOST_ENCODINGS:
             raise TooMuchError("encoded too often")
-        inner = search_objects(unescape(self.text[start:end])[0], self.budget, self.encodings + 1)
-        self.found.around.append("double_encoding")
-        self.found.around += inner.around
-        self.found.reasons += inner.reasons
+        self._take_inner(unescape(self.text[start:end])[0])
+
+    def _take_csv(self, start: int) -> None:
+        """An object inside a CSV cell, each of its quotes doubled."""
+        cell = syntax.CSV_TEXT.match(self.text, start)
+        end = cell.end() if cell else len(self.text)
+        self.budget.spend(end - start)
+        self.position = max(end, start + 1)
+        self._take_inner(self.text[start:end].replace('""', '"'))
+
+    def _take_inner(self, text: str) -> None:
+        """The candidates of a text that was encoded in this one."""
+        inner = search_objects(text, self.budget, self.encodings + 1)
+        self.seen.around.append("double_encoding")
+        self.seen.around += inner.around
+        self.seen.reasons += inner.reasons
         for candidate in inner.candidates:
             self._keep(candidate)
 
-    def _is_template(self, found: ReadObject, start: int) -> bool:
+    def _is_template(self, read: ReadObject, start: int) -> bool:
         """Braces with neither quotes nor a place of their own: a format string, a line of code, a remark."""
-        if not found.all_bare:
+        if not read.all_bare:
             return False
-        if set(found.value.values()) == {None} and "ellipsis" in found.repairs:
+        if "ellipsis" in read.repairs and all(value is None for value in read.value.values()):
             return True
-        if _FORMAT_SPECIFICATION.fullmatch(self.text, start, found.end):
+        if _FORMAT_SPECIFICATION.fullmatch(self.text, start, read.end):
             return True
         label = _LABEL_BEFORE.search(self.text, max(0, start - 80), start)
-        only_words = all(isinstance(value, str) for value in found.value.values())
+        only_words = all(isinstance(value, str) for value in read.value.values())
         return label is None or (only_words and bool(label[0].strip()))
 
     @staticmethod
-    def _is_empty_object(found: ReadObject) -> bool:
-        return found.complete and not found.value and "ellipsis" not in found.repairs
+    def _is_empty_object(read: ReadObject) -> bool:
+        return read.complete and not read.value and not {"ellipsis", "comment"} & set(read.repairs)
 
     def _stands_alone(self, end: int) -> bool:
         """Whether an empty object is all there is, or all that a code fence holds."""
-        nothing_before = not (self.found.candidates or self.found.reasons or "surrounding_text" in self.found.around)
+        nothing_before = not (self.seen.candidates or self.seen.reasons or "surrounding_text" in self.seen.around)
         after = self.text[end : end + 80].lstrip()
         return (nothing_before or self.fenced) and (not after or after.startswith(("```", "<")))
 
@@ -221,8 +204,8 @@ class _Pass:
         if not between:
             return
         if between in ("}", "｝"):
-            self.found.around.append("closer")
+            self.seen.around.append("closer")
         elif not between.strip():
-            self.found.around.append("exotic_space")
+            self.seen.around.append("exotic_space")
         else:
-            self.found.around.append("surrounding_text")
+            self.seen.around.append("surrounding_text")

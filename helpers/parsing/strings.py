@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from helpers.parsing import syntax
 
@@ -11,23 +12,25 @@ _ESCAPE = re.compile(
     r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\u([0-9a-fA-F]{4})|\\([\s\S])|\\$"
 )
 _MEANING = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f]")
-_FOREIGN = {'"': "“'", "'": '"', "`": "'"}  # quotes that may close by mistake, or open a quotation inside
-_STOPS = {
-    opener: re.compile(rf"[\\{closers}{_FOREIGN.get(opener, '')}]") for opener, closers in syntax.CLOSING_QUOTES.items()
-}
+_STOP = re.compile(rf"[\\{syntax.QUOTES}]")
 _LINE_END = re.compile(r"[ \t\r]*+(?:\n|\Z)")
 _CLOSERS = syntax.OBJECT_CLOSERS + syntax.ARRAY_CLOSERS
 _CLOSER_RUN = re.compile(r"[}｝][}｝\s]*+")
 _BEFORE_KEY = " \t\r\n" + syntax.SEPARATORS + _CLOSERS
 _BEFORE_CLOSER = " \t\r\n" + syntax.SEPARATORS
 _WIDEST_RUN = 32
+_WIDEST_TAIL = 160
+_LONGEST_DOUBLED = 1_000
+_MOST_INNER_QUOTES = 256
 
 
 @dataclass(frozen=True, slots=True)
 class StringEnd:
-    """Where a string's content ends and reading resumes; `closed` is False where the text stopped inside it."""
+    """Where a string's content starts and ends and reading resumes; not `closed` where the text stopped inside it."""
 
+    start: int
     end: int
     resume: int
     closed: bool
@@ -36,9 +39,9 @@ class StringEnd:
 
 @dataclass(frozen=True, slots=True)
 class StringPlace:
-    """Where a string stands: as an array's element, after an unquoted key, inside how many open containers."""
+    """Where a string stands: in which container, after an unquoted key, inside how many open containers."""
 
-    in_array: bool = False
+    container: str = "{"
     after_bare_key: bool = False
     depth: int = 1
 
@@ -70,18 +73,50 @@ def unescape(body: str) -> tuple[str, list[str]]:
     return _ESCAPE.sub(meaning, body), repairs
 
 
+def without_surrogates(value: Any) -> Any:
+    """A JSON value with U+FFFD for each lone surrogate in its strings and keys: it can always be written as UTF-8."""
+    if isinstance(value, str):
+        return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
+    return value
+
+
 def find_string_end(text: str, start: int, place: StringPlace, spend: Callable[[int], None]) -> StringEnd:
     """Where the string that opens with the quote at `start` ends.
 
-    A quote closes only where the syntax can go on after it; any other belongs to the text. `spend` is told the work.
+    A quote closes only where the syntax can go on after it; any other belongs to the text. `spend` counts the work.
     """
-    if text.startswith('"""', start) and (end := text.find('"""', start + 3)) >= 0:
+    triple = 3 * text[start]
+    if triple in ('"""', "'''") and text.startswith(triple, start) and (end := text.find(triple, start + 3)) >= 0:
         spend(end - start)
-        return StringEnd(end, end + 3, True, "quotes")
-    scan = _Scan(text, start, place)
-    found = scan.run(spend)
-    spend(found.resume - start)
-    return found
+        return StringEnd(start + 3, end, end + 3, True, "quotes")
+    string = _doubled(text, start, place, spend) or _Scan(text, start, place).run(spend)
+    spend(string.resume - start)
+    return string
+
+
+def _doubled(text: str, start: int, place: StringPlace, spend: Callable[[int], None]) -> StringEnd | None:
+    """The end of a string whose opening quote stands there twice: `""high"" ` and `""high"`, but not the empty `""`."""
+    quote, goes_on = text[start], syntax.GOES_ON[place.container][0]
+    if text[start + 1 : start + 2] != quote:
+        return None
+    if syntax.EMPTY_STRING_ENDS.match(text, start + 2) and goes_on.match(text, start + 2):
+        return None
+    limit = start + _LONGEST_DOUBLED
+    end = text.find(2 * quote, start + 2, limit)
+    while end >= 0 and not goes_on.match(text, end + 2):
+        spend(8)
+        end = text.find(2 * quote, end + 1, limit)
+    one = end >= 0 and not syntax.KEY_INSIDE.search(text, start + 2, end)
+    if one and (place.container == "{" or quote not in text[start + 2 : end]):
+        return StringEnd(start + 2, end, end + 2, True, "quotes")
+    string = _Scan(text, start + 1, place).run(spend)
+    if not string.closed or string.repair not in (None, "quotes"):
+        return None
+    return StringEnd(start + 2, string.end, string.resume, True, "quotes")
 
 
 class _Scan:
@@ -89,8 +124,7 @@ class _Scan:
 
     def __init__(self, text: str, start: int, place: StringPlace) -> None:
         self.text, self.start, self.place = text, start, place
-        self.goes_on = syntax.ARRAY_GOES_ON if place.in_array else syntax.OBJECT_GOES_ON
-        self.surely_goes_on = syntax.ARRAY_SURELY_GOES_ON if place.in_array else syntax.OBJECT_SURELY_GOES_ON
+        self.goes_on, self.surely_goes_on = syntax.GOES_ON[place.container]
         self.inner = 0
         self.open_curly = 0
         self.foreign = False
@@ -98,17 +132,19 @@ class _Scan:
 
     def run(self, spend: Callable[[int], None]) -> StringEnd:
         """Go from quote to quote until one ends the string; each costs one of what `spend` grants."""
-        stops, position = _STOPS[self.text[self.start]], self.start + 1
-        while stop := stops.search(self.text, position):
+        position = self.start + 1
+        while stop := _STOP.search(self.text, position):
             spend(1)
             quote = stop.start()
             if stop[0] == "\\":
                 position = quote + 2
                 continue
-            found = self._end_at(quote) if self._is_own(quote) else self._mistaken_end(quote)
-            if found:
-                return found
+            string = self._end_at(quote) if self._is_own(quote) else self._mistaken_end(quote)
+            if string:
+                return string
             position = quote + 1
+            if self.inner > _MOST_INNER_QUOTES:
+                break
         return self._never_closed()
 
     def _is_own(self, quote: int) -> bool:
@@ -122,17 +158,23 @@ class _Scan:
 
     def _mistaken_end(self, quote: int) -> StringEnd | None:
         """`'x", "b": 1`: the only quote of another kind, where the syntax goes on, was meant to close the string."""
-        first, self.foreign = not self.foreign, True
-        if self.text[quote] in "\"'" and first and syntax.MISMATCHED_QUOTE.match(self.text, quote + 1):
-            return StringEnd(quote, quote + 1, True, "missing_quote")
-        return None
+        first = not self.foreign
+        self.foreign = self.foreign or not self._is_apostrophe(quote)
+        if first and syntax.MISMATCHED_QUOTE.match(self.text, quote + 1):
+            return StringEnd(self.start + 1, quote, quote + 1, True, "missing_quote")
+        before_key = self._end_before_next_key(quote)
+        if before_key is None or not syntax.TAIL.search(self.text, before_key, quote):
+            return None
+        return StringEnd(self.start + 1, before_key, before_key, True, "missing_quote")
 
     def _end_at(self, quote: int) -> StringEnd | None:
         if self._closes(quote):
             return self._closed_at(quote)
+        if self.inner % 2 == 0 and self._is_doubled(quote) and self._closes(quote + 1):
+            return StringEnd(self.start + 1, quote, quote + 2, True, "inner_quote" if self.inner else "quotes")
         before_key = self._end_before_next_key(quote)
         if before_key is not None:
-            return StringEnd(before_key, before_key, True, "missing_quote")
+            return StringEnd(self.start + 1, before_key, before_key, True, "missing_quote")
         if not self.inner and self.before_newline is None and _LINE_END.match(self.text, quote + 1):
             self.before_newline = quote
         if not self._is_apostrophe(quote):
@@ -149,26 +191,31 @@ class _Scan:
         at_the_very_end = after.end() == len(self.text) and not after[0].strip()
         return not (at_the_very_end and self.text[quote - 1].isspace())
 
+    def _is_doubled(self, quote: int) -> bool:
+        return self.text[quote + 1 : quote + 2] == self.text[quote]
+
     def _closed_at(self, quote: int) -> StringEnd:
         boundary = syntax.BOUNDARY.search(self.text, self.start + 1, quote) if self.inner else None
         if boundary:
             return self._cut_at(boundary.start())
-        return StringEnd(quote, quote + 1, True, "inner_quote" if self.inner else None)
+        return StringEnd(self.start + 1, quote, quote + 1, True, "inner_quote" if self.inner else None)
 
     def _cut_at(self, limit: int) -> StringEnd:
         """No quote closes before `limit`: the one before a line's end does, if there was one."""
         if self.before_newline is not None and self.before_newline < limit:
-            return StringEnd(self.before_newline, self.before_newline + 1, True)
-        return StringEnd(limit, limit, False)
+            return StringEnd(self.start + 1, self.before_newline, self.before_newline + 1, True)
+        return StringEnd(self.start + 1, limit, limit, False)
 
     def _end_before_next_key(self, quote: int) -> int | None:
         """Where this string ends if `quote` opens the next key, so that its own closing quote is missing."""
         if not syntax.WORD_KEY.match(self.text, quote):
             return None
-        end = self._back_over(quote, _BEFORE_KEY)
+        tail = syntax.TAIL.search(self.text, max(self.start + 1, quote - _WIDEST_TAIL), quote)
+        end = self._back_over(tail.start() if tail else quote, _BEFORE_KEY)
         if sum(map(self.text[end:quote].count, _CLOSERS)) >= self.place.depth:
             end = self._back_over(quote, _BEFORE_CLOSER)
-        return end if self.text[end:quote].strip(" ") else None
+        sure = self.text[end:quote].strip(" ") or (end < quote and syntax.SNAKE_KEY.match(self.text, quote))
+        return end if sure else None
 
     def _back_over(self, position: int, characters: str) -> int:
         first = max(self.start + 1, position - _WIDEST_RUN)
@@ -195,4 +242,4 @@ class _Scan:
         if body.count("{") - body.count("}") >= closers[0].count("}"):
             return None
         end = self.start + 1 + len(body.rstrip(_BEFORE_CLOSER))
-        return StringEnd(end, end, True, "missing_quote")
+        return StringEnd(self.start + 1, end, end, True, "missing_quote")

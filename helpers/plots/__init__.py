@@ -15,37 +15,7 @@ from helpers.plots.health import (
     stop_table_history,
     training_health,
 )
-from helpers.plots.live import LivePlot, stop_table
+from helpers.plots.live import LivePlot
 from helpers.plots.recipes import plan_bars, planned_coverage, schedules
 from helpers.plots.report import write_report
 from helpers.plots.steps import phase_bars
-
-__all__ = [
-    "LivePlot",
-    "before_after_table",
-    "coverage_bars",
-    "eval_curves",
-    "family_map",
-    "gain_bars",
-    "gain_rows",
-    "headline",
-    "kind_heat_map",
-    "on_test",
-    "outcome_bars",
-    "parser_effects",
-    "phase_bars",
-    "plan_bars",
-    "planned_coverage",
-    "plot_shop",
-    "probe_heat_map",
-    "repairs_over_time",
-    "reward_curve",
-    "reward_distributions",
-    "reward_parts",
-    "schedules",
-    "stop_panel",
-    "stop_table",
-    "stop_table_history",
-    "training_health",
-    "write_report",
-]

@@ -50,8 +50,7 @@ def outcome_bars(results: pd.DataFrame) -> Figure:
         share = hits.reindex(parsers).to_numpy()
         axes.barh(parsers, share, left=left, color=color, label=label)
         left += share
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("share of cases")
+    axes.set(xlim=(0, 1), xlabel="share of cases")
     axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 

@@ -33,8 +33,7 @@ def eval_curves(runs: Sequence[Run]) -> Figure:
     for axis, task in zip(axes, (ALL, *TASKS), strict=True):
         for index, run in enumerate(runs):
             _draw_band(axis, analysis.curve(run, task), task_color(task), index)
-        axis.set_title(task_label(task))
-        axis.set_ylim(0, 1)
+        axis.set(title=task_label(task), ylim=(0, 1))
     label_outer(axes, 3, "Training step", "Mean reward")
     legend.axis("off")
     for index, run in enumerate(runs):
@@ -52,7 +51,7 @@ def _draw_band(axis: Axes, curve: pd.DataFrame, color: str, index: int) -> None:
     axis.fill_between(curve.index, curve["low"], curve["high"], color=color, alpha=0.18 if index == 0 else 0.10, lw=0)
 
 
-def reward_parts(run: Run, split: str = "eval_subset") -> Figure:
+def reward_parts(run: Run) -> Figure:
     """What each task's evaluation reward is made of, by step: the weighted parts stacked up to the mean reward.
 
     The dashed line is the sum of all weights, 1: what lies between is the reward still to be won.
@@ -60,7 +59,7 @@ def reward_parts(run: Run, split: str = "eval_subset") -> Figure:
     weights = WEIGHTS.get(run.reward_version, {})
     figure, axes = grid(len(TASKS), columns=2, row_height=3.0, sharex=True, sharey=True)
     for axis, task in zip(axes, TASKS, strict=True):
-        shares = analysis.part_shares(run, task, split)
+        shares = analysis.part_shares(run, task)
         parts = [part for part in shares if part in weights.get(task, {})]
         if parts:
             layers = [shares[part] * weights[task][part] for part in parts]
@@ -72,8 +71,7 @@ def reward_parts(run: Run, split: str = "eval_subset") -> Figure:
             handles, labels = axis.get_legend_handles_labels()
             axis.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
         axis.axhline(1, color=MUTED, ls="--", lw=1)
-        axis.set_title(task_label(task))
-        axis.set_ylim(0, 1.02)
+        axis.set(title=task_label(task), ylim=(0, 1.02))
     label_outer(axes, 2, "Training step", "Mean reward")
     return figure
 
@@ -84,18 +82,17 @@ def _tints(task: str, count: int) -> list[Any]:
     return [tuple(base + (1 - base) * share) for share in np.linspace(0.0, 0.75, count)]
 
 
-def reward_distributions(run: Run, mode: str = "sample") -> Figure:
+def reward_distributions(run: Run) -> Figure:
     """How the rewards of each task's prompts are spread at the start (outline) and at the end (filled)."""
-    split = analysis.comparison_split(run, mode)
-    steps = evaluated_steps(run, split, mode) if split else []
+    split = analysis.comparison_split(run) or ""
+    steps = evaluated_steps(run, split)
     figure, axes = grid(len(TASKS), columns=2, row_height=2.6, sharex=True)
     for axis, task in zip(axes, TASKS, strict=True):
         start: dict[str, Any] = {"color": ALL_TASKS_COLOR, "histtype": "step", "linewidth": 1.6}
         end: dict[str, Any] = {"color": task_color(task), "alpha": 0.5}
-        if split and steps:
-            for step, look in ((steps[0], start), (steps[-1], end)):
-                rewards = list(analysis.prompt_rewards(run, step, split, mode).get(task, {}).values())
-                axis.hist(rewards, bins=[position / 20 for position in range(21)], label=f"step {step}", **look)
+        for step, look in zip(steps[:1] + steps[-1:], (start, end), strict=False):
+            rewards = analysis.values_of(analysis.prompt_rewards(run, step, split), task)
+            axis.hist(rewards, bins=[position / 20 for position in range(21)], label=f"step {step}", **look)
         axis.set_title(task_label(task))
         locator: Any = axis.yaxis.get_major_locator()
         locator.set_params(integer=True)

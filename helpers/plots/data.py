@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers.plots.style import MUTED, SERIES_COLORS, panels
-from helpers.tasks.shop.simulate import load_facts
+from helpers.tasks.shop.schema import FACTS
 
 _LATENESS = (
     ("on time", "on_time", lambda delay: delay <= 0),
@@ -33,12 +33,12 @@ def plot_shop(orders: pd.DataFrame) -> Figure:
 def _delivery_days(axes: Axes, days: pd.Series) -> None:
     axes.hist(days, bins=list(range(61)), color=SERIES_COLORS[0])
     for name in ("p25", "p50", "p75", "p90"):
-        axes.axvline(load_facts()["delivery"]["days"][name], color=MUTED, linestyle="--", linewidth=1)
+        axes.axvline(FACTS["delivery"]["days"][name], color=MUTED, linestyle="--", linewidth=1)
     axes.set(title="Days to delivery", xlabel="days (dashed: facts, p25 to p90)", ylabel="orders", xlim=(0, 60))
 
 
 def _scores(axes: Axes, orders: pd.DataFrame) -> None:
-    facts = load_facts()["reviews"]["score_mean"]
+    facts = FACTS["reviews"]["score_mean"]
     for row, (_, fact, holds) in enumerate(_LATENESS):
         mean = orders.loc[holds(orders["delay_days"]), "review_score"].mean()
         axes.barh(row, mean, color=SERIES_COLORS[0], height=0.6)
@@ -56,8 +56,8 @@ def _states(axes: Axes, orders: pd.DataFrame) -> None:
     axes.scatter(
         by_state["days"], by_state["late"] * 100, s=by_state["orders"] / 12 + 8, color=SERIES_COLORS[0], alpha=0.6
     )
-    for state in load_facts()["states"]["known"]:
-        _, days, _, late = load_facts()["states"][state]
+    for state in FACTS["delivery"]["known_states"]:
+        days, late = (FACTS["states"][state][name] for name in ("days", "late"))
         axes.plot(days, late, "x", color="black")
         axes.annotate(state, (days, late), textcoords="offset points", xytext=(5, 5), fontsize=8)
     axes.set(title="States: days and lateness", xlabel="mean days to delivery", ylabel="late, % (cross: fact)")

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers.core.stats import Interval
-from helpers.plots.style import MUTED, panel, task_color, task_label
+from helpers.plots.style import MUTED, name_rows, panel, task_color, task_label
 from helpers.runs import analysis
 from helpers.runs.analysis import ALL
 from helpers.runs.decision import Decision, Effects
@@ -27,10 +27,8 @@ def gain_bars(run: Run) -> Figure:
                 _draw_interval(axis, gains[task].difference, offset - position, task_color(task), mode == "sample")
         axis.plot([], [], "o", color=MUTED, mfc=MUTED if mode == "sample" else "white", label=label)
     axis.axvline(0, color=MUTED, lw=1)
-    axis.set_yticks([-i for i in range(len(rows))], [task_label(task) for task in rows])
-    axis.set_ylim(0.5 - len(rows), 0.5)
-    axis.set_xlabel("Gain of the mean reward over the base policy, same prompts")
-    axis.grid(axis="y", visible=False)
+    name_rows(axis, [task_label(task) for task in rows])
+    axis.set(ylim=(0.5 - len(rows), 0.5), xlabel="Gain of the mean reward over the base policy, same prompts")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=2)
     return figure
 
@@ -44,11 +42,8 @@ def parser_effects(effects: Effects) -> Figure:
         _draw_interval(axis, end, -0.12 - position, color, filled=True)
     axis.plot([], [], "o", color=color, mfc="white", label="base policy's answers")
     axis.plot([], [], "o", color=color, label="answers at the end")
-    axis.set_yticks([-i for i in range(len(effects.means))], [_PARSERS.get(name, name) for name in effects.means])
-    axis.set_xlim(0, 1.02)
-    axis.set_ylim(0.5 - len(effects.means), 0.5)
-    axis.set_xlabel("Mean extraction reward (form, v4.1)")
-    axis.grid(axis="y", visible=False)
+    name_rows(axis, [_PARSERS[name] for name in effects.means])
+    axis.set(xlim=(0, 1.02), ylim=(0.5 - len(effects.means), 0.5), xlabel="Mean extraction reward (form, v4.1)")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=2)
     return figure
 
@@ -94,9 +89,9 @@ def headline(run: Run, decision: Decision) -> dict[str, str]:
     return numbers
 
 
-def before_after_table(run: Run, task: str, n: int = 10, mode: str = "sample") -> str:
+def before_after_table(run: Run, task: str, n: int = 10) -> str:
     """HTML table: `n` completions of a task at the start and the end, from the largest loss to the largest gain."""
-    rows = analysis.before_after(run, task, n, mode)
+    rows = analysis.before_after(run, task, n)
     body = "".join(
         f"<tr><td>{html.escape(row.record_id)}</td><td>{_answer(row.before)}</td><td>{row.reward_before:.2f}</td>"
         f"<td>{_answer(row.after)}</td><td>{row.reward_after:.2f}</td></tr>"

@@ -16,6 +16,7 @@ from helpers.plots.style import (
     SERIES_COLORS,
     grid,
     label_outer,
+    name_rows,
     panel,
     panels,
     task_color,
@@ -41,12 +42,10 @@ def reward_curve(run: Run) -> Figure:
     for task in TASKS:
         mean = _moving_mean(run.series(f"train/reward/{task}"), run)
         right.plot(mean.index, mean, color=task_color(task), label=task_label(task))
-    left.set_title("All tasks")
+    left.set(title="All tasks", ylabel="Mean reward in training")
     right.set_title("Each task, moving mean")
-    left.set_ylabel("Mean reward in training")
     for axis in axes.flat:
-        axis.set_xlabel("Training step")
-        axis.set_ylim(0, 1)
+        axis.set(xlabel="Training step", ylim=(0, 1))
         axis.legend(loc="best")
     return figure
 
@@ -99,10 +98,9 @@ def coverage_bars(run: Run) -> Figure:
         axis.barh(-position, seen, height=0.4, color=task_color(task))
         axis.plot([expected, expected], [-position - 0.35, -position + 0.35], color=ALL_TASKS_COLOR, lw=2)
         axis.text(max(records, seen), -position, f"  {seen:.0f} shown, {seen / records:.0%}", va="center", fontsize=9)
-    axis.set_yticks([-i for i in range(len(TASKS))], [task_label(task) for task in TASKS])
+    name_rows(axis, [task_label(task) for task in TASKS])
     axis.set_xlabel("Prompts")
     axis.margins(x=0.22)
-    axis.grid(axis="y", visible=False)
     keys = [
         Patch(facecolor="#EEEEEE", edgecolor=MUTED, label="records in the train split"),
         Patch(facecolor=MUTED, label="prompts shown"),
@@ -127,15 +125,16 @@ def repairs_over_time(run: Run) -> Figure:
         axis.text(0.5, 0.5, "no answer needed a repair", transform=axis.transAxes, ha="center", color=MUTED)
         axis.set_ylim(0, 1)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axis.set_xlabel("Training step")
-    axis.set_ylabel("Share of extraction answers")
+    axis.set(xlabel="Training step", ylabel="Share of extraction answers")
     return figure
 
 
 def stop_panel(run: Run, reference: Reference | None = None) -> list[dict[str, str]]:
     """The stop table as it stands, one row per rule, against the extraction baseline of `reference`."""
-    settings = {"extraction_baseline": reference.baseline} if reference else {}
-    return stop_rules.status_panel(analysis.stop_statuses(run, **settings))
+    settings = analysis.rule_settings(run)
+    if reference:
+        settings["extraction_baseline"] = reference.baseline
+    return stop_rules.status_panel(stop_rules.evaluate_rules(analysis.watched_history(run), run.max_steps, **settings))
 
 
 def stop_table_history(run: Run, extraction_baseline: float = stop_rules.EXTRACTION_BASELINE) -> Figure:

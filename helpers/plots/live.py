@@ -8,7 +8,7 @@ from IPython.display import display
 
 from helpers.plots.curves import eval_curves
 from helpers.plots.health import stop_panel
-from helpers.runs import Run, load_run
+from helpers.runs import load_run
 
 
 class LivePlot:
@@ -20,14 +20,10 @@ class LivePlot:
     def __call__(self, folder: Path) -> None:
         """Redraw from the run record in `folder`."""
         run = load_run(folder)
-        items = [eval_curves([run]), stop_table(run)]
+        table = pd.DataFrame(stop_panel(run)).set_index("Watched")[["Value", "Expected", "State", "Because"]]
+        items = [eval_curves([run]), table]
         if not self.handles:
             self.handles = [display(item, display_id=True) for item in items]
         else:
             for handle, item in zip(self.handles, items, strict=True):
                 handle.update(item)
-
-
-def stop_table(run: Run) -> pd.DataFrame:
-    """The stop table as it stands: what is watched, its value, what was expected, the state and why."""
-    return pd.DataFrame(stop_panel(run)).set_index("Watched")[["Value", "Expected", "State", "Because"]]

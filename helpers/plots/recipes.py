@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers import recipes
-from helpers.plots.style import ALL_TASKS_COLOR, MUTED, SERIES_COLORS, panel, task_color, task_label
+from helpers.plots.style import ALL_TASKS_COLOR, MUTED, SERIES_COLORS, name_rows, panel, task_color, task_label
 from helpers.recipes import Recipe
 from helpers.recipes.memory import PHASES, MemoryPlan
 
@@ -65,13 +65,9 @@ def plan_bars(plans: Sequence[MemoryPlan]) -> Figure:
     for consumer, look in _LOOKS.items():
         if consumer in consumers:
             axis.barh(0, 0, label=consumer, edgecolor="white", **look)
-    axis.set_yticks(
-        [-i for i in range(len(bars))], [f"{plan.model}\non {plan.profile}, {phase}" for plan, phase in bars]
-    )
-    axis.set_ylim(0.6 - len(bars), 0.6)
+    name_rows(axis, [f"{plan.model}\non {plan.profile}, {phase}" for plan, phase in bars])
     axis.set_xlim(0, 1.18 * max(max(plan.available, plan.peak) for plan in plans))
-    axis.set_xlabel("Planned memory (GiB); the line is what torch sees of the card")
-    axis.grid(axis="y", visible=False)
+    axis.set(ylim=(0.6 - len(bars), 0.6), xlabel="Planned memory (GiB); the line is what torch sees of the card")
     figure.legend(loc="outside upper center", ncols=4)
     return figure
 

@@ -23,16 +23,7 @@ TASK_COLORS: dict[str, str] = {row.name: row.colour for row in ROWS}
 TASK_LABELS: dict[str, str] = {row.name: row.label for row in ROWS}
 ALL_TASKS_COLOR = "#333333"
 MUTED = "#9A9A9A"
-SERIES_COLORS: tuple[str, ...] = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#56B4E9",
-    "#CC79A7",
-    "#F0E442",
-    "#000000",
-)
+SERIES_COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000")
 """For what is not a task: reward parts, parser repairs, runs. Tell series apart by hatch or marker too."""
 
 LINES = ("-", "--", ":", "-.")
@@ -104,6 +95,12 @@ def grid(count: int, columns: int, row_height: float, **sharing: Any) -> tuple[F
     for cell in cells[count:]:
         cell.axis("off")
     return figure, cells[:count]
+
+
+def name_rows(axis: Axes, labels: Sequence[str]) -> None:
+    """Name the rows of a bar chart, the first at y = 0 and each one below the last at 1 less."""
+    axis.set_yticks([-row for row in range(len(labels))], labels)
+    axis.grid(axis="y", visible=False)
 
 
 def label_outer(axes: Sequence[Axes], columns: int, x: str, y: str = "") -> None:

@@ -8,22 +8,3 @@ from helpers.policy.generation import MODES, Generation, Settings, generate, set
 from helpers.policy.loading import RunPolicy, describe_base, find_policy, load_base, load_run_policy
 from helpers.policy.lora import load_adapter, lora_config, with_lora
 from helpers.policy.model import Policy
-
-__all__ = [
-    "MODES",
-    "Generation",
-    "Policy",
-    "RunPolicy",
-    "Settings",
-    "describe_base",
-    "evaluate",
-    "find_policy",
-    "generate",
-    "load_adapter",
-    "load_base",
-    "load_run_policy",
-    "lora_config",
-    "settings_for",
-    "summarize",
-    "with_lora",
-]

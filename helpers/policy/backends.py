@@ -25,7 +25,7 @@ from helpers.core.errors import UserError, require_known
 from helpers.core.files import PROJECT_ROOT
 from helpers.policy import generation
 from helpers.policy.loading import load_base
-from helpers.policy.lora import LORA_TARGETS
+from helpers.policy.lora import lora_arguments
 from helpers.policy.model import Policy, Sampler, cannot_load, load, plain_generation, prepare
 from helpers.recipes import Recipe, memory
 from helpers.recipes.profiles import Profile
@@ -64,12 +64,9 @@ def choose(profile: Profile) -> tuple[str, str]:
         if reason is None:
             break
         passed_over.append(f"not {name}: {reason}")
-    generating = "generating with transformers"
-    if with_vllm(profile, name):
-        generating = "generating with vLLM"
-    elif name == "unsloth":
-        generating = "generating with Unsloth's decoder (no vLLM)"
-    return name, "; ".join([f"backend {name}, {generating}", *passed_over])
+    decoder = "Unsloth's decoder (no vLLM)" if name == "unsloth" else "transformers"
+    decoder = "vLLM" if with_vllm(profile, name) else decoder
+    return name, "; ".join([f"backend {name}, generating with {decoder}", *passed_over])
 
 
 def require(name: str) -> None:
@@ -102,15 +99,17 @@ def environment(profile: Profile, backend: str) -> dict[str, str]:
 
 def set_environment(profile: Profile, backend: str) -> dict[str, str]:
     """Set `environment` and return it. `UserError` where a module that reads it or must follow it is imported."""
-    wanted = environment(profile, backend)
     imported = "unsloth" in sys.modules
+    if backend != "unsloth":
+        if imported:
+            raise UserError(f"unsloth has rewritten trl in this process: restart the kernel to train with {backend}")
+        return {}
+    wanted = environment(profile, backend)
     changed = [name for name, value in wanted.items() if os.environ.get(name) != value]
-    if backend != "unsloth" and imported:
-        raise UserError(f"unsloth has rewritten trl in this process: restart the kernel to train with {backend}")
-    if backend == "unsloth" and imported and changed:
-        raise UserError(f"unsloth was imported with another {', '.join(changed)}: restart the kernel and train first")
     early = [name for name in _PATCHED_BY_UNSLOTH if name in sys.modules]
-    if backend == "unsloth" and not imported and early:
+    if imported and changed:
+        raise UserError(f"unsloth was imported with another {', '.join(changed)}: restart the kernel and train first")
+    if early and not imported:
         raise UserError(
             f"{', '.join(early)} imported before unsloth: restart the kernel and train before anything loads a policy, "
             "or run `python -m helpers train`"
@@ -164,12 +163,7 @@ def unsloth_model_arguments(recipe: Recipe, profile: Profile, seed: int = 0, sou
 
 def unsloth_lora_arguments(recipe: Recipe, profile: Profile, seed: int = 0) -> dict[str, Any]:
     """What `FastLanguageModel.get_peft_model` gets (unsloth/models/llama.py:4238): the recipe's LoRA, as peft's."""
-    return {
-        "r": recipe.lora_r,
-        "lora_alpha": recipe.lora_alpha,
-        "lora_dropout": recipe.lora_dropout,
-        "target_modules": list(LORA_TARGETS),
-        "bias": "none",
+    return lora_arguments(recipe) | {
         "use_rslora": False,
         "use_gradient_checkpointing": _checkpointing(profile),
         "random_state": seed,

@@ -7,10 +7,9 @@ model's, at a thousandth of its size.
 import hashlib
 import json
 import shutil
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
@@ -23,9 +22,6 @@ from helpers.recipes import HUB_05B_BASE, HUB_37B
 from helpers.recipes.profiles import EmbeddedSettings, Profile
 from helpers.tasks import JSON_TASK, ROWS
 from helpers.tasks.records import PAIRS_DIR, load_records
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 SEED = 20260427
 """The embedded policy's own seed: runs of every seed start from the same base policy."""
@@ -47,16 +43,14 @@ CHAT_TEMPLATE = (
 
 
 def stand_in(model_id: str, profile: Profile) -> EmbeddedSettings | None:
-    """The embedded policy that stands for a hub model on this profile; None where the profile loads the hub's own.
-
-    The 3.7B model's is larger; the base model's has read the same shop's texts without the chat format.
-    """
+    """The embedded policy that stands for a hub model on this profile; None where the profile loads the hub's own."""
     if profile.embedded is None:
         return None
     if model_id == HUB_37B:
         return profile.embedded_large
     if model_id != HUB_05B_BASE:
         return profile.embedded
+    # The base model's has read the same shop's texts without the chat format.
     epochs = profile.base_model.text_epochs if profile.base_model else profile.embedded.sft_epochs
     return replace(profile.embedded, chat=False, sft_epochs=epochs)
 
@@ -64,14 +58,9 @@ def stand_in(model_id: str, profile: Profile) -> EmbeddedSettings | None:
 def base_policy(
     profile: Profile, pairs: Path = PAIRS_DIR, cache: Path = CACHE, settings: EmbeddedSettings | None = None
 ) -> Policy:
-    """An embedded base policy (default: the profile's), loaded from `cache`, or trained where it holds none for these
-    pairs.
-
-    Raises `UserError` where the pairs are missing or malformed.
-    """
+    """An embedded base policy (default: the profile's), loaded from `cache`, or trained there once for these pairs."""
     settings = settings or profile.embedded
-    if settings is None:
-        raise ValueError(f"profile {profile.name} has no embedded policy")
+    assert settings, f"profile {profile.name} has no embedded policy"
     records = load_records(pairs / "train.jsonl")
     folder = cache / cache_key(settings, pairs / "train.jsonl")
     if not (folder / "embedded.json").is_file():
@@ -98,8 +87,6 @@ def cache_key(settings: EmbeddedSettings, train: Path) -> str:
 def raw_texts(records: list[dict[str, Any]]) -> list[str]:
     """The texts a base model reads: questions with their answers, without roles; reviews and their objects apart.
 
-    It knows what such objects look like and that questions are answered, but never saw a review answered by an object.
-
     >>> record = {"task": "push", "prompt": [{"role": "user", "content": "Crie"}], "reference": {"text": "Oi"}}
     >>> raw_texts([record, record | {"task": "extraction"}])
     ['<|im_start|>Crie\\n\\nOi', '<|im_start|>Crie', '<|im_start|>Oi']
@@ -120,7 +107,7 @@ def repeated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [record for record in records for _ in range(REPEATS[record["task"]])]
 
 
-def train_tokenizer(records: list[dict[str, Any]], vocabulary: int) -> "PreTrainedTokenizerFast":
+def train_tokenizer(records: list[dict[str, Any]], vocabulary: int) -> Any:
     """A byte-level BPE of `vocabulary` tokens over prompts and references; digits are single tokens, as the hub's."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -147,7 +134,7 @@ def train_tokenizer(records: list[dict[str, Any]], vocabulary: int) -> "PreTrain
     return tokenizer
 
 
-def new_model(settings: EmbeddedSettings, tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedModel":
+def new_model(settings: EmbeddedSettings, tokenizer: Any) -> Any:
     """A randomly initialised Qwen3 of the given size with tied embeddings."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -173,34 +160,26 @@ def _train(folder: Path, profile: Profile, settings: EmbeddedSettings, records: 
     """Train tokenizer and model beside `folder`, then move them there: a killed training leaves no half policy."""
     from transformers import set_seed
 
-    started = time.monotonic()
     prepare(profile)
     set_seed(SEED)
     repeats = repeated(records)
     tokenizer = train_tokenizer(repeats, settings.vocabulary)
     building = folder.with_name(f"{folder.name}.building")
     shutil.rmtree(building, ignore_errors=True)
-    model, losses = sft.fine_tune(
-        new_model(settings, tokenizer),
-        tokenizer,
-        sft.chat_rows(repeats) if settings.chat else [{"text": text} for text in raw_texts(repeats)],
+    rows = sft.chat_rows(repeats) if settings.chat else [{"text": text} for text in raw_texts(repeats)]
+    arguments = sft.sft_arguments(
         building,
         epochs=settings.sft_epochs,
         batch=settings.sft_batch,
         learning_rate=settings.sft_learning_rate,
         max_length=settings.max_length,
         seed=SEED,
-        title="embedded policy, SFT" if settings.chat else "embedded base model, plain text",
+        on_gpu=False,
     )
+    title = "embedded policy, SFT" if settings.chat else "embedded base model, plain text"
+    model, _ = sft.fine_tune(new_model(settings, tokenizer), tokenizer, rows, arguments, title)
     model.save_pretrained(building)
     tokenizer.save_pretrained(building)
-    facts = {
-        "settings": asdict(settings),
-        "parameters": model.num_parameters(),
-        "seed": SEED,
-        "final_loss": round(sum(row["loss"] for row in losses[-10:]) / len(losses[-10:]), 4),
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    write_json(building / "embedded.json", facts)
+    write_json(building / "embedded.json", {"settings": asdict(settings), "seed": SEED})
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)

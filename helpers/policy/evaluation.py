@@ -10,8 +10,7 @@ from helpers.policy.model import Policy
 from helpers.rewards import score_row
 from helpers.runs import analysis
 from helpers.tasks import JSON_TASK, ROWS, TASKS
-
-Rows = list[dict[str, Any]]
+from helpers.tasks.records import Rows
 
 SAMPLES = {row.name: row.samples for row in ROWS}
 """How often a whole eval split samples each task's prompts: more where 65 rewards are too noisy a mean."""

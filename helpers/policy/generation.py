@@ -106,10 +106,7 @@ def generate(
 
 @contextmanager
 def answering(policy: Policy) -> Iterator[None]:
-    """Inference mode for a block; a model that was training goes on training after it.
-
-    LoRA is merged meanwhile, except for a policy with its own sampler, which sees to that itself.
-    """
+    """Inference mode for a block, with LoRA merged; a policy with its own sampler sees to the merging itself."""
     was_training = policy.model.training
     policy.model.eval()
     try:

@@ -15,7 +15,7 @@ from helpers.policy import embedded, lora
 from helpers.policy.model import Policy, load, load_tokenizer, prepare
 from helpers.recipes import Recipe, memory, profiles
 from helpers.recipes.profiles import Profile
-from helpers.runs.origin import Origin, read_origin
+from helpers.runs.origin import read_origin
 from helpers.tasks.records import PAIRS_DIR
 
 
@@ -37,37 +37,36 @@ def load_base(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR) -> Poli
     return load(recipe.model_id, profile)
 
 
-def describe_base(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR) -> tuple[Any, int]:
-    """Tokenizer and number of parameters of the policy a run starts from, without loading a hub model's weights.
-
-    Raises `UserError` for a hub model whose shape is not known or whose tokenizer cannot be loaded.
-    """
+def describe_base(recipe: Recipe, profile: Profile) -> tuple[Any, int]:
+    """Tokenizer and number of parameters of the policy a run starts from, without loading a hub model's weights."""
     if profile.embedded is not None:
-        policy = load_base(recipe, profile, pairs)
+        policy = load_base(recipe, profile)
         return policy.tokenizer, policy.model.num_parameters()
     return load_tokenizer(recipe.model_id), memory.shape_of(recipe).parameters()
 
 
-def load_run_policy(
-    folder: Path, adapter: str | None = "adapter", pairs: Path = PAIRS_DIR, dtype: str | None = None
-) -> RunPolicy:
+def load_run_policy(folder: Path, adapter: str | None = "adapter", dtype: str | None = None) -> RunPolicy:
     """The policy of the run in `folder`: `adapter` is `adapter` (the last one), `best`, or None for the base alone.
 
     `dtype` overrides the profile's precision, 4-bit weights included. Raises `UserError` where there is no such
-    adapter, the run needs a GPU that is not here, or its embedded base policy is not the one that `pairs` make today:
-    an adapter means nothing on another base.
+    adapter, the run needs a GPU that is not here, or its embedded base policy is not the one that is made today: an
+    adapter means nothing on another base.
     """
     origin = read_origin(folder)
     if adapter is not None:
         lora.require_adapter(folder / adapter)
-    _require_device(folder, origin)
+    if origin.profile.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            f"{folder}: a run of profile {origin.profile.name} on {origin.base}; it needs a GPU that torch sees, "
+            "`python -m helpers doctor` tells what is here"
+        )
     profile = replace(origin.profile, dtype=dtype, load_in_4bit=False) if dtype else origin.profile
-    policy = load_base(origin.recipe, profile, pairs)
+    policy = load_base(origin.recipe, profile)
     base = Path(policy.source).name
     if profile.embedded is not None and base != Path(origin.base_policy).name:
         raise UserError(
             f"{folder}: started from the base policy {origin.base_policy}, but this version makes {base} of "
-            f"{pairs / 'train.jsonl'}; use the pairs and the commit that config.json names"
+            f"{PAIRS_DIR / 'train.jsonl'}; use the pairs and the commit that config.json names"
         )
     if adapter is not None:
         policy = lora.load_adapter(policy, folder / adapter)
@@ -75,10 +74,7 @@ def load_run_policy(
 
 
 def find_policy(run: Path | None, best: bool, recipe: str | None, profile: str | None) -> RunPolicy:
-    """The policy that a verb's flags name: a run's last or best adapter, or the base policy of recipe and profile.
-
-    Raises `UserError` for flags that contradict each other.
-    """
+    """The policy that a verb's flags name: a run's last or best adapter, or the base policy of recipe and profile."""
     if run is not None:
         if recipe or profile:
             raise UserError("--run brings its own recipe and profile; leave --recipe and --profile out")
@@ -88,11 +84,3 @@ def find_policy(run: Path | None, best: bool, recipe: str | None, profile: str |
     machine = profiles.get(profile or "auto")
     fitted, _ = profiles.fit(recipes.get(recipe or recipes.V41.name), machine)
     return RunPolicy(load_base(fitted, machine), fitted, machine)
-
-
-def _require_device(folder: Path, origin: Origin) -> None:
-    if origin.profile.device == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            f"{folder}: a run of profile {origin.profile.name} on {origin.base}; it needs a GPU that torch sees, "
-            "`python -m helpers doctor` tells what is here"
-        )

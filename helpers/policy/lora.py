@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -12,25 +12,26 @@ from helpers.core.errors import UserError
 from helpers.policy.model import Policy
 from helpers.recipes import Recipe
 
-if TYPE_CHECKING:
-    from peft import LoraConfig
-
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Every linear layer of a block: attention and feed-forward."""
 
 
-def lora_config(recipe: Recipe) -> "LoraConfig":
-    """The recipe's LoRA on every linear layer (`LORA_TARGETS`)."""
+def lora_arguments(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's LoRA on every linear layer (`LORA_TARGETS`), as peft and Unsloth both take it."""
+    return {
+        "r": recipe.lora_r,
+        "lora_alpha": recipe.lora_alpha,
+        "lora_dropout": recipe.lora_dropout,
+        "target_modules": list(LORA_TARGETS),
+        "bias": "none",
+    }
+
+
+def lora_config(recipe: Recipe) -> Any:
+    """The recipe's LoRA as peft's `LoraConfig`."""
     from peft import LoraConfig
 
-    return LoraConfig(
-        r=recipe.lora_r,
-        lora_alpha=recipe.lora_alpha,
-        lora_dropout=recipe.lora_dropout,
-        target_modules=list(LORA_TARGETS),
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
+    return LoraConfig(**lora_arguments(recipe), task_type="CAUSAL_LM")
 
 
 def with_lora(policy: Policy, recipe: Recipe) -> Policy:
@@ -48,10 +49,7 @@ def has_lora(model: Any) -> bool:
 
 
 def restore_adapter(policy: Policy, folder: Path) -> None:
-    """Put the adapter weights saved in `folder` into the LoRA that `policy` carries.
-
-    Raises `UserError` where names or shapes differ.
-    """
+    """Put the adapter weights of `folder` into the LoRA that `policy` carries; `UserError` where they do not fit."""
     from peft import load_peft_weights, set_peft_model_state_dict
 
     try:

@@ -60,10 +60,7 @@ def _keep_freed_memory() -> None:
 
 
 def load(source: str, profile: Profile, name: str = "") -> Policy:
-    """Load model and tokenizer from a folder or the hub, on the profile's device and in its dtype.
-
-    Raises `UserError` where neither a folder nor a reachable hub has it.
-    """
+    """Load model and tokenizer from a folder or the hub, else `UserError`, on the profile's device in its dtype."""
     from transformers import AutoModelForCausalLM
 
     from helpers.policy.cpu import attention
@@ -75,7 +72,7 @@ def load(source: str, profile: Profile, name: str = "") -> Policy:
         raise cannot_load(source, error) from error
     plain_generation(model, tokenizer)
     if profile.device == "cpu":
-        attention.use(model)
+        model.set_attn_implementation(attention.NAME)
     if not profile.load_in_4bit:  # 4-bit weights are on their device already and cannot be moved
         model = model.to(profile.device)
     return Policy(model, tokenizer, name or Path(source).name, source)

@@ -22,33 +22,20 @@ def chat_rows(records: list[dict[str, Any]]) -> list[Row]:
 
 
 def fine_tune(
-    model: Any,
-    tokenizer: Any,
-    rows: list[Row],
-    folder: Path,
-    *,
-    epochs: float,
-    batch: int,
-    learning_rate: float,
-    max_length: int,
-    seed: int,
-    title: str,
-    on_gpu: bool = False,
+    model: Any, tokenizer: Any, rows: list[Row], arguments: dict[str, Any], title: str
 ) -> tuple[Any, list[dict[str, float]]]:
     """Train on `rows` (`chat_rows`, or `{"text": ...}` for plain text); return the model and its logged losses.
 
-    Where `model` carries LoRA, that alone is trained. `folder` is where TRL may write; nothing is saved.
+    `arguments` come from `sft_arguments`. Where `model` carries LoRA, that alone is trained. Nothing is saved.
     """
     from datasets import Dataset
     from transformers import PrinterCallback, set_seed
     from trl import SFTConfig, SFTTrainer
 
-    set_seed(seed)
-    arguments = sft_arguments(folder, epochs, batch, learning_rate, max_length, seed, on_gpu)
-    arguments["completion_only_loss"] = "completion" in rows[0]
+    set_seed(arguments["seed"])
     trainer = SFTTrainer(
         model=model,
-        args=SFTConfig(**arguments),
+        args=SFTConfig(**arguments, completion_only_loss="completion" in rows[0]),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
     )

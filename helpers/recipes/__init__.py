@@ -22,26 +22,3 @@ from helpers.recipes.recipe import (
     values,
     warmup_steps,
 )
-
-__all__ = [
-    "FIXES",
-    "HUB_05B",
-    "HUB_05B_BASE",
-    "HUB_37B",
-    "RECIPES",
-    "V4",
-    "V41",
-    "V42A",
-    "V42B",
-    "V42B_COLD",
-    "V42C_INSIGHTS",
-    "Change",
-    "Recipe",
-    "coverage",
-    "diff",
-    "get",
-    "learning_rates",
-    "parser_of",
-    "values",
-    "warmup_steps",
-]

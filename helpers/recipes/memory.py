@@ -69,9 +69,6 @@ class Shape:
     def parameters(self) -> int:
         """All weights: linear layers, RMS norms (per block two over `hidden` and two over a head; one at the end), the
         embedding, and an output head where it is not tied to the embedding.
-
-        >>> SHAPES["Polygl0t/Tucano2-qwen-0.5B-Base"].parameters()
-        490799104
         """
         norms = self.layers * (2 * self.hidden + 2 * self.head_size) + self.hidden
         return self.linear_parameters() + norms + self.vocabulary * self.hidden * (1 if self.tied else 2)
@@ -154,12 +151,7 @@ def shape_of_config(config: Any) -> Shape:
 
 
 def plan(recipe: Recipe, shape: Shape, profile: Profile) -> MemoryPlan:
-    """The memory plan of `recipe` on a GPU profile. `UserError` for a profile without a GPU.
-
-    >>> from helpers import recipes
-    >>> plan(recipes.V41, SHAPES[HUB_05B], profiles.get("l4")).fits
-    True
-    """
+    """The memory plan of `recipe` on a GPU profile. `UserError` for a profile without a GPU."""
     if not profile.memory_gib:
         cards = ", ".join(card.name for card in profiles.gpu_profiles())
         raise UserError(f"profile {profile.name} has no GPU memory to plan; give one of {cards}")
@@ -226,11 +218,7 @@ def cache_row(recipe: Recipe, shape: Shape, profile: Profile) -> tuple[Row, int]
 
 
 def lora_parameters(shape: Shape, r: int) -> int:
-    """Weights of a rank-`r` LoRA on the seven linear layers of every block: r x (inputs + outputs) each.
-
-    >>> lora_parameters(SHAPES[HUB_05B], 16)
-    10092544
-    """
+    """Weights of a rank-`r` LoRA on the seven linear layers of every block: r x (inputs + outputs) each."""
     return shape.layers * r * sum(inputs + outputs for inputs, outputs in shape.projections().values())
 
 
@@ -264,9 +252,9 @@ def activations_row(recipe: Recipe, shape: Shape, profile: Profile) -> Row:
         each, how = 0, "inputs of the blocks, in the computer's memory"
     else:
         each, how = 2 * shape.hidden, "input of every block"
-    tokens = profile.micro_batch * recipe.max_seq_length
-    formula = f"{_tokens(profile.micro_batch, recipe.max_seq_length)} x {shape.layers} layers x {each:,} bytes: {how}"
-    return Row("Activations kept", tokens * shape.layers * each / GIB, formula, (TRAINING,))
+    batch, length = profile.micro_batch, recipe.max_seq_length
+    formula = f"{batch} x {length:,} tokens x {shape.layers} layers x {each:,} bytes: {how}"
+    return Row("Activations kept", batch * length * shape.layers * each / GIB, formula, (TRAINING,))
 
 
 def working_row(recipe: Recipe, shape: Shape, profile: Profile) -> Row:
@@ -284,14 +272,12 @@ def working_row(recipe: Recipe, shape: Shape, profile: Profile) -> Row:
     if profile.gradient_checkpointing:
         block_bytes += kept_bytes(shape, recipe.max_seq_length)
     block = batch * recipe.max_seq_length * block_bytes / GIB
-    scores = f"{_tokens(batch, recipe.max_completion_length)} x {shape.vocabulary:,} x {score_bytes} bytes"
-    tokens = _tokens(batch, recipe.max_seq_length)
-    formula = f"the larger of logits {scores} ({logits:.2f}) and a block {tokens} x {block_bytes:,} bytes ({block:.2f})"
+    formula = (
+        f"the larger of logits {batch} x {recipe.max_completion_length:,} tokens x {shape.vocabulary:,} x "
+        f"{score_bytes} bytes ({logits:.2f}) and a block {batch} x {recipe.max_seq_length:,} tokens x "
+        f"{block_bytes:,} bytes ({block:.2f})"
+    )
     return Row("Logits, then a block", max(logits, block), formula, (TRAINING,))
-
-
-def _tokens(sequences: int, length: int) -> str:
-    return f"{sequences} x {length:,} tokens"
 
 
 def context_row(profile: Profile) -> Row:

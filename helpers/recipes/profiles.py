@@ -103,9 +103,7 @@ _TINY = EmbeddedSettings(
     sft_learning_rate=3e-3,
     max_length=640,
 )
-_LARGE = replace(
-    _TINY, hidden_size=256, layers=3, heads=4, kv_heads=2, head_size=64, ffn_size=768, sft_learning_rate=1e-3
-)
+_LARGE = replace(_TINY, hidden_size=256, layers=3, head_size=64, ffn_size=768, sft_learning_rate=1e-3)
 _SMALLEST = replace(
     _TINY, hidden_size=64, heads=2, kv_heads=1, head_size=32, ffn_size=128, vocabulary=512, sft_epochs=0.05
 )
@@ -166,7 +164,6 @@ PROFILES: dict[str, Profile] = {
         embedded=_SMALLEST,
         embedded_large=replace(_SMALLEST, layers=3),
         base_model=BaseModelSettings(only_task="extraction", learning_rate_factor=60.0, text_epochs=0.05),
-        threads=1,
         micro_batch=8,
         eval_batch=16,
         eval_every=2,
@@ -213,11 +210,7 @@ PROFILES: dict[str, Profile] = {
 
 
 def get(name: str = "auto") -> Profile:
-    """The profile called `name`; `auto` is `HELPERS_PROFILE` where that is set, else the detected one.
-
-    >>> get("cpu").device
-    'cpu'
-    """
+    """The profile called `name`; `auto` is `HELPERS_PROFILE` where that is set, else the detected one."""
     if name == "auto":
         name = os.environ.get("HELPERS_PROFILE") or detect()[0]
     require_known("profile", name, tuple(PROFILES))

@@ -89,19 +89,16 @@ _UNCHANGED = "handoff, V4.1 config summary: unchanged from V4"
 _NO_SFT = "the instruct model is trained with GRPO at once"
 
 
-def _whole(name: str, **rows: tuple[Any, str]) -> Recipe:
-    """A recipe from one (value, source) row per field."""
+def _recipe(name: str, base: Recipe | None = None, **rows: tuple[Any, str]) -> Recipe:
+    """A recipe from one (value, source) row per field, or per field in which it differs from `base`."""
+    fields = {key: value for key, (value, _) in rows.items()}
     sources = {key: source for key, (_, source) in rows.items()}
-    return Recipe(name=name, sources=sources, **{key: value for key, (value, _) in rows.items()})
+    if base is None:
+        return Recipe(name=name, sources=sources, **fields)
+    return replace(base, name=name, sources=base.sources | sources, **fields)
 
 
-def _derived(base: Recipe, name: str, **rows: tuple[Any, str]) -> Recipe:
-    """`base` under another name, with the (value, source) rows in which it differs."""
-    sources = base.sources | {key: source for key, (_, source) in rows.items()}
-    return replace(base, name=name, sources=sources, **{key: value for key, (value, _) in rows.items()})
-
-
-V4 = _whole(
+V4 = _recipe(
     "v4",
     model_id=(HUB_05B, "handoff, context: the 0.5B instruct model"),
     version=("v4", "handoff, V4.1 change 1: V4 scored with the regex parser"),
@@ -142,9 +139,9 @@ V4 = _whole(
     only_task=("", "all tasks, as they come"),
 )
 
-V41 = _derived(
-    V4,
+V41 = _recipe(
     "v4.1",
+    V4,
     version=("v4.1", "handoff, V4.1 change 1: the parser fix; weights as in V4"),
     max_steps=(600, "handoff, V4.1 change 2: 600"),
     lr_schedule=("constant_with_warmup", "handoff, V4.1 change 3: constant after warm-up"),
@@ -152,9 +149,9 @@ V41 = _derived(
     learning_rate=(5e-6, "handoff, V4.1 change 4: 5e-6"),
 )
 
-V42A = _derived(
-    V41,
+V42A = _recipe(
     "v4.2a",
+    V41,
     model_id=(HUB_37B, "handoff, scenario A: scale to 3.7B-Instruct"),
     num_generations=(8, "handoff, scenario A: memory at 3.7B (was 16)"),
     max_completion_length=(1024, "handoff, scenario A: 3.7B can afford richer output (was 512)"),
@@ -162,48 +159,42 @@ V42A = _derived(
     max_steps=(400, "handoff, scenario A: a larger model needs fewer steps (was 600)"),
 )
 
-V42B = _derived(
-    V41,
+V42B = _recipe(
     "v4.2b",
+    V41,
     model_id=(HUB_05B_BASE, "handoff, scenario B: 0.5B-Base, no preference training and no SFT"),
     sft_task=("extraction", "handoff, scenario B: extraction pairs only, loss on assistant turns only"),
     sft_epochs=(1.0, "handoff, scenario B: one epoch"),
-    sft_learning_rate=(
-        2e-4,
-        "QLoRA's rate for small models (arXiv 2305.14314, table 9); the handoff names none",
-    ),
+    sft_learning_rate=(2e-4, "QLoRA's rate for small models (arXiv 2305.14314, table 9); the handoff names none"),
     sft_batch=(4, "ours: about 150 updates in the epoch; the handoff names none"),
 )
 
 _COLD = "ours: the same GRPO without warm-up, to see what it brings"
-V42B_COLD = _derived(
-    V42B,
+V42B_COLD = _recipe(
     "v4.2b-cold",
+    V42B,
     sft_task=("", _COLD),
     sft_epochs=(0.0, _COLD),
     sft_learning_rate=(0.0, _COLD),
     sft_batch=(0, _COLD),
 )
 
-V42C = _derived(
-    V41,
+V42C = _recipe(
     "v4.2c",
+    V41,
     version=(
         "v4.2-extraction",
         "handoff, scenario C, if extraction lags: score field values, not field presence; the other tasks keep v4.1",
     ),
 )
-V42C_INSIGHTS = _derived(
-    V41,
+V42C_INSIGHTS = _recipe(
     "v4.2c-insights",
-    extra_pairs=(
-        "insights",
-        "handoff, scenario C, if insights lags: 200 more pairs from orders with negative reviews",
-    ),
-)
-V42C_PUSH = _derived(
     V41,
+    extra_pairs=("insights", "handoff, scenario C, if insights lags: 200 more pairs from orders with negative reviews"),
+)
+V42C_PUSH = _recipe(
     "v4.2c-push",
+    V41,
     version=(
         "v4.2-push",
         "ours, as the handoff names no fix for push: its facts are scored too; the other tasks keep v4.1",
@@ -219,11 +210,7 @@ FIXES: dict[str, Recipe | None] = {row.name: RECIPES[row.fix_recipe] if row.fix_
 
 
 def get(name: str) -> Recipe:
-    """The recipe called `name`; `UserError` lists the valid names.
-
-    >>> get("v4.1").completions_per_step
-    32
-    """
+    """The recipe called `name`; `UserError` lists the valid names."""
     require_known("recipe", name, tuple(RECIPES))
     return RECIPES[name]
 
@@ -268,20 +255,10 @@ def learning_rates(recipe: Recipe) -> list[float]:
     import torch
     from transformers import get_scheduler
 
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([parameter], lr=recipe.learning_rate)
-    scheduler = get_scheduler(
-        recipe.lr_schedule,
-        optimizer,
-        num_warmup_steps=warmup_steps(recipe),
-        num_training_steps=recipe.max_steps,
-    )
-    rates = []
-    for _ in range(recipe.max_steps):
-        rates.append(scheduler.get_last_lr()[0])
-        optimizer.step()
-        scheduler.step()
-    return rates
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=recipe.learning_rate)
+    scheduler: Any = get_scheduler(recipe.lr_schedule, optimizer, warmup_steps(recipe), recipe.max_steps)
+    (share_of_peak,) = scheduler.lr_lambdas
+    return [recipe.learning_rate * share_of_peak(step) for step in range(recipe.max_steps)]
 
 
 def warmup_steps(recipe: Recipe) -> int:

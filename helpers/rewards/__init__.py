@@ -2,6 +2,7 @@
 
 from helpers.rewards.base import ONE_TASK_VERSIONS, VERSIONS, Score, parser_of
 from helpers.rewards.scoring import WEIGHTS, score, score_row
+from helpers.rewards.sql_sandbox import run_query
 from helpers.rewards.trl import RewardFunction, record_errors, reward_functions
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "parser_of",
     "record_errors",
     "reward_functions",
+    "run_query",
     "score",
     "score_row",
 ]

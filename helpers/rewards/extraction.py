@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from helpers.core.text import graphemes
 from helpers.parsing import ParsedCompletion, repair_class
 from helpers.rewards.base import REPAIR_FLAG, Parser, Parts
 from helpers.rewards.text.language import stem_f1
@@ -59,8 +60,10 @@ def is_valid_score(value: Any) -> bool:
 
 
 def is_valid_complaint(value: Any) -> bool:
-    """None, or a text of 1 to 120 characters."""
-    return value is None or (isinstance(value, str) and bool(value.strip()) and len(value) <= MAX_COMPLAINT_CHARACTERS)
+    """None, or a text of 1 to 120 characters as a person counts them."""
+    return value is None or (
+        isinstance(value, str) and bool(value.strip()) and graphemes(value) <= MAX_COMPLAINT_CHARACTERS
+    )
 
 
 def _valid_share(fields: Mapping[str, Any]) -> float:

@@ -45,7 +45,32 @@ _LABEL = re.compile(
 )
 
 _SENTENCE_END = re.compile(r"(?<=[.;!?])\s+|\n")
-_TERM = re.compile(r"\d{1,3} (?:dias?|semanas?|m[eê]s|meses|horas?)\b", re.IGNORECASE)
+
+# What an action plans: terms, dates, times and rates of doing it ...
+_TIME = r"(?:dias?|semanas?|quinzenas?|m[eê]s|meses|trimestres?|semestres?|anos?|horas?|hs?|min|minutos?)"
+_TERM = re.compile(
+    rf"\d{{1,3}}(?:\s?(?:a|e|ou|-|–)\s?\d{{1,3}})?\s?{_TIME}(?:\d\d)?\b"
+    rf"|\d{{1,2}}\s?(?:x|vez(?:es)?)\s(?:por|ao|à|a|na|no|em|cada)\s(?:cada\s)?{_TIME}\b"
+    r"|\d{1,2}/\d{1,2}(?:/\d{2,4})?\b|\d{1,2}/\d{4}\b|\b(?:em|at[eé]|de|durante|ano)\s20[1-4]\d\b|\bdias?\s\d{1,2}(?:\s(?:e|a)\s\d{1,2})?\b"
+    r"|\d{1,2}\sde\s(?:jan|fev|mar|abr|mai|jun|jul|ago|set|out|nov|dez)\w*",
+    re.IGNORECASE,
+)
+# ... and the figure it wants to reach, which words such as these introduce unless those before report a state.
+_TARGET = re.compile(
+    r"\b(?:para|at[eé]|abaixo de|acima de|(?:no |o )?m[aá]ximo(?: de)?|(?:no |o )?m[ií]nimo(?: de)?|pelo menos|ao menos"
+    r"|a partir de|metas? (?:de|é)|teto de|limite de|(?:desconto|cupom|cupons|cashback|b[oô]nus|multa) de"
+    r"|(?:reduz|cort|diminu|baix|aument|elev|ampli|cresc|sub|melhor)[^\W\d_]*\s[^.;,\d]{0,60}\bem|parcel\w+ em)\s+$",
+    re.IGNORECASE,
+)
+_REPORTED = re.compile(
+    r"\b(?:subiu|caiu|passou|foi|saiu|cresceu|aumentou|reduziu|chegou|variou|est[aá]|ficou|fica|tem|registr\w+)\b[^.;,]*$",
+    re.IGNORECASE,
+)
+_BASELINE = re.compile(r"\bd[eao]s?\s+$", re.IGNORECASE)
+_TO_TARGET = re.compile(rf"\s?(?:{_TIME}\s)?(?:para|até|ate|a)\s+(?:cerca de\s+)?(?:R\$\s?)?\d", re.IGNORECASE)
+FEW = 20
+PLAN_REACH = 80
+"""Characters before a figure in which the words stand that make it a plan."""
 
 
 def sections(text: str) -> dict[str, str]:
@@ -121,24 +146,51 @@ def figures_share(text: str, facts: TableFacts) -> tuple[float, int]:
     """How well a text's figures rest on the table, and how many do not.
 
     The share of grounded figures, squared so that one invention shows, times the distinct figures of the table itself
-    that are cited, out of three. A row's figure in a sentence that names only other rows is not grounded; a term set
-    for an action (`testar por 30 dias`) is a plan and no figure.
+    that are cited, out of three. A row's figure in a sentence that names only other rows is not grounded. What an
+    action plans is no figure: its terms and dates, and the target it sets (`de 8% para 3%` must ground the 8 alone).
     """
-    stated, grounded, cited = 0, 0, set()
+    acts_in_section = "actions" in sections(text)
+    section = ""
+    grounded, ungrounded, cited = 0, 0, set()
     for sentence in _SENTENCE_END.split(text):
-        numbers = _figures(sentence)
-        named = facts.rows_named(sentence) if numbers else set()
-        compares = bool(numbers and vocabulary("comparisons").found(sentence))
+        section = next((str(label.lastgroup) for label in _LABEL.finditer(fold(sentence))), section)
+        numbers = numbers_in(sentence)
+        if not numbers:
+            continue
+        acts = section == "actions" if acts_in_section else bool(vocabulary("actions").found(sentence))
+        numbers = _without_terms(sentence, numbers) if acts else numbers
+        named = facts.rows_named(sentence)
+        compares = bool(vocabulary("comparisons").found(sentence))
         held = [number for number in numbers if facts.hold_about(number, named, compares)]
-        stated, grounded = stated + len(numbers), grounded + len(held)
+        held_at = {number.start for number in held}
+        others = [number for number in numbers if number.start not in held_at]
+        grounded += len(held)
+        ungrounded += sum(not (acts and _is_target(sentence, number)) for number in others)
         cited |= {number.values for number in held if facts.direct.hold(number)}
     if not cited:
-        return 0.0, stated - grounded
-    return (grounded / stated) ** 2 * min(1.0, len(cited) / FIGURES_WANTED), stated - grounded
+        return 0.0, ungrounded
+    return (grounded / (grounded + ungrounded)) ** 2 * min(1.0, len(cited) / FIGURES_WANTED), ungrounded
 
 
-def _figures(sentence: str) -> list[WrittenNumber]:
-    numbers = numbers_in(sentence)
-    if not numbers or not vocabulary("actions").found(sentence):
-        return numbers
-    return [number for number in numbers if not _TERM.match(sentence, number.start)]
+def _without_terms(sentence: str, numbers: list[WrittenNumber]) -> list[WrittenNumber]:
+    in_terms = {place for match in _TERM.finditer(sentence) for place in range(*match.span())}
+    return [number for number in numbers if number.start not in in_terms or _is_baseline(sentence, number)]
+
+
+def _is_baseline(sentence: str, number: WrittenNumber) -> bool:
+    """Whether an action starts from the figure: the 8 of `de 8% para 3%`."""
+    return bool(_BASELINE.search(_before(sentence, number)) and _TO_TARGET.match(sentence, number.end))
+
+
+def _is_target(sentence: str, number: WrittenNumber) -> bool:
+    """Whether an action wants to reach the figure, or to do so many things (`contratar 2 transportadoras`)."""
+    before = _before(sentence, number)
+    if _is_baseline(sentence, number) or _REPORTED.search(before):
+        return False
+    verb = before.split()[-1:]
+    few = number.unit == "plain" and number.values[0] < FEW
+    return bool(_TARGET.search(before) or (verb and few and vocabulary("actions").found(verb[0])))
+
+
+def _before(sentence: str, number: WrittenNumber) -> str:
+    return sentence[max(0, number.start - PLAN_REACH) : number.start]

@@ -5,6 +5,7 @@ from typing import Any
 
 import regex
 
+from helpers.core.text import graphemes
 from helpers.rewards.base import Parser, Parts
 from helpers.rewards.text.language import novelty_share, own_words_share, portuguese_share, prompt_words, stems
 from helpers.rewards.text.numbers import Sources, numbers_in
@@ -23,10 +24,24 @@ INVENTED = 0.25
 IMPERSONAL = 0.4
 """What good form is worth in a notification that holds none of its context's facts."""
 
+_AMOUNT_STEMS = stems("partir reais apenas somente custa preço valor à vista")
+
 _ADDRESSING = regex.compile(r"\b(?:voces?|seus?|suas?)\b")
 _CODE = regex.compile(r"\b(?=[A-Z0-9]*[A-Z]{2})(?=[A-Z0-9]*\d)[A-Z0-9]{4,20}\b")
-_MARKUP = regex.compile(r"[{}\[\]|<>`]")
-_GRAPHEME = regex.compile(r"\X")
+# Code, tags, links and unfilled templates; an arrow, a heart `<3`, a bar or a `[Ver]` is typography.
+_MARKUP = regex.compile(
+    r"`[^`]+`|```|</?[a-z][\w-]*(?:\s[^<>]*)?/?>|<!--|\{[^{}]*\}|[{\[]\s*[\"']|\[[^\[\]]*\]\([^()]*\)|\[\w*_\w*\]"
+    r"|\[(?:o |a |seu |sua )?(?:nome|cliente|produto|item|desconto|cupom|c[oó]digo|link|url|data|valor|pre[cç]o"
+    r"|percentual|loja|marca|cidade|categoria|empresa|inserir|insira)\b[^\[\]]*\]",
+    regex.IGNORECASE,
+)
+_HEART = regex.compile(r"<3+(?!\d|[.,]\d|\s?(?:%|dias?|horas?|h\b|reais|x\b|vezes))")
+_TOKEN = regex.compile(r"[^\W\d_]+|[^\w\s]|\n")
+_GREETING = regex.compile(r"oi|ola|ei|hey|alo|parabens|querid[ao]|car[ao]|dia|tarde|noite|bem")
+_COLOUR = regex.compile(
+    r"azul|pret[ao]|branc[ao]|verde|amarel[ao]|vermelh[ao]|cinza|rox[ao]|lilas|bege|marrom|laranja|dourad[ao]|prata"
+)
+_PLACE_PREFIX = regex.compile(r"s[aã]o|santa|santo|san|dom|rua|avenida")
 
 
 def length_share(characters: int) -> float:
@@ -62,7 +77,7 @@ def form(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     stripped = text.strip()
     return Parts(
         {
-            "length": length_share(len(stripped)),
+            "length": length_share(graphemes(stripped)),
             "call_to_action": float(bool(vocabulary("calls_to_action").found(stripped))),
             "personal": personal_share(stripped, record.get("meta", {}).get("context", {})),
             "no_formulas": float(bool(stripped) and not vocabulary("letter_formulas").found(stripped)),
@@ -95,15 +110,6 @@ def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     return Parts(shares, tuple(f"invented_{kind}" for kind in invented))
 
 
-def graphemes(text: str) -> int:
-    """Characters as a person counts them: an emoji with its modifiers is one.
-
-    >>> graphemes("Olá 👍🏽"), len("Olá 👍🏽")
-    (5, 6)
-    """
-    return len(_GRAPHEME.findall(text[: 20 * ZERO_LENGTH]))
-
-
 def facts_share(text: str, context: Mapping[str, Any], reference: str) -> float:
     """How many of two facts the text holds, out of those that the reference chose to use; its product counts half.
 
@@ -121,12 +127,22 @@ def facts_share(text: str, context: Mapping[str, Any], reference: str) -> float:
 
 
 def states(text: str, fact: Any) -> bool:
-    """Whether a text holds a fact: a number in any format, or half of the content words of a phrase."""
+    """Whether a text holds a fact: a number or an amount in any format, or half of the content words of a phrase.
+
+    >>> states("Leve por R$ 59,90!", "a partir de 59,90"), states("Leve por R$ 59,90!", "69,90")
+    (True, False)
+    """
     if isinstance(fact, bool) or fact is None:
         return False
     if isinstance(fact, int | float):
         return any(Sources([fact]).hold(number) for number in numbers_in(text))
-    wanted = stems(str(fact))
+    wanted = stems(str(fact)) - _AMOUNT_STEMS
+    numbers = numbers_in(str(fact))
+    amounts = [
+        number for number in numbers if not wanted or number.unit != "plain" or number.readings[0].tolerance < 0.5
+    ]
+    if amounts:
+        return any(states(text, amount.values[0]) for amount in amounts)
     return bool(wanted) and len(wanted & stems(text)) * 2 >= len(wanted)
 
 
@@ -138,9 +154,46 @@ def invented_facts(text: str, record: Mapping[str, Any]) -> tuple[str, ...]:
     values = [value for number in numbers_in(f"{context}\n{record['reference']['text']}") for value in number.values]
     sources = Sources(values)
     kinds = {
-        "name": any(word in terms("first_names") and word not in known_words for word in words(text)),
-        "number": not all(sources.hold(number) for number in numbers_in(text)),
+        "name": any(name not in known_words for name in names_used(text)),
+        "number": not all(sources.hold(number) for number in numbers_in(_HEART.sub(" ", text))),
         "code": not set(_CODE.findall(text)) <= set(_CODE.findall(told)),
         "offer": not vocabulary("offers").found(text) <= vocabulary("offers").found(told),
     }
     return tuple(kind for kind, found in kinds.items() if found)
+
+
+def names_used(text: str) -> list[str]:
+    """The first names that a text calls someone by, folded.
+
+    Not those in a place's name (`São Paulo`, `Santa Catarina`). A name that is a word too (`rosa`, `clara`, `março`)
+    is one where it is written as one: with a capital inside a sentence in lower case, or where a reader is spoken to.
+
+    >>> names_used("Oi, Bruno! Bolsa rosa para São Paulo, só em março."), names_used("Rosa, volte! É a vez da Clara")
+    (['bruno'], ['rosa', 'clara'])
+    """
+    tokens = [".", *_TOKEN.findall(text), ".", "."]
+    capitals = sum(token[0].isupper() for token in tokens)
+    in_capitals = 2 * capitals > sum(token[0].isalpha() for token in tokens)
+    names = []
+    for place, token in enumerate(tokens[1:-2], 1):
+        name, before = fold(token), tokens[place - 1]
+        if _PLACE_PREFIX.fullmatch(before.lower()):
+            continue
+        if name in terms("first_names") or (
+            name in terms("word_names")
+            and _is_written_as_name(token, before, tokens[place + 1 : place + 3], in_capitals)
+        ):
+            names.append(name)
+    return names
+
+
+def _is_written_as_name(token: str, before: str, after: list[str], in_capitals: bool) -> bool:
+    if not token[0].isupper() or "ç" in token.lower():
+        return False
+    begins = before in ".!?:;\n"
+    spoken_to = (begins and after[0] == ",") or (
+        after[0] in ",.!?:;" and (before == "," or _GREETING.fullmatch(fold(before)) is not None)
+    )
+    if spoken_to:
+        return not any(_COLOUR.fullmatch(fold(word)) for word in after)
+    return not (begins or in_capitals or before[0].isupper())

@@ -7,6 +7,7 @@ from typing import Any
 
 from helpers.core.errors import require_known
 from helpers.parsing import parse_completion
+from helpers.parsing.answer import answer_text
 from helpers.parsing.baselines import PARSERS
 from helpers.rewards.base import (
     ONE_TASK_VERSIONS,
@@ -18,7 +19,7 @@ from helpers.rewards.base import (
     total_of,
     version_for,
 )
-from helpers.tasks import REVIEW_FIELDS, TASKS
+from helpers.tasks import JSON_TASK, REVIEW_FIELDS, TASKS
 
 MAX_CHARACTERS = 20_000
 """Text beyond this is not read: ten times the longest useful completion."""
@@ -56,7 +57,7 @@ def score(
     """
     require_known("task", task, TASKS)
     plain = version_for(task, version)
-    text, noticed = _readable(completion)
+    text, noticed = _readable(completion, parsed=task == JSON_TASK, raw=plain == "v4")
     parts = _REWARDS[plain][task](text, record, parser or _PARSER_OF[plain])
     return Score(total_of(parts.shares, WEIGHTS[plain][task]), parts.shares, (*noticed, *parts.flags))
 
@@ -79,9 +80,13 @@ def score_row(record: dict[str, Any], completion: str, version: str, parser: str
     }
 
 
-def _readable(completion: object) -> tuple[str, tuple[str, ...]]:
+def _readable(completion: object, parsed: bool, raw: bool) -> tuple[str, tuple[str, ...]]:
+    """The answer of a completion, and what was noticed. A JSON parser finds it itself and tells what stood around it:
+    v4's in the raw text, as the handoff has it; the later one wherever the thinking is not too long for it."""
     if not isinstance(completion, str):
         return "", ("not_text",)
+    if not parsed or (len(completion) > MAX_CHARACTERS and not raw):
+        completion = answer_text(completion) or ""
     if len(completion) > MAX_CHARACTERS:
         return completion[:MAX_CHARACTERS], ("cut",)
     return completion, ()

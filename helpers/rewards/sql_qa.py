@@ -1,28 +1,29 @@
 """Reward of sql_qa: a business question answered with one SQLite query and a short Portuguese explanation."""
 
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from helpers.core.files import PROJECT_ROOT
+import sqlglot
+from sqlglot import exp
+
 from helpers.rewards.base import Parser, Parts
+from helpers.rewards.sql_answer import Answer, prose_of, split_answer
 from helpers.rewards.sql_results import result_share
-from helpers.rewards.sql_sandbox import QueryResult, describe_query, run_query
+from helpers.rewards.sql_sandbox import QueryNames, QueryResult, database_path, describe_query, run_query
 from helpers.rewards.text.language import own_words_share, portuguese_share, prompt_words, stems
 from helpers.rewards.text.numbers import Sources, numbers_in
 from helpers.rewards.text.words import vocabulary
 from helpers.tasks import user_text
+from helpers.tasks.pairs.portuguese import load_text
 
 WEIGHTS = {
     "v4.1": {"structure": 0.30, "query_and_explanation": 0.25, "numbers": 0.25, "vocabulary": 0.20},
     "v4.2": {"query": 0.10, "result": 0.70, "names": 0.10, "figures": 0.10},
 }
 
-DATABASE = PROJECT_ROOT / "data" / "commerce.db"
-DATABASE_VARIABLE = "COMMERCE_DB"
 
 KEYWORDS_FOR_STRUCTURE = 3
 EXPLANATION_LETTERS = 20
@@ -34,33 +35,9 @@ TOPIC_WANTED = 0.5
 UNEXPLAINED = 0.25
 """What a right result is worth without a Portuguese explanation: half an answer, and no use to who asked."""
 
-_FENCE = re.compile(r"```[ \t]*(?:sqlite|sql)?[ \t]*\n?(.*?)(?:```|\Z)", re.IGNORECASE | re.DOTALL)
-_BARE_QUERY = re.compile(r"^[ \t]*((?:SELECT|WITH)\b.*?)(?:;|\n[ \t]*\n|\Z)", re.IGNORECASE | re.DOTALL | re.MULTILINE)
-_STARTS_A_QUERY = re.compile(r"\s*(?:--[^\n]*\n\s*)*(?:SELECT\b|WITH\b.*\bSELECT\b)", re.IGNORECASE | re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*(?!\w)")
 _SQL_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?")
 _LETTER = re.compile(r"[^\W\d_]")
-
-
-class Answer(NamedTuple):
-    """A sql_qa completion taken apart: the query ('' where there is none) and the text beside it."""
-
-    query: str
-    explanation: str
-
-
-def split_answer(text: str) -> Answer:
-    """The first fenced query, else the first line that starts one up to its `;` or a blank line; the rest explains.
-
-    >>> split_answer("SELECT COUNT(*) FROM orders;\\nConta os pedidos.")
-    Answer(query='SELECT COUNT(*) FROM orders', explanation='Conta os pedidos.')
-    """
-    for pattern in (_FENCE, _BARE_QUERY):
-        match = pattern.search(text)
-        if match and _STARTS_A_QUERY.match(match[1]):
-            rest = f"{text[: match.start()]}\n{text[match.end() :]}".strip()
-            return Answer(match[1].strip().rstrip(";").rstrip(), rest)
-    return Answer("", text.strip())
 
 
 def form(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
@@ -76,27 +53,22 @@ def form(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     return Parts(shares, () if answer.query else ("no_query",))
 
 
-def database_path() -> Path:
-    """The database that queries run on: `COMMERCE_DB` in the environment, else `data/commerce.db`."""
-    return Path(os.environ.get(DATABASE_VARIABLE) or DATABASE)
-
-
 def correctness(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
-    """v4.2: the query runs and returns the reference's rows; the explanation says what is computed, no figure made up.
+    """v4.2: the query runs and returns what is asked for; the explanation says what is computed, no figure made up.
 
     A query that runs earns half of its part, the right columns the other half. An explanation counts only beside a
     query that runs, and a right result needs its explanation to count fully.
     Raises `UserError` where the database is missing.
     """
     answer = split_answer(text)
+    answer = answer._replace(explanation=prose_of(answer.explanation))
     runs, rows, flags = _run(answer.query)
     prose = portuguese_share(answer.explanation) if _is_explained(answer) else 0.0
     names = prose * _topic_share(answer.explanation, record) if runs else 0.0
     invented = _invents_figures(answer, record, rows)
-    reference = record["reference"]["result"]["rows"]
-    result = result_share(rows, reference, bool(record["meta"].get("ordered"))) if runs else 0.0
+    result = answer_share(rows, record) if runs else 0.0
     shares = {
-        "query": runs * (1 + _columns_share(answer.query, record["reference"]["sql"])) / 2,
+        "query": (1 + _columns_share(answer.query, record["reference"]["sql"])) / 2 if runs else 0.0,
         "result": result * (UNEXPLAINED + (1 - UNEXPLAINED) * prose),
         "names": names,
         "figures": names * (not invented),
@@ -121,7 +93,64 @@ def _run(query: str) -> tuple[bool, list[tuple[Any, ...]], tuple[str, ...]]:
     return True, result.rows, ("rows_cut",) if result.truncated else ()
 
 
-_names = lru_cache(maxsize=4096)(describe_query)
+def answer_share(rows: Sequence[Sequence[Any]], record: Mapping[str, Any]) -> float:
+    """How far a result says what the record's question asks for, in [0, 1] (see `result_share`)."""
+    reference = record["reference"]
+    columns = reference["result"]["columns"]
+    meta = record["meta"]
+    asked, open_label = asked_columns(meta.get("family", ""), meta["question"], columns)
+    places = [columns.index(name) for name in asked]
+    decimals = _decimals(reference["sql"])
+    return result_share(
+        rows,
+        [[row[place] for place in places] for row in reference["result"]["rows"]],
+        bool(meta.get("ordered")),
+        [decimals.get(name) for name in asked],
+        asked.index(open_label) if open_label in asked else None,
+    )
+
+
+def asked_columns(family: str, question: str, columns: Sequence[str]) -> tuple[list[str], str | None]:
+    """Which of a reference's columns a question asks for, and the one whose labels it leaves open.
+
+    All columns and none, unless the family of questions says otherwise (`helpers/tasks/pairs/text/sql_qa.toml`).
+
+    >>> asked_columns("average_score_category", "Que nota média recebe bebes?", ["nota_media", "avaliacoes"])
+    (['nota_media'], None)
+    """
+    rules = _families().get(family, {})
+    asked = {*rules.get("asks", columns)}
+    asked |= {name for name, pattern in rules.get("asks_if", {}).items() if re.search(pattern, question)}
+    return [name for name in columns if name in asked] or list(columns), rules.get("open_label")
+
+
+@lru_cache(maxsize=1)
+def _families() -> dict[str, dict[str, Any]]:
+    return {family["name"]: family for family in load_text("sql_qa")["family"]}
+
+
+@lru_cache(maxsize=4096)
+def _decimals(reference: str) -> dict[str, int]:
+    """The decimals to which a reference query rounds its columns, by the column's name."""
+    try:
+        query = sqlglot.parse_one(reference, dialect="sqlite")
+    except sqlglot.errors.SqlglotError:
+        return {}
+    decimals = {}
+    for column in query.selects if isinstance(query, exp.Query) else []:
+        value = column.unalias()
+        if isinstance(value, exp.Round) and isinstance(value.args.get("decimals"), exp.Literal):
+            decimals[column.alias] = int(value.args["decimals"].name)
+    return decimals
+
+
+def _names(query: str) -> QueryNames | None:
+    return _remembered_names(database_path(), query)
+
+
+@lru_cache(maxsize=4096)
+def _remembered_names(path: Path, query: str) -> QueryNames | None:
+    return describe_query(query, path)
 
 
 def _columns_share(query: str, reference: str) -> float:

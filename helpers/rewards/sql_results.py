@@ -1,79 +1,150 @@
-"""Whether two query results say the same: rows as a multiset, numbers to the precision shown, column names ignored."""
+"""Whether a query's result says what the reference says, whatever its shape: rows as a multiset, names ignored."""
 
-from collections.abc import Sequence
-from itertools import permutations
+import re
+from collections.abc import Callable, Sequence
+from itertools import islice, permutations
 from typing import Any
 
+from helpers.rewards.text.words import fold
+
 Row = Sequence[Any]
+Same = Callable[[Any, Any], bool]
 
-MAX_PERMUTED_COLUMNS = 4
-MAX_EXTRA_COLUMNS = 2
+MAX_EXTRA_COLUMNS = 4
+"""An answer may show so many columns that nobody asked for; one with more leaves the answer to be searched for."""
+MAX_COLUMN_ORDERS = 2000
+MAX_ORDERS_COMPARED = 32
 MAX_DECIMALS = 6
+MAX_LABEL_NUMBER = 31
+LABEL_MONTHS = range(190001, 210013)
+"""Labels may be numbered (hours, weekdays, days, months as 3 or 201803); other numbers are figures, not labels."""
 PARTLY_RIGHT = 0.5
-"""Worth of the right rows in the wrong order or with extra columns, and the ceiling of some right rows."""
+"""Worth of the right rows in the wrong order, and the ceiling of some right rows."""
+
+_NUMERIC_TEXT = re.compile(r"\s*(?:R\$\s*)?(-?\d{1,15}(?:[.,]\d{1,15})?)(?:\s*%)?\s*")
 
 
-def result_share(rows: Sequence[Row], reference: Sequence[Row], ordered: bool = False) -> float:
+def result_share(
+    rows: Sequence[Row],
+    reference: Sequence[Row],
+    ordered: bool = False,
+    decimals: Sequence[int | None] = (),
+    open_label: int | None = None,
+) -> float:
     """1 for the reference's rows (in its order where `ordered`), up to 0.5 for a part of them, else 0.
 
-    Columns may stand in another order. Numbers are equal where they agree to the decimals that the reference's column
-    shows (or, from two decimals on, to those that the answer's value shows).
+    Columns may stand in another order, with others between them. Numbers are equal, also as text, where they agree to
+    `decimals`, which the reference was rounded to (None: to those it shows); or, from two on, to those that the answer
+    shows. The labels in column `open_label` may be any others that stand for the reference's one to one.
 
     >>> reference = [["SP", 20.13], ["RJ", 22.5]]
-    >>> result_share([("RJ", 22.5), ("SP", 20.1299)], reference), result_share([("SP", 20.2)], reference)
+    >>> result_share([("RJ", 22.5), ("SP", "20.1299")], reference), result_share([("SP", 20.2)], reference)
     (1.0, 0.0)
     """
-    if not rows or not reference or not 0 <= len(rows[0]) - len(reference[0]) <= MAX_EXTRA_COLUMNS:
+    if not rows or not reference:
         return 0.0
-    tolerances = [_tolerance([row[column] for row in reference]) for column in range(len(reference[0]))]
-    best = max(_matches(_pick(rows, order), reference, tolerances) for order in _column_orders(rows, reference))
+    width = len(reference[0])
+    if open_label is not None and width == 2 and len(rows) == 1 < len(reference) == len(rows[0]):
+        rows = [(f"column {place}", value) for place, value in enumerate(rows[0])]
+    if not width <= len(rows[0]) <= width + MAX_EXTRA_COLUMNS:
+        return 0.0
+    given = [[_number(value) for value in column] for column in zip(*rows, strict=True)]
+    wanted = [[_number(value) for value in column] for column in zip(*reference, strict=True)]
+    rounded = [*decimals, *[None] * width][:width]
+    best, in_order = 0, False
+    for order in _column_orders(given, wanted, open_label, rounded):
+        columns = [given[place] for place in order]
+        tests = [_test(columns[place], wanted[place], place == open_label, rounded[place]) for place in range(width)]
+        answer, target = list(zip(*columns, strict=True)), list(zip(*wanted, strict=True))
+        in_order = _in_order(answer, target, tests)
+        best = max(best, len(target) if in_order else _matches(answer, target, tests))
+        if in_order:
+            break
     if best < len(reference) or len(rows) != len(reference):
         return PARTLY_RIGHT * 2 * best / (len(rows) + len(reference))
-    if len(rows[0]) > len(reference[0]):
-        return PARTLY_RIGHT
-    in_order = any(_in_order(_pick(rows, order), reference, tolerances) for order in _column_orders(rows, reference))
     return 1.0 if in_order or not ordered else PARTLY_RIGHT
 
 
-def _column_orders(rows: Sequence[Row], reference: Sequence[Row]) -> list[tuple[int, ...]]:
-    """The ways to read the answer's columns as the reference's, the given order first."""
-    given, wanted = len(rows[0]), len(reference[0])
-    if given > MAX_PERMUTED_COLUMNS:
-        return [tuple(range(wanted))]
-    return list(permutations(range(given), wanted))
+def _column_orders(
+    given: list[list[Any]], wanted: list[list[Any]], open_label: int | None, rounded: list[int | None]
+) -> list[tuple[int, ...]]:
+    """The ways to read the answer's columns as the reference's, those that have most values in common first."""
+    common = []
+    for place, target in enumerate(wanted):
+        tests = [_test(column, target, place == open_label, rounded[place]) for column in given]
+        pairs = list(zip(given, tests, strict=True))
+        common.append([sum(any(same(value, b) for value in column) for b in target) for column, same in pairs])
+
+    def in_common(order: tuple[int, ...]) -> list[int]:
+        return [common[place][column] for place, column in enumerate(order)]
+
+    orders = islice(permutations(range(len(given)), len(wanted)), MAX_COLUMN_ORDERS)
+    fitting = [order for order in orders if all(in_common(order))]
+    return sorted(fitting, key=lambda order: -sum(in_common(order)))[:MAX_ORDERS_COMPARED]
 
 
-def _pick(rows: Sequence[Row], order: tuple[int, ...]) -> list[Row]:
-    return [[row[column] for column in order] for row in rows]
-
-
-def _matches(rows: list[Row], reference: Sequence[Row], tolerances: list[float]) -> int:
+def _matches(rows: Sequence[Row], reference: Sequence[Row], tests: list[Same]) -> int:
     """How many reference rows have a row of their own among `rows`."""
-    if _in_order(rows, reference, tolerances):
-        return len(reference)
     left = list(rows)
-    found = 0
     for wanted in reference:
-        index = next((i for i, row in enumerate(left) if _same_row(row, wanted, tolerances)), None)
+        index = next((i for i, row in enumerate(left) if _same_row(row, wanted, tests)), None)
         if index is not None:
-            found += 1
             del left[index]
-    return found
+    return len(rows) - len(left)
 
 
-def _in_order(rows: Sequence[Row], reference: Sequence[Row], tolerances: list[float]) -> bool:
+def _in_order(rows: Sequence[Row], reference: Sequence[Row], tests: list[Same]) -> bool:
     return len(rows) == len(reference) and all(
-        _same_row(row, wanted, tolerances) for row, wanted in zip(rows, reference, strict=True)
+        _same_row(row, wanted, tests) for row, wanted in zip(rows, reference, strict=True)
     )
 
 
-def _same_row(row: Row, wanted: Row, tolerances: list[float]) -> bool:
-    return all(_same(value, target, slack) for value, target, slack in zip(row, wanted, tolerances, strict=True))
+def _same_row(row: Row, wanted: Row, tests: list[Same]) -> bool:
+    return all(same(value, target) for value, target, same in zip(row, wanted, tests, strict=True))
+
+
+def _test(given: list[Any], wanted: list[Any], is_open_label: bool, decimals: int | None) -> Same:
+    """When a value of an answer's column is one of the reference's column."""
+    if is_open_label and len(set(given)) == len(given) and all(map(_may_be_label, given)):
+        return _label_test(given, wanted)
+    tolerance = _tolerance(wanted) if decimals is None else 0.5 * 10.0**-decimals
+    return lambda value, target: _same(value, target, tolerance)
+
+
+def _label_test(given: list[Any], wanted: list[Any]) -> Same:
+    """Any label may stand for another, but one that both sides use stands for itself, also numbers used alike."""
+    ours, theirs = {_label(value) for value in given}, {_label(value) for value in wanted}
+    numbered = any(isinstance(value, int) for value in ours | theirs)
+    shared = ours & theirs if ours == theirs or not numbered else set()
+
+    def same(value: Any, target: Any) -> bool:
+        mine, other = _label(value), _label(target)
+        return mine == other or not {mine, other} & shared
+
+    return same
+
+
+def _label(value: Any) -> Any:
+    return fold(value) if isinstance(value, str) else value
+
+
+def _may_be_label(value: Any) -> bool:
+    is_number = isinstance(value, int) and (0 <= value <= MAX_LABEL_NUMBER or value in LABEL_MONTHS)
+    return isinstance(value, str) or is_number
+
+
+def _number(value: Any) -> Any:
+    """The number that a text holds, with no more than its unit (`12,5%`); any other value as it is."""
+    match = _NUMERIC_TEXT.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    digits = match[1].replace(",", ".")
+    return float(digits) if "." in digits else int(digits)
 
 
 def _same(value: Any, wanted: Any, tolerance: float) -> bool:
     if not isinstance(value, int | float) or not isinstance(wanted, int | float):
-        return value == wanted
+        return bool(value == wanted)
     decimals = decimals_shown(value)
     slack = max(tolerance, 0.5 * 10.0**-decimals) if decimals >= 2 else tolerance
     return abs(value - wanted) <= slack * (1 + 1e-9) + 1e-9 * abs(wanted)

@@ -12,15 +12,16 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import sqlglot
-from sqlglot import exp
-
 from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT
 
+DATABASE = PROJECT_ROOT / "data" / "commerce.db"
+DATABASE_VARIABLE = "COMMERCE_DB"
 MAX_ROWS = 200
 MAX_RESULT_BYTES = 256 * 1024
 MAX_STEPS = 20_000_000
@@ -76,15 +77,28 @@ class QueryResult:
 
 @dataclass(frozen=True)
 class QueryNames:
-    """What a query reads, as its text names it, in lower case: tables and columns (not its own names), aggregates."""
+    """The tables and columns that a query reads, in lower case."""
 
     tables: frozenset[str]
     columns: frozenset[str]
-    aggregates: frozenset[str]
+
+
+def database_path() -> Path:
+    """The database at hand: `COMMERCE_DB` in the environment, else `data/commerce.db`."""
+    return Path(os.environ.get(DATABASE_VARIABLE) or DATABASE)
 
 
 class _OutOfBudgetError(Exception):
     pass
+
+
+_QUERY_ERRORS = (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError, _OutOfBudgetError)
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that notes what its statements read: (table, column) pairs in lower case."""
+
+    reads: set[tuple[str, str]]
 
 
 @dataclass
@@ -123,40 +137,33 @@ def run_query(
     Whatever the query's text is, the file stays as it was and no exception comes out: what is refused or stopped is
     told in `QueryResult.error`. Raises `UserError` only where the database itself is missing.
     """
-    started = time.perf_counter()
-    connection = _connection(Path(db_path))
-    try:
-        columns, rows, truncated = _run(connection, sql, max_rows, max_bytes, _Budget(max_steps, max_seconds))
-    except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError, _OutOfBudgetError) as error:
-        return QueryResult(error=_reason(error), elapsed=time.perf_counter() - started)
-    return QueryResult(columns, rows, truncated, None, time.perf_counter() - started)
+    with _LOCK:
+        connection = _connection(Path(db_path))
+        started = time.perf_counter()
+        try:
+            columns, rows, truncated = _run(connection, sql, max_rows, max_bytes, _Budget(max_steps, max_seconds))
+        except _QUERY_ERRORS as error:
+            return QueryResult(error=_reason(error), elapsed=time.perf_counter() - started)
+        return QueryResult(columns, rows, truncated, None, time.perf_counter() - started)
 
 
-def describe_query(sql: str) -> QueryNames | None:
-    """The tables, columns and aggregate functions that a query names; None where it is not one readable SELECT.
+def describe_query(sql: str, db_path: Path | str | None = None) -> QueryNames | None:
+    """The tables and columns of a database (default: the one at hand) that a query reads; None where it is no SELECT.
 
-    >>> names = describe_query("SELECT AVG(price) FROM order_items WHERE price > 10")
-    >>> sorted(names.tables), sorted(names.columns), sorted(names.aggregates)
-    (['order_items'], ['price'], ['avg'])
+    SQLite itself says so while it prepares the query, so that what is described is what `run_query` runs: the query's
+    own CTEs are no tables, whatever their names. Raises `UserError` where the database is missing.
     """
-    if not isinstance(sql, str) or len(sql) > MAX_SQL_CHARACTERS:
-        return None
-    try:
-        statements = sqlglot.parse(sql, dialect="sqlite")
-        if len(statements) != 1 or not isinstance(statements[0], exp.Query):
+    with _LOCK:
+        connection = _connection(Path(db_path or database_path()))
+        connection.reads.clear()
+        try:
+            if len(sql) > MAX_SQL_CHARACTERS:
+                return None
+            connection.execute(f"EXPLAIN {sql}").close()
+        except _QUERY_ERRORS:
             return None
-        return _names(statements[0])
-    except (sqlglot.errors.SqlglotError, RecursionError, ValueError):
-        return None
-
-
-def _names(query: exp.Query) -> QueryNames:
-    own = {cte.alias.lower() for cte in query.find_all(exp.CTE)}
-    tables = {table.name.lower() for table in query.find_all(exp.Table)} - own
-    columns = {column.name.lower() for column in query.find_all(exp.Column)}
-    columns -= {alias.alias.lower() for alias in query.find_all(exp.Alias)}
-    aggregates = {function.sql_name().lower() for function in query.find_all(exp.AggFunc)}
-    return QueryNames(frozenset(tables), frozenset(columns), frozenset(aggregates))
+        tables = frozenset(table for table, _ in connection.reads)
+        return QueryNames(tables, frozenset(column for _, column in connection.reads if column))
 
 
 def _run(
@@ -195,39 +202,78 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__.removeprefix('_')}: {error}" if str(error) else type(error).__name__
 
 
-_local = threading.local()
+# SQLite's heap limit is the process's, so that a greedy query on one thread would fail an innocent one on another:
+# one connection, and one query at a time. A fork may copy the lock while a thread of its parent holds it.
+_LOCK = threading.Lock()
+_open_connection: dict[tuple[Any, ...], _Connection] = {}
 
 
-def _connection(path: Path) -> sqlite3.Connection:
-    """This thread's connection to `path`, opened anew when the file was replaced or the process forked."""
+def _renew_lock() -> None:
+    global _LOCK
+    _LOCK = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def _connection(path: Path) -> _Connection:
+    """The connection to `path`, opened anew when the file was replaced or the process forked."""
     try:
         stat = path.stat()
     except OSError as error:
         raise UserError(f"{path}: no database to query; build it with `python -m helpers data`") from error
     key = (os.getpid(), str(path), stat.st_ino, stat.st_mtime_ns, stat.st_size)
-    if getattr(_local, "key", None) != key:
-        _local.connection, _local.key = _open(path), key
-    return _local.connection
+    if key not in _open_connection:
+        _open_connection.clear()
+        _open_connection[key] = _open(path)
+    return _open_connection[key]
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, isolation_level=None)
+def _open(path: Path) -> _Connection:
+    connection = sqlite3.connect(
+        f"file:{quote(str(path.resolve()))}?mode=ro",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=0,  # a statement out of the cache is not authorized again, so that its reads go unnoticed
+        factory=_Connection,
+    )
     connection.text_factory = _decode
     for statement in _SETUP:
         connection.execute(statement).fetchall()
     for limit, value in _LIMITS.items():
         connection.setlimit(limit, value)
-    connection.set_authorizer(_authorize)
+    # SQLite's own trimming of given characters takes (length x characters) steps that no budget counts.
+    for name, left, right in (("trim", True, True), ("ltrim", True, False), ("rtrim", False, True)):
+        connection.create_function(name, 2, partial(_trimmed, left, right), deterministic=True)
+    connection.reads = set()
+    connection.set_authorizer(partial(_authorize, connection.reads))
     return connection
+
+
+def _trimmed(left: bool, right: bool, value: Any, characters: Any) -> str | None:
+    if value is None or characters is None:
+        return None
+    text, dropped = str(value), frozenset(str(characters))
+    start, end = 0, len(text)
+    while left and start < end and text[start] in dropped:
+        start += 1
+    while right and start < end and text[end - 1] in dropped:
+        end -= 1
+    return text[start:end]
 
 
 def _decode(raw: bytes) -> str:
     return raw.decode("utf-8", errors="replace")
 
 
-def _authorize(action: int, first: str | None, second: str | None, database: str | None, source: str | None) -> int:
+def _authorize(
+    reads: set[tuple[str, str]], action: int, first: str | None, second: str | None, database: Any, source: Any
+) -> int:
     if action == sqlite3.SQLITE_READ:
-        allowed = not (first or "").lower().startswith(("sqlite_", "pragma_"))
+        table = (first or "").lower()
+        reads.add((table, (second or "").lower()))
+        allowed = not table.startswith(("sqlite_", "pragma_"))
     elif action == sqlite3.SQLITE_FUNCTION:
         allowed = (second or "").lower() in _ALLOWED_FUNCTIONS
     else:

@@ -1,7 +1,9 @@
 """The rewards as TRL calls them, each silent (None) on other tasks' rows, and where an error inside one goes."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,6 +16,9 @@ from helpers.rewards.scoring import score
 from helpers.tasks import TASKS
 
 Sink = Callable[[dict[str, Any]], None]
+
+_ASSISTANT = ("assistant", "model")
+"""How chat templates call the policy's own turns."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +39,28 @@ class RewardFunction:
         """Score the rows of this task; None for the others, which TRL leaves out.
 
         `columns` holds `task` and `record` (a dict or its JSON) of each row. Raises `UserError` where one of them is
-        missing, `ValueError` where the numbers of rows differ; for errors inside scoring see `record_errors`.
+        missing or a row's task is none of ours, because such a row would train nothing; `ValueError` where the numbers
+        of rows differ; for errors inside scoring see `record_errors`.
         """
         tasks = _column(columns, "task", len(completions))
         records = _column(columns, "record", len(completions))
+        for number, task in enumerate(tasks):
+            if task not in TASKS:
+                raise UserError(f"row {number} of the batch: task is {task!r}; the valid ones are: {', '.join(TASKS)}")
         rows = zip(tasks, completions, records, strict=True)
         return [self._reward(text, record) if task == self.task else None for task, text, record in rows]
 
     def _reward(self, completion: Any, record: str | dict[str, Any]) -> float | None:
-        parsed = _parsed(record) if isinstance(record, str) else record
-        text = completion_text(completion)
         try:
-            return score(self.task, text, parsed, self.version).total
+            parsed = _parsed(record) if isinstance(record, str) else _without_padding(record)
+            return score(self.task, completion_text(completion), parsed, self.version).total
         except UserError:
             raise
         except Exception as error:
             recorder = _recorder.get()
             if recorder is None:
                 raise
-            place = {"task": self.task, "version": self.version, "record_id": parsed.get("id")}
-            recorder.add({**place, "error": repr(error), "completion": text})
+            recorder.add({"task": self.task, "version": self.version, **_described(error, completion, record)})
             return None
 
 
@@ -76,9 +83,12 @@ class ErrorRecorder:
     count: int = 0
 
     def add(self, event: dict[str, Any]) -> None:
-        """Count one error and hand it to the sink."""
+        """Count one error and hand it to the sink; a sink that fails is a warning, not the end of the run."""
         self.count += 1
-        self.sink(event)
+        try:
+            self.sink(event)
+        except Exception as failure:  # noqa: BLE001
+            warnings.warn(f"a reward error of {event.get('task')} was not recorded: {_text_of(failure)}", stacklevel=2)
 
 
 _recorder: ContextVar[ErrorRecorder | None] = ContextVar("reward_error_recorder", default=None)
@@ -104,15 +114,69 @@ def record_errors(sink: Sink) -> Iterator[ErrorRecorder]:
         _recorder.reset(token)
 
 
-def completion_text(completion: Any) -> Any:
-    """The text of a completion: a string as it is, a conversation's assistant turns joined.
+def completion_text(completion: Any) -> str:
+    """The text of a completion: a string as it is, bytes as UTF-8, the assistant's turns of a conversation joined.
+
+    A turn's content may be a list of parts; a turn without content, such as a tool call, says nothing. Raises
+    `TypeError` for what holds no text at all.
 
     >>> completion_text([{"role": "assistant", "content": "Oi"}])
     'Oi'
+    >>> completion_text(({"role": "model", "content": [{"type": "text", "text": "Oi"}, {"type": "image"}]},))
+    'Oi'
     """
-    if isinstance(completion, list):
-        return "".join(message.get("content") or "" for message in completion if message.get("role") == "assistant")
-    return completion
+    if isinstance(completion, str):
+        return completion
+    if isinstance(completion, bytes):
+        return completion.decode("utf-8", errors="replace")
+    if isinstance(completion, Mapping):
+        return _content_text(completion.get("content")) if completion.get("role", "assistant") in _ASSISTANT else ""
+    if isinstance(completion, list | tuple):
+        return "".join(map(completion_text, completion))
+    raise TypeError(f"a completion of type {type(completion).__name__} holds no text")
+
+
+def _content_text(content: Any) -> str:
+    """The text of a message's content: a string, or parts of which those with a `text` count."""
+    if content is None:
+        return ""
+    if isinstance(content, list | tuple):
+        texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        return "".join(completion_text(text) for text in texts if text is not None)
+    return completion_text(content)
+
+
+def _described(error: Exception, completion: Any, record: Any) -> dict[str, Any]:
+    """What a recorded error says; it cannot fail, whatever the error, the completion and the record are."""
+    found = re.search(r'"id": ?"([^"]*)"', record) if isinstance(record, str) else None
+    record_id = record.get("id") if isinstance(record, Mapping) else found and found[1]
+    try:
+        text = completion_text(completion)
+    except Exception:  # noqa: BLE001
+        text = _text_of(completion)
+    return {"record_id": record_id, "error": _text_of(error), "completion": text}
+
+
+def _text_of(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001
+        return f"a {type(value).__name__} that cannot be shown"
+
+
+def _without_padding(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without the keys that `datasets` adds as None so that all rows of a column have the same ones.
+
+    Among the fields of an extraction None is a value, and no key is ever missing there.
+    """
+    parts = {key: value for key, value in record.items() if value is not None}
+    for name in ("meta", "reference"):
+        if isinstance(parts.get(name), Mapping):
+            parts[name] = {key: value for key, value in parts[name].items() if value is not None}
+    context = parts.get("meta", {}).get("context")
+    if isinstance(context, Mapping):
+        parts["meta"]["context"] = {key: value for key, value in context.items() if value is not None}
+    return parts
 
 
 @lru_cache(maxsize=8192)

@@ -2,15 +2,3 @@
 
 from helpers.runs.decision import Decision, answer_questions, decide
 from helpers.runs.load import Run, evaluated_steps, find_runs, latest_run, load_run, run_folder
-
-__all__ = [
-    "Decision",
-    "Run",
-    "answer_questions",
-    "decide",
-    "evaluated_steps",
-    "find_runs",
-    "latest_run",
-    "load_run",
-    "run_folder",
-]

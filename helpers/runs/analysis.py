@@ -5,7 +5,7 @@ last one of the same split and decoding, so that a gain compares the same prompt
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,6 @@ from helpers.core import stats
 from helpers.core.stats import Interval
 from helpers.runs import stop_rules
 from helpers.runs.load import Run, evaluated_steps
-from helpers.runs.stop_rules import RuleStatus
 from helpers.tasks import JSON_TASK, TASKS
 
 ALL = "all"
@@ -23,6 +22,7 @@ ALL = "all"
 
 Rewards = Mapping[str, Mapping[str, float]]
 """Task -> record id -> reward of that prompt."""
+_SPLITS = ("eval", "eval_subset")
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,12 @@ class Gain:
 
 def comparison_split(run: Run, mode: str = "sample") -> str | None:
     """The largest split (not `test`) that was evaluated at the start and again later; `None` where there is none."""
-    for split in ("eval", "eval_subset"):
-        if len(evaluated_steps(run, split, mode)) > 1:
-            return split
-    return None
+    return next((split for split in _SPLITS if len(evaluated_steps(run, split, mode)) > 1), None)
 
 
-def end_split(run: Run, mode: str = "sample") -> str | None:
+def end_split(run: Run) -> str | None:
     """The largest split (not `test`) evaluated at the run's last planned step; `None` for an unfinished run."""
-    for split in ("eval", "eval_subset"):
-        if run.max_steps in evaluated_steps(run, split, mode):
-            return split
-    return None
+    return next((split for split in _SPLITS if run.max_steps in evaluated_steps(run, split)), None)
 
 
 def end_rewards(run: Run) -> dict[str, dict[str, float]]:
@@ -91,23 +85,23 @@ def task_interval(rewards: Rewards, task: str = ALL, draws: int = stats.DRAWS) -
     return stats.stratified_mean({name: list(values.values()) for name, values in chosen.items()}, draws=draws)
 
 
-def curve(run: Run, task: str = ALL, split: str = "eval_subset", mode: str = "sample") -> pd.DataFrame:
-    """Mean reward by step with its interval: columns mean, low, high, n.
+def curve(run: Run, task: str = ALL) -> pd.DataFrame:
+    """Mean reward of the subset by step with its interval: columns mean, low, high, n.
 
     Where the record has no scored completions (eval.jsonl lost), the intervals logged in metrics.jsonl are used.
     """
-    steps = evaluated_steps(run, split, mode)
-    if not steps and split == "eval_subset" and mode == "sample":
+    steps = evaluated_steps(run, "eval_subset")
+    if not steps:
         key = "eval/mean_reward" if task == ALL else f"eval/{task}"
         columns = {"mean": key, "low": f"{key}_low", "high": f"{key}_high"}
         logged = pd.DataFrame({column: run.series(metric) for column, metric in columns.items()})
         return logged.assign(n=math.nan).rename_axis("step")
-    intervals = {step: task_interval(prompt_rewards(run, step, split, mode), task) for step in steps}
+    intervals = {step: task_interval(prompt_rewards(run, step, "eval_subset"), task) for step in steps}
     rows = {step: vars(interval) for step, interval in intervals.items() if interval.n}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high", "n"]).rename_axis("step")
 
 
-def gains(run: Run, split: str | None = None, mode: str = "sample", draws: int = stats.DRAWS) -> dict[str, Gain]:
+def gains(run: Run, split: str | None = None, mode: str = "sample") -> dict[str, Gain]:
     """The paired gain between start and end of a run, for all prompts (`ALL`) and each task.
 
     Empty where `split` (default: `comparison_split`) was not evaluated twice. Only prompts scored at both ends count.
@@ -117,30 +111,25 @@ def gains(run: Run, split: str | None = None, mode: str = "sample", draws: int =
     if len(steps) < 2:
         return {}
     before, after = (prompt_rewards(run, step, split, mode) for step in (steps[0], steps[-1]))
-    return paired_gains(before, after, draws)
+    return paired_gains(before, after)
 
 
-def paired_gains(before: Rewards, after: Rewards, draws: int = stats.DRAWS) -> dict[str, Gain]:
+def paired_gains(before: Rewards, after: Rewards) -> dict[str, Gain]:
     """Gains between two evaluations, for all prompts (`ALL`) and each task, over the prompts that both hold."""
-    by_task = {task: paired_gain(before, after, task, draws) for task in (ALL, *before)}
+    by_task = {task: paired_gain(before, after, task) for task in (ALL, *before)}
     return {task: gain for task, gain in by_task.items() if gain.difference.n}
 
 
-def paired_gain(before: Rewards, after: Rewards, task: str = ALL, draws: int = stats.DRAWS) -> Gain:
+def paired_gain(before: Rewards, after: Rewards, task: str = ALL) -> Gain:
     """The gain of one task, or of all; no prompts in common give a gain over 0 prompts."""
-    pairs = {
-        name: [(old, after[name][record]) for record, old in before[name].items() if record in after.get(name, {})]
-        for name in before
-        if task in (ALL, name)
-    }
-
-    def mean(value: Callable[[float, float], float]) -> Interval:
-        """The mean of `value` of each prompt's two rewards, with each task resampled on its own."""
-        strata = {name: [value(old, new) for old, new in rewards] for name, rewards in pairs.items()}
-        return stats.stratified_mean(strata, draws=draws)
-
-    changes = [new - old for rewards in pairs.values() for old, new in rewards]
-    return Gain(mean(lambda old, new: old), mean(lambda old, new: new), mean(lambda old, new: new - old), changes)
+    old: dict[str, list[float]] = {}
+    new: dict[str, list[float]] = {}
+    for name in before if task == ALL else [task]:
+        shared = [record for record in before.get(name, {}) if record in after.get(name, {})]
+        old[name], new[name] = ([rewards[name][record] for record in shared] for rewards in (before, after))
+    changes = {name: [b - a for a, b in zip(old[name], new[name], strict=True)] for name in old}
+    first, last, difference = (stats.stratified_mean(values) for values in (old, new, changes))
+    return Gain(first, last, difference, [change for values in changes.values() for change in values])
 
 
 def best_step(run: Run) -> int | None:
@@ -163,34 +152,34 @@ def coverage(run: Run) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def repairs_by_step(run: Run, split: str = "eval_subset", mode: str = "sample") -> pd.DataFrame:
-    """Share of extraction completions that needed each parser repair, by step."""
-    rows = run.answers(split, mode, task=JSON_TASK)
+def repairs_by_step(run: Run) -> pd.DataFrame:
+    """Share of the subset's extraction completions that needed each parser repair, by step."""
+    rows = run.answers("eval_subset", task=JSON_TASK)
     single = rows.explode("repairs").dropna(subset=["repairs"])
     counts = single.groupby(["step", "repairs"]).size().unstack(fill_value=0)
     completions = rows.groupby("step").size()
     return counts.reindex(completions.index, fill_value=0).div(completions, axis=0)
 
 
-def part_shares(run: Run, task: str, split: str = "eval_subset", mode: str = "sample") -> pd.DataFrame:
-    """Mean of each reward part (a share from 0 to 1) of one task, by step."""
-    rows = run.answers(split, mode, task=task)
+def part_shares(run: Run, task: str) -> pd.DataFrame:
+    """Mean of each reward part (a share from 0 to 1) of one task in the subset, by step."""
+    rows = run.answers("eval_subset", task=task)
     parts = pd.DataFrame(list(rows["parts"]), index=rows["step"])
     return parts.groupby(level=0).mean()
 
 
-def before_after(run: Run, task: str, n: int = 10, mode: str = "sample") -> pd.DataFrame:
+def before_after(run: Run, task: str, n: int = 10) -> pd.DataFrame:
     """`n` prompts of a task with the completion and reward at the start and the end, from largest loss to largest gain.
 
     The prompts are evenly spaced over all changes, so that failures appear as often as they happened.
     Columns: record_id, before, reward_before, after, reward_after.
     """
-    split = comparison_split(run, mode)
+    split = comparison_split(run)
     columns = ["record_id", "before", "reward_before", "after", "reward_after"]
     if split is None:
         return pd.DataFrame(columns=columns)
-    rows = run.answers(split, mode, task=task).sort_values("sample")
-    steps = evaluated_steps(run, split, mode)
+    rows = run.answers(split, task=task).sort_values("sample")
+    steps = evaluated_steps(run, split)
     first, last = (
         rows[rows["step"] == step].groupby("record_id")[["completion", "total"]].first()
         for step in (steps[0], steps[-1])
@@ -198,8 +187,7 @@ def before_after(run: Run, task: str, n: int = 10, mode: str = "sample") -> pd.D
     joined = first.join(last, how="inner", lsuffix="_before", rsuffix="_after")
     joined["change"] = joined["total_after"] - joined["total_before"]
     ordered = joined.sort_values("change", kind="stable").reset_index()
-    picked = ordered.iloc[_evenly_spaced(len(ordered), n)]
-    picked = picked[["record_id", "completion_before", "total_before", "completion_after", "total_after"]]
+    picked = ordered.iloc[_evenly_spaced(len(ordered), n)].drop(columns="change")
     return picked.set_axis(columns, axis=1).reset_index(drop=True)
 
 
@@ -215,19 +203,16 @@ def watched_history(run: Run) -> list[dict[str, float]]:
     return sorted([*run.history, *added], key=lambda row: row["step"])
 
 
-def rule_settings(run: Run) -> dict[str, float]:
+def rule_settings(run: Run) -> dict[str, Any]:
     """The fixed numbers that the stop rules need of a run: completion limit (tokens), beta, V4 extraction."""
     recipe = run.config.get("recipe", {})
-    settings = {"limit": recipe.get("max_completion_length"), "beta": recipe.get("beta")}
     baseline = run.series(stop_rules.BASELINE_METRIC)
-    settings["extraction_baseline"] = float(baseline.iloc[0]) if len(baseline) else None
+    settings = {
+        "limit": recipe.get("max_completion_length"),
+        "beta": recipe.get("beta"),
+        "extraction_baseline": float(baseline.iloc[0]) if len(baseline) else None,
+    }
     return {key: value for key, value in settings.items() if value is not None}
-
-
-def stop_statuses(run: Run, **settings: float) -> list[RuleStatus]:
-    """What each stop rule says of the run as far as it went; `settings` replace those of `rule_settings`."""
-    merged: dict[str, Any] = {**rule_settings(run), **settings}
-    return stop_rules.evaluate_rules(watched_history(run), run.max_steps, **merged)
 
 
 def _evenly_spaced(length: int, n: int) -> list[int]:

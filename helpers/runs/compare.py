@@ -94,18 +94,27 @@ class Comparison:
             return "better"
         return "worse" if self.difference.high < 0 else "no difference shown"
 
+    def row(self, first: str, second: str) -> dict[str, str]:
+        """The comparison as text, its two sides under the names given."""
+        return {
+            "task": self.task,
+            "reward version": self.version,
+            first: str(self.first),
+            second: str(self.second),
+            "paired difference": self.difference.signed(),
+            "verdict": self.verdict,
+        }
 
-def ends(
-    first: Run, second: Run, versions: Sequence[str] = ("v4.1", "v4.2"), mode: str = "sample", pairs: Path = PAIRS_DIR
-) -> list[Comparison]:
-    """Both runs' last answers to the eval split, scored under each version and paired by prompt: all, then each task.
+
+def ends(first: Run, second: Run) -> list[Comparison]:
+    """Both runs' last answers to the eval split, scored as v4.1 and v4.2 and paired by prompt: all, then each task.
 
     Both sides are scored by the same version, so that what a reward pays for is not mistaken for what a policy learned.
     """
     comparisons = []
-    for version in versions:
-        measured = Measured("eval", mode, version, parser_of(version))
-        before, after = (rewards_under(run, run.max_steps, measured, pairs) for run in (first, second))
+    for version in ("v4.1", "v4.2"):
+        measured = Measured("eval", "sample", version, parser_of(version))
+        before, after = (rewards_under(run, run.max_steps, measured) for run in (first, second))
         for task in (ALL, *TASKS):
             gain = analysis.paired_gain(before, after, task)
             comparisons.append(Comparison(version, task, gain.before, gain.after, gain.difference))
@@ -114,16 +123,8 @@ def ends(
 
 def table(comparisons: Sequence[Comparison], first: str, second: str) -> pd.DataFrame:
     """Comparisons as a table: one row per task and reward version."""
-    rows = {
-        (comparison.task, comparison.version): {
-            first: str(comparison.first),
-            second: str(comparison.second),
-            "paired difference": comparison.difference.signed(),
-            "verdict": comparison.verdict,
-        }
-        for comparison in comparisons
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["task", "reward version"])
+    rows = [comparison.row(first, second) for comparison in comparisons]
+    return pd.DataFrame(rows).set_index(["task", "reward version"])
 
 
 @dataclass(frozen=True)
@@ -208,22 +209,12 @@ def fix_rows(v41: Run, fixed: Mapping[str, Run | None]) -> list[dict[str, str]]:
     """
     rows = []
     for task, run in fixed.items():
+        start = {"task": task, "reward version": "-", "run": run.where if run else "not run"}
         if run is None:
-            rows.append({"task": task, "reward version": "-", "run": "not run", "V4.1": "", "the fix": ""})
+            rows.append(start | {"V4.1": "", "the fix": ""})
             continue
         own = (comparison for comparison in ends(_v41_beside(run) or v41, run) if comparison.task == task)
-        rows += [
-            {
-                "task": task,
-                "reward version": comparison.version,
-                "run": run.where,
-                "V4.1": str(comparison.first),
-                "the fix": str(comparison.second),
-                "paired difference": comparison.difference.signed(),
-                "verdict": comparison.verdict,
-            }
-            for comparison in own
-        ]
+        rows += [start | comparison.row("V4.1", "the fix") for comparison in own]
     return rows
 
 
@@ -231,4 +222,4 @@ def _v41_beside(run: Run) -> Run | None:
     """The V4.1 run of the same seed in the folder next to `run`: base policies differ between machines by rounding."""
     parent = run.path.parent
     beside = (load_run(folder) for folder in sorted(runs_of("v4.1", parent)) if folder.parent == parent)
-    return next((v41 for v41 in beside if v41.seed == run.seed), None)
+    return next((v41 for v41 in beside if v41.config.get("seed") == run.config.get("seed")), None)

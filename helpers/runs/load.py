@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -54,16 +54,6 @@ class Run:
         return recipe_name(self.config) or "unknown"
 
     @property
-    def seed(self) -> int | None:
-        """The run's seed; `None` where config.json names none."""
-        return self.config.get("seed")
-
-    @property
-    def policies(self) -> tuple[str | None, str | None]:
-        """See `policies_of`."""
-        return policies_of(self.config)
-
-    @property
     def max_steps(self) -> int:
         """The planned number of steps; the last one logged where that is not recorded."""
         return int(self.config.get("max_steps") or self.last_step)
@@ -72,11 +62,6 @@ class Run:
     def last_step(self) -> int:
         """The last step logged; 0 for none."""
         return max((int(row["step"]) for row in self.history), default=0)
-
-    @property
-    def finished(self) -> bool:
-        """Whether the record says that the run reached its end."""
-        return has_ended(self.events)
 
     @property
     def reward_version(self) -> str:
@@ -111,11 +96,8 @@ class Run:
     @cached_property
     def scored(self) -> pd.DataFrame:
         """The scored completions under the run's own reward version and parser."""
-        own = self.evals
-        for column, wanted in (("version", self.config.get("reward_version")), ("parser", self.config.get("parser"))):
-            if wanted is not None:
-                own = own[own[column] == wanted]
-        return own
+        own = {"version": self.config.get("reward_version"), "parser": self.config.get("parser")}
+        return select(self.evals, **{column: value for column, value in own.items() if value is not None})
 
     def answers(self, split: str, mode: str = "sample", **wanted: Any) -> pd.DataFrame:
         """The rows of `scored` of one split and decoding, narrowed by further columns such as `step` and `task`."""
@@ -188,7 +170,7 @@ def latest_run(*roots: Path, recipe: str | None = "v4.1") -> tuple[Run, str]:
     run = load_run(folder)
     own = not folder.is_relative_to(SHIPPED_RUNS)
     kind = "your own latest run" if own else "a run shipped with the project (there is none of your own)"
-    progress = "" if run.finished else f"; not finished: step {run.last_step} of {run.max_steps}"
+    progress = "" if has_ended(run.events) else f"; not finished: step {run.last_step} of {run.max_steps}"
     return run, f"{run.name}: {kind}, {run.where}{progress}"
 
 
@@ -231,7 +213,8 @@ def _read_rows(path: Path, warnings: list[str]) -> list[tuple[int, dict[str, Any
     rows: list[tuple[int, dict[str, Any]]] = []
     faults: list[str] = []
     for number, row in read_jsonl(path, faults):
-        if _is_step(row.get("step")):
+        step = row.get("step")
+        if type(step) is int and step >= 0:
             rows.append((number, row))
         else:
             faults.append(f"line {number}: not an object with a whole `step`; left out")
@@ -262,9 +245,7 @@ def _sound_evals(path: Path, parser: str, warnings: list[str]) -> pd.DataFrame:
             faults.append(f"line {number}: {fault}; left out")
         else:
             rows.append({**_EVAL_DEFAULTS, "parser": parser, **row, "line": number})
-    table = pd.DataFrame(
-        rows, columns=None if rows else list(dict.fromkeys([*_EVAL_KEY, *_EVAL_DEFAULTS, "task", "total", "line"]))
-    )
+    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*_EVAL_COLUMNS, "total", "line"])
     repeated = table.duplicated(subset=_EVAL_KEY, keep="last")
     if repeated.any():
         first = int(table.loc[repeated, "line"].iloc[0])
@@ -274,35 +255,25 @@ def _sound_evals(path: Path, parser: str, warnings: list[str]) -> pd.DataFrame:
 
 
 _EVAL_DEFAULTS: dict[str, Any] = {
+    "parser": "",
     "sample": 0,
     "parts": {},
     "flags": [],
     "repairs": [],
-    "prompt_tokens": math.nan,
-    "completion_tokens": math.nan,
     "clipped": False,
     "completion": "",
 }
-
-
-_EVAL_TYPES: dict[str, type] = {
-    "parser": str,
-    "sample": int,
-    "parts": dict,
-    "flags": list,
-    "repairs": list,
-    "clipped": bool,
-    "completion": str,
-}
+"""What a row may lack; a value that is there has the default's type."""
+_EVAL_COLUMNS = ["step", *_EVAL_TEXT, *_EVAL_DEFAULTS]
 
 
 def _eval_fault(row: dict[str, Any]) -> str | None:
     missing = [key for key in _EVAL_TEXT if not isinstance(row.get(key), str)]
     if missing:
         return f"no {missing[0]}"
-    wrong = [key for key, kind in _EVAL_TYPES.items() if key in row and type(row[key]) is not kind]
-    if wrong:
-        return f"{wrong[0]} is {row[wrong[0]]!r}, not a {_EVAL_TYPES[wrong[0]].__name__}"
+    for key, default in _EVAL_DEFAULTS.items():
+        if key in row and type(row[key]) is not type(default):
+            return f"{key} is {row[key]!r}, not a {type(default).__name__}"
     if any(_number(share) is None for share in row.get("parts", {}).values()):
         return "a part that is not a number"
     if row["task"] not in TASKS:
@@ -354,12 +325,7 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _is_step(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _warn(name: str, faults: Iterable[str], warnings: list[str]) -> None:
-    listed = list(faults)
-    warnings += [f"{name}, {fault}" for fault in listed[:_MAX_WARNINGS_PER_FILE]]
-    if len(listed) > _MAX_WARNINGS_PER_FILE:
-        warnings.append(f"{name}: {len(listed) - _MAX_WARNINGS_PER_FILE} more lines like these")
+def _warn(name: str, faults: list[str], warnings: list[str]) -> None:
+    warnings += [f"{name}, {fault}" for fault in faults[:_MAX_WARNINGS_PER_FILE]]
+    if len(faults) > _MAX_WARNINGS_PER_FILE:
+        warnings.append(f"{name}: {len(faults) - _MAX_WARNINGS_PER_FILE} more lines like these")

@@ -137,20 +137,12 @@ class RunRecorder:
 
 
 def phase_key(phase: str) -> str:
-    """The metric key of one of `PHASES`, in seconds per logged step.
-
-    >>> phase_key("generation")
-    'time/phase/generation_s'
-    """
+    """The metric key of one of `PHASES`, in seconds per logged step."""
     return f"time/phase/{phase}_s"
 
 
 def split_prefix(split: str, mode: str) -> str:
-    """The prefix of the metric keys of a whole split's evaluation.
-
-    >>> split_prefix("eval", "greedy")
-    'full/eval_greedy/'
-    """
+    """The prefix of the metric keys of a whole split's evaluation."""
     return f"full/{split}_{mode}/"
 
 

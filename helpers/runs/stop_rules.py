@@ -1,8 +1,8 @@
 """The handoff's stop table, and what else is watched, as rules that judge the metrics logged so far.
 
-A rule is a row of data (what it watches, what is expected, when to stop, why) and one small pure function. Steps are
-the handoff's at 600 and scale with the length of the run; lengths scale with the completion limit. A rule can `warn`
-or `stop`; the callback that applies it writes an event with the status's message.
+A rule is a row of data (what it watches, what is expected, when to stop) and one small pure function. Steps are the
+handoff's at 600 and scale with the length of the run; lengths scale with the completion limit. A rule can `warn` or
+`stop`; the callback that applies it writes an event with the status's message.
 """
 
 import math
@@ -26,134 +26,15 @@ BASELINE_METRIC = "eval/extraction_under_v4"
 """Where a run logs, at step 0, what V4's parser would have paid for the base policy's extractions."""
 NEAR = 0.03
 """Within this of a reference value counts as "still at" it: the handoff's 0.20 for a baseline of 0.17."""
-
-
-@dataclass(frozen=True)
-class StopRule:
-    """One row of the table. `expected` and `stop_if` may hold `{step130}` or `{tokens100}`, scaled to the run."""
-
-    name: str
-    metric: str
-    label: str
-    expected: str
-    stop_if: str
-    why: str
-    from_handoff: bool = True
-
-
-RULES: tuple[StopRule, ...] = (
-    StopRule(
-        "mean_reward",
-        "eval/mean_reward",
-        "Mean evaluation reward",
-        "improves past step {step130}, on to about step {step400}",
-        "plateaus before step {step200}, as V4 did",
-        "a plateau under a constant rate is a ceiling, not a schedule: more steps will not help",
-    ),
-    StopRule(
-        "extraction",
-        "eval/extraction",
-        "Extraction reward in evaluation",
-        "jumps well above V4's baseline of {baseline}",
-        "still below {stuck} after step {step100}",
-        "the parser fix did not help: the policy itself writes no valid JSON",
-    ),
-    StopRule(
-        "completion_length",
-        "train/completion_length",
-        "Completion length (tokens)",
-        "{tokens100} to {tokens400}",
-        "hits the limit of {tokens512}",
-        "cut completions are punished for what they could not finish: raise the limit",
-    ),
-    StopRule(
-        "zero_std",
-        "train/frac_reward_zero_std",
-        "Groups without any reward difference",
-        "below 0.2",
-        "above 0.5 for some time",
-        "a group of equal rewards has no advantage and teaches nothing",
-    ),
-    StopRule(
-        "grad_norm",
-        "train/grad_norm",
-        "Gradient norm",
-        "0.05 to 0.5",
-        "spikes above 2.0",
-        "the learning rate is too high",
-    ),
-    StopRule("kl", "train/kl", "KL to the base policy", "any value", "never", "void at beta 0"),
-    StopRule(
-        "clipped",
-        "train/clipped_ratio",
-        "Completions cut at the limit",
-        "below 0.2",
-        "above 0.5 for some time",
-        "the mean length hides them: short tasks pull it down",
-        from_handoff=False,
-    ),
-    StopRule(
-        "entropy",
-        "train/entropy",
-        "Entropy of the policy",
-        "falls slowly",
-        "below a tenth of its start",
-        "a policy that always says the same explores nothing",
-        from_handoff=False,
-    ),
-    StopRule(
-        "reward_errors",
-        "train/reward_errors",
-        "Failed reward calls",
-        "none",
-        "any",
-        "a reward that fails silently teaches the wrong thing",
-        from_handoff=False,
-    ),
-    StopRule(
-        "prompts_seen",
-        "train/prompts_seen/<task>",
-        "Prompts of the least seen task",
-        "every task is seen",
-        "never; watched when a task is unseen at step {step100}",
-        "V4 may have shown insights and push too rarely to learn them",
-        from_handoff=False,
-    ),
-    StopRule(
-        "repairs",
-        "eval/repaired_share/extraction",
-        "Extraction answers that needed a repair",
-        "falls or stays",
-        "never; watched when it rises by 0.1",
-        "a tolerant parser can teach sloppy JSON",
-        from_handoff=False,
-    ),
-)
-"""The handoff's six rows, in its order, then what we watch beside them."""
-
-
-@dataclass(frozen=True)
-class RuleStatus:
-    """What a rule says: its state, the value it judged, and a sentence with the numbers behind it."""
-
-    rule: StopRule
-    state: State
-    value: float | None
-    message: str
-    step: int
-    action: Action
-    expected: str
-    stop_if: str
-
-    @property
-    def stops(self) -> bool:
-        """Whether the run should end here."""
-        return self.state == "triggered" and self.action == "stop"
+_NO_DATA: Finding = ("no data", None, "nothing logged yet")
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What a rule may look at: the metric rows so far (each with `step`) and the run's fixed numbers."""
+    """What a rule may look at: the metric rows so far (each with `step`) and the run's fixed numbers.
+
+    `limit` is the completion limit in tokens, `extraction_baseline` V4's extraction reward before training.
+    """
 
     history: Sequence[Mapping[str, Any]]
     max_steps: int
@@ -182,26 +63,262 @@ class Watch:
         return round(handoff_tokens * self.limit / HANDOFF_LIMIT)
 
 
+def _plateau(watch: Watch, points: list[Point]) -> Finding:
+    """No new best since step 130 of 600, once step 200 and two evaluations since 130 have passed; judged up to 400."""
+    step, value = points[-1]
+    turn = watch.at(130)
+    before = [point for point in points if point[0] <= turn]
+    since = [point for point in points if point[0] > turn]
+    if not before or not since:
+        return "ok", value, f"{value:.3f} at step {step}; judged from step {watch.at(200)} on"
+    old, new = (max(part, key=lambda point: point[1]) for part in (before, since))
+    message = f"best since step {turn}: {new[1]:.3f} (step {new[0]}); before: {old[1]:.3f} (step {old[0]})"
+    plateau = not (new[1] > old[1] or step > watch.at(400))
+    return _state(plateau and step >= watch.at(200) and len(since) > 1, plateau), value, message
+
+
+def _extraction(watch: Watch, points: list[Point]) -> Finding:
+    """Two evaluations in a row below baseline + 0.03 after step 100; one could be chance (20 prompts, +-0.11)."""
+    step, value = points[-1]
+    floor = watch.extraction_baseline + NEAR
+    message = f"{value:.3f} at step {step}, against {floor:.2f} (V4's baseline {watch.extraction_baseline:.2f})"
+    latest = [reward for at, reward in points if at > watch.at(100)][-2:]
+    stuck = len(latest) == 2 and all(reward < floor for reward in latest)
+    return _state(stuck, not value >= floor), value, message
+
+
+def _length(watch: Watch, points: list[Point]) -> Finding:
+    value, since = _mean_since(watch.recent(points))
+    message = f"{value:.0f} tokens a completion on average since step {since}, limit {watch.limit}"
+    expected = watch.tokens(100) <= value <= watch.tokens(400)
+    return _state(value >= 0.98 * watch.limit, not expected), value, message
+
+
+def _zero_std(watch: Watch, points: list[Point]) -> Finding:
+    recent = watch.recent(points)
+    value, since = _mean_since(recent)
+    message = f"{value:.0%} of the groups since step {since} had equal rewards: nothing to learn from them"
+    return _state(value > 0.5 and len(recent) >= max(10, watch.at(20)), not value < 0.2), value, message
+
+
+def _grad_norm(watch: Watch, points: list[Point]) -> Finding:
+    recent = watch.recent(points)
+    step, peak = max(recent, key=lambda point: point[1] if math.isfinite(point[1]) else math.inf)
+    if not peak <= 2.0:
+        return "triggered", peak, f"{peak:.3g} at step {step}"
+    value, since = _mean_since(recent)
+    return (
+        _state(False, not 0.05 <= value <= 0.5),
+        value,
+        f"{value:.3g} on average since step {since}, at most {peak:.3g}",
+    )
+
+
+def _kl(watch: Watch, points: list[Point]) -> Finding:
+    value = points[-1][1] if points else None
+    if watch.beta == 0:
+        return "ignored", value, "beta is 0: KL is not part of the loss"
+    return ("ok", value, f"beta {watch.beta}") if points else _NO_DATA
+
+
+def _clipped(watch: Watch, points: list[Point]) -> Finding:
+    value, since = _mean_since(watch.recent(points))
+    message = f"{value:.0%} of the completions since step {since} were cut at the limit of {watch.limit} tokens"
+    return _state(value > 0.5, value > 0.2), value, message
+
+
+def _entropy(watch: Watch, points: list[Point]) -> Finding:
+    (start, _), (value, _) = _mean_since(points[:10]), _mean_since(watch.recent(points))
+    share = value / start if start > 0 else 1.0
+    return _state(share < 0.1, share < 0.3), value, f"{value:.3g} now, {start:.3g} at the start"
+
+
+def _reward_errors(watch: Watch, points: list[Point]) -> Finding:
+    count = points[-1][1] if points else 0.0
+    return _state(bool(count), False), count, f"{count:.0f} reward calls failed; events.jsonl names each"
+
+
+def _prompts_seen(watch: Watch, points: list[Point]) -> Finding:
+    seen = {task: logged[-1] for task in TASKS if (logged := watch.values(f"train/prompts_seen/{task}"))}
+    if not seen:
+        return _NO_DATA
+    task = min(seen, key=lambda name: seen[name][1])
+    step, count = max(step for step, _ in seen.values()), seen[task][1]
+    unseen = count == 0 and step >= watch.at(100)
+    return _state(False, unseen), count, f"{task} has shown {count:.0f} prompts by step {step}"
+
+
+def _repairs(watch: Watch, points: list[Point]) -> Finding:
+    start, (step, value) = points[0][1], points[-1]
+    message = f"{value:.0%} of the extraction answers needed a repair at step {step}, {start:.0%} at the start"
+    return _state(False, value > start + 0.1), value, message
+
+
+def _state(triggered: bool, watched: bool) -> State:
+    return "triggered" if triggered else "watch" if watched else "ok"
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _mean_since(points: Sequence[Point]) -> tuple[float, int]:
+    """The mean of the finite values (NaN without any), and the step of the first point."""
+    finite = [value for _, value in points if math.isfinite(value)]
+    return (sum(finite) / len(finite) if finite else math.nan), points[0][0]
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """One row of the table. `expected` and `stop_if` may hold `{step130}` or `{tokens100}`, scaled to the run."""
+
+    name: str
+    metric: str
+    label: str
+    expected: str
+    stop_if: str
+    check: Callable[[Watch, list[Point]], Finding]
+    needs_data: bool = True
+    from_handoff: bool = True
+
+
+RULES: tuple[StopRule, ...] = (
+    StopRule(
+        "mean_reward",
+        "eval/mean_reward",
+        "Mean evaluation reward",
+        "improves past step {step130}, on to about step {step400}",
+        "plateaus before step {step200}, as V4 did",
+        _plateau,
+    ),
+    StopRule(
+        "extraction",
+        "eval/extraction",
+        "Extraction reward in evaluation",
+        "jumps well above V4's baseline of {baseline}",
+        "still below {stuck} after step {step100}",
+        _extraction,
+    ),
+    StopRule(
+        "completion_length",
+        "train/completion_length",
+        "Completion length (tokens)",
+        "{tokens100} to {tokens400}",
+        "hits the limit of {tokens512}",
+        _length,
+    ),
+    StopRule(
+        "zero_std",
+        "train/frac_reward_zero_std",
+        "Groups without any reward difference",
+        "below 0.2",
+        "above 0.5 for some time",
+        _zero_std,
+    ),
+    StopRule("grad_norm", "train/grad_norm", "Gradient norm", "0.05 to 0.5", "spikes above 2.0", _grad_norm),
+    StopRule("kl", "train/kl", "KL to the base policy", "any value", "never", _kl, needs_data=False),
+    StopRule(
+        "clipped",
+        "train/clipped_ratio",
+        "Completions cut at the limit",
+        "below 0.2",
+        "above 0.5 for some time",
+        _clipped,
+        from_handoff=False,
+    ),
+    StopRule(
+        "entropy",
+        "train/entropy",
+        "Entropy of the policy",
+        "falls slowly",
+        "below a tenth of its start",
+        _entropy,
+        from_handoff=False,
+    ),
+    StopRule(
+        "reward_errors",
+        "train/reward_errors",
+        "Failed reward calls",
+        "none",
+        "any",
+        _reward_errors,
+        needs_data=False,
+        from_handoff=False,
+    ),
+    StopRule(
+        "prompts_seen",
+        "train/prompts_seen/<task>",
+        "Prompts of the least seen task",
+        "every task is seen",
+        "never; watched when a task is unseen at step {step100}",
+        _prompts_seen,
+        needs_data=False,
+        from_handoff=False,
+    ),
+    StopRule(
+        "repairs",
+        "eval/repaired_share/extraction",
+        "Extraction answers that needed a repair",
+        "falls or stays",
+        "never; watched when it rises by 0.1",
+        _repairs,
+        from_handoff=False,
+    ),
+)
+"""The handoff's six rows, in its order, then what we watch beside them."""
+
+
+@dataclass(frozen=True)
+class RuleStatus:
+    """What a rule says: its state, the value it judged, and a sentence with the numbers behind it."""
+
+    rule: StopRule
+    state: State
+    value: float | None
+    message: str
+    step: int
+    action: Action
+    expected: str
+    stop_if: str
+
+    @property
+    def stops(self) -> bool:
+        """Whether the run should end here."""
+        return self.state == "triggered" and self.action == "stop"
+
+
 def evaluate_rules(
     history: Sequence[Mapping[str, Any]],
     max_steps: int,
-    limit: int = HANDOFF_LIMIT,
-    beta: float = 0.0,
-    extraction_baseline: float = EXTRACTION_BASELINE,
     actions: Mapping[str, Action] | None = None,
+    **settings: Any,
 ) -> list[RuleStatus]:
     """Judge the metrics logged so far by every rule, in the table's order.
 
-    `history` holds metric rows with `step`, `limit` is the completion limit in tokens, `extraction_baseline` V4's
-    extraction reward before training; `actions` maps rule names to `warn` (default) or `stop`. Raises `UserError` for
-    an unknown name.
+    `actions` maps rule names to `warn` (default) or `stop`; `settings` are the fixed numbers of `Watch`. Raises
+    `UserError` for an unknown name.
     """
     actions = actions or {}
     for name, action in actions.items():
         require_known("stop rule", name, tuple(rule.name for rule in RULES))
         require_known("action", action, ("warn", "stop"))
-    watch = Watch(history, max_steps, limit, beta, extraction_baseline)
+    watch = Watch(history, max_steps, **settings)
     return [_judge(rule, watch, actions.get(rule.name, "warn")) for rule in RULES]
+
+
+def _judge(rule: StopRule, watch: Watch, action: Action) -> RuleStatus:
+    points = watch.values(rule.metric)
+    state, value, message = rule.check(watch, points) if points or not rule.needs_data else _NO_DATA
+    step = max((int(row["step"]) for row in watch.history), default=0)
+    words = {f"step{at}": str(watch.at(at)) for at in (100, 130, 200, 400)}
+    words |= {f"tokens{count}": str(watch.tokens(count)) for count in (100, 400, HANDOFF_LIMIT)}
+    baseline = watch.extraction_baseline
+    words |= {"baseline": f"{baseline:.2f}", "stuck": f"{baseline + NEAR:.2f}"}
+    expected, stop_if = rule.expected.format(**words), rule.stop_if.format(**words)
+    return RuleStatus(rule, state, value, message, step, action, expected, stop_if)
 
 
 def rule_history(
@@ -236,145 +353,3 @@ def status_line(statuses: Sequence[RuleStatus]) -> str:
         f"{status.rule.name} {'' if status.value is None else f'{status.value:.3g} '}{status.state}" for status in shown
     ]
     return " | ".join([f"step {max((status.step for status in statuses), default=0)}", *values])
-
-
-def _judge(rule: StopRule, watch: Watch, action: Action) -> RuleStatus:
-    points = watch.values(rule.metric)
-    judged = bool(points) or rule.name in _JUDGED_WITHOUT_DATA
-    state, value, message = _CHECKS[rule.name](watch, points) if judged else _NO_DATA
-    step = max((int(row["step"]) for row in watch.history), default=0)
-    words = {f"step{at}": str(watch.at(at)) for at in (100, 130, 200, 400)}
-    words |= {f"tokens{count}": str(watch.tokens(count)) for count in (100, 400, HANDOFF_LIMIT)}
-    baseline = watch.extraction_baseline
-    words |= {"baseline": f"{baseline:.2f}", "stuck": f"{baseline + NEAR:.2f}"}
-    expected, stop_if = rule.expected.format(**words), rule.stop_if.format(**words)
-    return RuleStatus(rule, state, value, message, step, action, expected, stop_if)
-
-
-def _plateau(watch: Watch, points: list[Point]) -> Finding:
-    """No new best since step 130 of 600, once step 200 and two evaluations since 130 have passed; judged up to 400."""
-    step, value = points[-1]
-    turn = watch.at(130)
-    before = [point for point in points if point[0] <= turn]
-    since = [point for point in points if point[0] > turn]
-    if not before or not since:
-        return "ok", value, f"{value:.3f} at step {step}; judged from step {watch.at(200)} on"
-    old, new = (max(part, key=lambda point: point[1]) for part in (before, since))
-    message = f"best since step {turn}: {new[1]:.3f} (step {new[0]}); before: {old[1]:.3f} (step {old[0]})"
-    if new[1] > old[1] or step > watch.at(400):
-        return "ok", value, message
-    judged = step >= watch.at(200) and len(since) > 1
-    return ("triggered" if judged else "watch"), value, message
-
-
-def _extraction(watch: Watch, points: list[Point]) -> Finding:
-    """Two evaluations in a row below baseline + 0.03 after step 100; one could be chance (20 prompts, +-0.11)."""
-    step, value = points[-1]
-    floor = watch.extraction_baseline + NEAR
-    message = f"{value:.3f} at step {step}, against {floor:.2f} (V4's baseline {watch.extraction_baseline:.2f})"
-    if value >= floor:
-        return "ok", value, message
-    later = [reward for at, reward in points if at > watch.at(100)]
-    stuck = len(later) > 1 and all(reward < floor for reward in later[-2:])
-    return ("triggered" if stuck else "watch"), value, message
-
-
-def _length(watch: Watch, points: list[Point]) -> Finding:
-    recent = watch.recent(points)
-    value = _mean(recent)
-    message = f"{value:.0f} tokens a completion on average since step {recent[0][0]}, limit {watch.limit}"
-    if value >= 0.98 * watch.limit:
-        return "triggered", value, message
-    expected = watch.tokens(100) <= value <= watch.tokens(400)
-    return ("ok" if expected else "watch"), value, message
-
-
-def _zero_std(watch: Watch, points: list[Point]) -> Finding:
-    recent = watch.recent(points)
-    value = _mean(recent)
-    message = f"{value:.0%} of the groups since step {recent[0][0]} had equal rewards: nothing to learn from them"
-    if value > 0.5 and len(recent) >= max(10, watch.at(20)):
-        return "triggered", value, message
-    return ("ok" if value < 0.2 else "watch"), value, message
-
-
-def _grad_norm(watch: Watch, points: list[Point]) -> Finding:
-    recent = watch.recent(points)
-    step, peak = max(recent, key=lambda point: point[1] if math.isfinite(point[1]) else math.inf)
-    if not peak <= 2.0:
-        return "triggered", peak, f"{peak:.3g} at step {step}"
-    value = _mean(recent)
-    message = f"{value:.3g} on average since step {recent[0][0]}, at most {peak:.3g}"
-    return ("ok" if 0.05 <= value <= 0.5 else "watch"), value, message
-
-
-def _kl(watch: Watch, points: list[Point]) -> Finding:
-    value = points[-1][1] if points else None
-    if watch.beta == 0:
-        return "ignored", value, "beta is 0: KL is not part of the loss"
-    return ("ok", value, f"beta {watch.beta}") if points else _NO_DATA
-
-
-def _clipped(watch: Watch, points: list[Point]) -> Finding:
-    recent = watch.recent(points)
-    value = _mean(recent)
-    message = f"{value:.0%} of the completions since step {recent[0][0]} were cut at the limit of {watch.limit} tokens"
-    return ("triggered" if value > 0.5 else "watch" if value > 0.2 else "ok"), value, message
-
-
-def _entropy(watch: Watch, points: list[Point]) -> Finding:
-    start, value = _mean(points[:10]), _mean(watch.recent(points))
-    share = value / start if start > 0 else 1.0
-    message = f"{value:.3g} now, {start:.3g} at the start"
-    return ("triggered" if share < 0.1 else "watch" if share < 0.3 else "ok"), value, message
-
-
-def _reward_errors(watch: Watch, points: list[Point]) -> Finding:
-    count = points[-1][1] if points else 0.0
-    return ("triggered" if count else "ok"), count, f"{count:.0f} reward calls failed; events.jsonl names each"
-
-
-def _prompts_seen(watch: Watch, points: list[Point]) -> Finding:
-    seen = {task: watch.values(f"train/prompts_seen/{task}") for task in TASKS}
-    latest = {task: logged[-1][1] for task, logged in seen.items() if logged}
-    if not latest:
-        return _NO_DATA
-    task = min(latest, key=lambda name: latest[name])
-    step = max(logged[-1][0] for logged in seen.values() if logged)
-    unseen = latest[task] == 0 and step >= watch.at(100)
-    return ("watch" if unseen else "ok"), latest[task], f"{task} has shown {latest[task]:.0f} prompts by step {step}"
-
-
-def _repairs(watch: Watch, points: list[Point]) -> Finding:
-    start, (step, value) = points[0][1], points[-1]
-    message = f"{value:.0%} of the extraction answers needed a repair at step {step}, {start:.0%} at the start"
-    return ("watch" if value > start + 0.1 else "ok"), value, message
-
-
-_NO_DATA: Finding = ("no data", None, "nothing logged yet")
-_JUDGED_WITHOUT_DATA = ("kl", "reward_errors", "prompts_seen")
-_CHECKS: dict[str, Callable[[Watch, list[Point]], Finding]] = {
-    "mean_reward": _plateau,
-    "extraction": _extraction,
-    "completion_length": _length,
-    "zero_std": _zero_std,
-    "grad_norm": _grad_norm,
-    "kl": _kl,
-    "clipped": _clipped,
-    "entropy": _entropy,
-    "reward_errors": _reward_errors,
-    "prompts_seen": _prompts_seen,
-    "repairs": _repairs,
-}
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
-
-
-def _mean(points: Sequence[Point]) -> float:
-    finite = [value for _, value in points if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else math.nan

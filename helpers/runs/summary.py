@@ -3,8 +3,6 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +16,11 @@ FILE = "summary.json"
 def add(numbers: dict[str, Any], folder: Path | None = None) -> None:
     """Add titled values to the folder's `summary.json`; the runner prints them when the notebooks are done."""
     folder = folder or run_folder()
-    with _alone_in(folder):
-        write_json(folder / FILE, read(folder) | numbers)
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold `folder` alone: notebooks that run at the same time write one after another."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        fcntl.flock(handle, fcntl.LOCK_EX)  # notebooks that run at the same time write one after another
+        write_json(folder / FILE, read(folder) | numbers)
     finally:
         os.close(handle)
 

@@ -21,23 +21,3 @@ from helpers.tasks.spec import (
     task,
     user_text,
 )
-
-__all__ = [
-    "COMPLAINT_CATEGORIES",
-    "ENUM_VALUES",
-    "JSON_TASK",
-    "LEVELS",
-    "MAX_COMPLAINT_CHARACTERS",
-    "MAX_PUSH_CHARACTERS",
-    "REVIEW_FIELDS",
-    "ROWS",
-    "SCORE_RANGE",
-    "SENTIMENTS",
-    "TASKS",
-    "FieldKind",
-    "Task",
-    "build_prompt",
-    "classify_task",
-    "task",
-    "user_text",
-]

@@ -1,7 +1,7 @@
 """Records: the rows of `data/pairs/*.jsonl`, checked as they are read, and the fixed subset that steers a run."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from helpers.core.errors import UserError, require_known
 from helpers.core.files import PROJECT_ROOT, read_jsonl
+from helpers.core.text import graphemes
 from helpers.tasks.review import ReviewFields
 from helpers.tasks.spec import ROWS, TASKS, task
 
@@ -61,7 +62,7 @@ class Record(BaseModel):
         row = task(self.task)
         if any(getattr(self.reference, key, None) is None for key in row.reference_keys):
             raise ValueError(f"{' or '.join(f'reference.{key}' for key in row.reference_keys)} is missing")
-        if row.max_characters and len(self.reference.text) > row.max_characters:
+        if row.max_characters and graphemes(self.reference.text) > row.max_characters:
             raise ValueError(f"reference.text is longer than {row.max_characters} characters")
         missing = [key for key in row.meta_keys if key not in self.meta]
         if missing:
@@ -99,14 +100,14 @@ def load_split(name: str, directory: Path = PAIRS_DIR) -> Rows:
     return load_records(directory / f"{name}.jsonl")
 
 
-def eval_subset(records: Sequence[dict[str, Any]]) -> Rows:
-    """The fixed part of the eval split that steers a run: `EVAL_SUBSET` records of each task, in file order.
+def eval_subset(records: Sequence[dict[str, Any]], counts: Mapping[str, int] = EVAL_SUBSET) -> Rows:
+    """So many records of each task, in file order: by default the fixed part of the eval split that steers a run.
 
     A task's records are taken at even steps over its rows (row `i * n // k` for the i-th of k out of n), which spreads
     them over whatever the file is sorted by. With fewer records than asked for, all of them are taken.
     """
     chosen: Rows = []
-    for name, wanted in EVAL_SUBSET.items():
+    for name, wanted in counts.items():
         rows = [record for record in records if record["task"] == name]
         count = min(wanted, len(rows))
         chosen += [rows[place * len(rows) // count] for place in range(count)]
@@ -127,6 +128,6 @@ def _first_problem(error: ValidationError) -> str:
     """The first thing wrong with a record: its field, what is wrong, and what was found, in one line."""
     problem = error.errors()[0]
     message = problem["msg"].removeprefix("Value error, ")
-    field = ".".join(str(part) for part in problem["loc"]) or "record"
+    field = ".".join(str(part) for part in problem["loc"])
     value = "" if isinstance(problem["input"], dict) else f" (found {repr(problem['input'])[:60]})"
-    return f"field {field}: {message}{value}" if problem["loc"] else message + value
+    return f"field {field}: {message}{value}" if field else message + value

@@ -5,7 +5,9 @@ The system prompt, the records, the rewards and the simulated shop all read it h
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+
+from helpers.core.text import graphemes
 
 FieldKind = Literal["enum", "score", "bool", "text"]
 
@@ -54,11 +56,17 @@ FIELDS_IN_PORTUGUESE = (
 """The schema as the system prompt tells it."""
 
 
+def _short_enough(text: str) -> str:
+    if graphemes(text) > MAX_COMPLAINT_CHARACTERS:
+        raise ValueError(f"longer than {MAX_COMPLAINT_CHARACTERS} characters")
+    return text
+
+
 def _type_of(name: str) -> Any:
     kinds = {
         "score": Annotated[float, Field(ge=SCORE_RANGE[0], le=SCORE_RANGE[1])],
         "bool": bool,
-        "text": Annotated[str, Field(min_length=1, max_length=MAX_COMPLAINT_CHARACTERS)] | None,
+        "text": Annotated[str, Field(min_length=1), AfterValidator(_short_enough)] | None,
     }
     return Literal[ENUM_VALUES[name]] if name in ENUM_VALUES else kinds[REVIEW_FIELDS[name]]
 

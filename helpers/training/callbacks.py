@@ -202,7 +202,8 @@ class StopRuleCallback(TrainerCallback):
         history, baseline = self.track.history, stop_rules.BASELINE_METRIC
         measured = next((row[baseline] for row in history if baseline in row), stop_rules.EXTRACTION_BASELINE)
         limit, beta = self.recipe.max_completion_length, self.recipe.beta
-        return stop_rules.evaluate_rules(history, state.max_steps, limit, beta, measured, self.actions)
+        settings = {"limit": limit, "beta": beta, "extraction_baseline": measured}
+        return stop_rules.evaluate_rules(history, state.max_steps, self.actions, **settings)
 
     def _report(self, status: stop_rules.RuleStatus, step: int) -> None:
         kind = "stop" if status.stops else "warning"

@@ -53,19 +53,17 @@ def _train(plan: Plan, policy: Policy, folder: Path) -> None:
     recorder.log_event("start", 0, f"SFT on {len(records)} {recipe.sft_task} pairs")
     track = Track(recorder)
     base_answers.evaluate_base(plan, policy, track)
-    _, losses = sft.fine_tune(
-        policy.model,
-        policy.tokenizer,
-        sft.chat_rows(records),
+    arguments = sft.sft_arguments(
         folder / "sft",
         epochs=recipe.sft_epochs,
         batch=recipe.sft_batch,
         learning_rate=recipe.sft_learning_rate,
         max_length=recipe.max_seq_length,
         seed=plan.seed,
-        title=f"warm-up, SFT on {recipe.sft_task}",
         on_gpu=plan.profile.device == "cuda",
     )
+    title = f"warm-up, SFT on {recipe.sft_task}"
+    _, losses = sft.fine_tune(policy.model, policy.tokenizer, sft.chat_rows(records), arguments, title)
     for row in losses:
         recorder.log_metrics(int(row["step"]), {"train/loss": row["loss"]})
     step = int(losses[-1]["step"])

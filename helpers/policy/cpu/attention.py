@@ -12,11 +12,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "sdpa_grouped"
-
-
-def use(model: Any) -> None:
-    """Let `model` attend by `grouped_sdpa`; its outputs change by rounding alone."""
-    model.set_attn_implementation(NAME)
+"""What a model is told to attend by; its outputs change by rounding alone."""
 
 
 def grouped_sdpa(

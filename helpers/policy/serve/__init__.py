@@ -10,20 +10,3 @@ from helpers.policy.serve.answer import (
 )
 from helpers.policy.serve.export import export_run
 from helpers.policy.serve.route import Route, candidate, choose_route, handoff_pin, read_route, route_table, write_route
-
-__all__ = [
-    "Route",
-    "answer_by_route",
-    "answer_requests",
-    "candidate",
-    "choose_route",
-    "export_run",
-    "handoff_pin",
-    "read_requests",
-    "read_route",
-    "record_request",
-    "route_table",
-    "serve_commands",
-    "text_request",
-    "write_route",
-]

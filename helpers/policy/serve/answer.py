@@ -16,7 +16,7 @@ from helpers.core.files import read_jsonl, shown
 from helpers.policy import generation
 from helpers.policy.loading import RunPolicy, load_run_policy
 from helpers.policy.serve.route import Route, policy_name
-from helpers.runs.origin import Origin, read_origin
+from helpers.runs.origin import read_origin
 from helpers.tasks import TASKS, build_prompt
 from helpers.tasks.records import SPLITS, load_split
 
@@ -60,10 +60,7 @@ def record_request(record_id: str) -> Request:
 
 
 def read_requests(path: Path) -> list[Request]:
-    """The requests of a JSONL file: each line an `id`, a `task`, and `input`, or the `prompt` of a record.
-
-    Raises `UserError` naming the line where one is malformed or an id repeats.
-    """
+    """The requests of a JSONL file, one per line: `id`, `task`, and `input` or a record's `prompt`."""
     requests: dict[str, Request] = {}
     for number, row in read_jsonl(path):
         where = f"{path}, line {number}"
@@ -118,39 +115,34 @@ def serve_commands(route: Route) -> list[str]:
         tasks_of.setdefault(read_origin(route.policies[entry.policy].run).base, []).append(task)
     commands = []
     for number, (base, tasks) in enumerate(tasks_of.items()):
-        arguments = _serve_arguments(route, base, tasks, GPU_SHARE / len(tasks_of), FIRST_PORT + number)
+        policies = {task: route.policies[route.tasks[task].policy] for task in tasks}
+        recipes = [read_origin(policy.run).recipe for policy in policies.values()]
+        adapters = {task: policy.run / policy.adapter for task, policy in policies.items()}
+        arguments = [
+            *("vllm", "serve", base),
+            *_lora_arguments(adapters, max(recipe.lora_r for recipe in recipes)),
+            *("--dtype", "bfloat16"),
+            *("--max-model-len", str(max(recipe.max_seq_length for recipe in recipes))),
+            *("--generation-config", "vllm"),  # not the model card's sampling advice
+            *("--gpu-memory-utilization", f"{GPU_SHARE / len(tasks_of):.2f}"),
+            *("--port", str(FIRST_PORT + number)),
+        ]
         commands.append(shlex.join(arguments))
     return commands
 
 
-def _serve_arguments(route: Route, base: str, tasks: list[str], gpu_share: float, port: int) -> list[str]:
-    policies = {task: route.policies[route.tasks[task].policy] for task in tasks}
-    origins = [read_origin(policy.run) for policy in policies.values()]
-    adapters = {task: policy.run / policy.adapter for task, policy in policies.items()}
-    return [
-        *("vllm", "serve", base),
-        *_lora_arguments(adapters, origins),
-        *("--dtype", "bfloat16"),
-        *("--max-model-len", str(max(origin.recipe.max_seq_length for origin in origins))),
-        *("--generation-config", "vllm"),  # not the model card's sampling advice
-        *("--gpu-memory-utilization", f"{gpu_share:.2f}"),
-        *("--port", str(port)),
-    ]
-
-
-def _lora_arguments(adapters: dict[str, Path], origins: list[Origin]) -> list[str]:
+def _lora_arguments(adapters: dict[str, Path], rank: int) -> list[str]:
     """Every task's adapter under the task's name, all of them in one batch, with the template they were trained on."""
-    modules = []
+    modules: list[str] = []
+    template: list[str] = []
     for task, folder in adapters.items():
         path = shown(folder.resolve())
         # vLLM takes an item with a comma for JSON.
         modules.append(json.dumps({"name": task, "path": path}) if "," in path else f"{task}={path}")
-    rank = _accepted_rank(max(origin.recipe.lora_r for origin in origins))
+        if not template and (folder / "chat_template.jinja").is_file():
+            template = ["--chat-template", shown((folder / "chat_template.jinja").resolve())]
     arguments = ["--enable-lora", "--lora-modules", *modules, "--max-loras", str(len(adapters))]
-    arguments += ["--max-lora-rank", str(rank)]
-    templates = [folder / "chat_template.jinja" for folder in adapters.values()]
-    template = next((path for path in templates if path.is_file()), None)
-    return [*arguments, "--chat-template", shown(template.resolve())] if template else arguments
+    return [*arguments, "--max-lora-rank", str(_accepted_rank(rank)), *template]
 
 
 def _accepted_rank(rank: int) -> int:
@@ -169,7 +161,7 @@ def _read_request(row: dict[str, Any], where: str) -> Request:
     for key in ("id", "task"):
         if not isinstance(row.get(key), str) or not row[key]:
             raise UserError(f"{where}: no `{key}`; each line holds id, task and input")
-    text = row["input"] if "input" in row else _user_text(row.get("prompt"))
+    text = row.get("input", _user_text(row.get("prompt")))
     if not isinstance(text, str):
         raise UserError(f"{where}: no text in `input`, and no user message in `prompt`")
     try:

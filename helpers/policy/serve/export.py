@@ -33,7 +33,7 @@ from helpers.runs import analysis
 from helpers.runs.load import Run, load_run
 from helpers.runs.origin import Origin, read_origin
 from helpers.tasks import ROWS, TASKS
-from helpers.tasks.records import load_split
+from helpers.tasks.records import count_by_task, eval_subset, load_split
 
 PROMPTS = 40
 SELECTION = "of each task's records in the eval split, in file order, the same number at even steps"
@@ -139,10 +139,11 @@ def selection(prompts: int = PROMPTS) -> list[dict[str, Any]]:
         raise UserError(
             f"--prompts {prompts}: the {len(TASKS)} tasks share them, at least 2 each; give 8, 12 ... 40 ..."
         )
-    by_task = [[record for record in load_split("eval") if record["task"] == task] for task in TASKS]
-    if per_task > min(map(len, by_task)):
-        raise UserError(f"--prompts {prompts}: the eval split has {min(map(len, by_task))} records of a task")
-    return [rows[place * len(rows) // per_task] for rows in by_task for place in range(per_task)]
+    records = load_split("eval")
+    fewest = min(count_by_task(records).values())
+    if per_task > fewest:
+        raise UserError(f"--prompts {prompts}: the eval split has {fewest} records of a task")
+    return eval_subset(records, dict.fromkeys(TASKS, per_task))
 
 
 def _answers(run_policy: RunPolicy, records: list[dict[str, Any]], title: str) -> list[dict[str, Any]]:

@@ -48,6 +48,10 @@ class Candidate:
     parameters: int
     data: str | None = None
 
+    def mean(self, task: str) -> Interval:
+        """Mean reward in a task, with its interval."""
+        return stats.bootstrap_mean(list(self.rewards.get(task, {}).values()))
+
 
 class RoutedPolicy(BaseModel):
     """One policy of a route: the run's folder, the adapter in it, and its parameters (cost)."""
@@ -129,10 +133,7 @@ def parameters(folder: Path) -> int:
 def choose_route(
     candidates: Sequence[Candidate], margin: float = MARGIN, pin: Mapping[str, str] | None = None
 ) -> Route:
-    """Route every task that a candidate answered; `pin` maps tasks to candidates' names and overrules the numbers.
-
-    Raises `UserError` where there are no candidates, names repeat, or a pin names what is not there.
-    """
+    """Route every task that a candidate answered; `pin` maps tasks to candidates' names and overrules the numbers."""
     pin = pin or {}
     if not candidates:
         raise UserError("a route needs at least one candidate")
@@ -150,9 +151,9 @@ def choose_route(
     tasks = {task: _entry(task, candidates, margin, by_name.get(pin.get(task, ""))) for task in served}
     used = {entry.policy for entry in tasks.values()}
     policies = {
-        name: RoutedPolicy(run=candidate.run, adapter="adapter", cost=candidate.parameters)
-        for name, candidate in by_name.items()
-        if name in used
+        each.name: RoutedPolicy(run=each.run, adapter="adapter", cost=each.parameters)
+        for each in candidates
+        if each.name in used
     }
     return Route(**vars(MEASURED), margin=margin, policies=policies, tasks=tasks)
 
@@ -176,22 +177,19 @@ def route_table(route: Route) -> list[dict[str, Any]]:
 
 
 def write_route(route: Route, path: Path) -> None:
-    """Write a route as JSON, run folders relative to the file's folder or else the project's, so that either can move.
-
-    Raises `UserError` for a run that lies in neither.
-    """
+    """Write a route as JSON, run folders relative to the file's folder or else the project's, so that both can move."""
     content = route.model_dump(mode="json")
     for name, policy in route.policies.items():
-        content["policies"][name]["run"] = _relative(policy.run.resolve(), path.resolve().parent)
+        run, beside = policy.run.resolve(), path.resolve().parent
+        root = next((root for root in (beside, PROJECT_ROOT) if run.is_relative_to(root)), None)
+        if root is None:
+            raise UserError(f"{run}: a route names runs under its own folder ({beside}) or the project; move the run")
+        content["policies"][name]["run"] = run.relative_to(root).as_posix()
     write_json(path, content)
 
 
 def read_route(path: Path) -> Route:
-    """The route in a file that `write_route` made, with the paths of its runs on this machine.
-
-    Raises `UserError` for a file that is not a route, names a path outside its folder and the project, or names a run
-    or an adapter that is not there.
-    """
+    """The route in a file that `write_route` made, with the paths of its runs; `UserError` where one is not usable."""
     route = _validated(path)
     policies = {}
     for name, policy in route.policies.items():
@@ -222,7 +220,7 @@ def difference(smaller: Candidate, larger: Candidate, task: str) -> tuple[Interv
 
 def _entry(task: str, candidates: Sequence[Candidate], margin: float, pinned: Candidate | None) -> Entry:
     answered = [candidate for candidate in candidates if candidate.rewards.get(task)]
-    by_size = sorted(answered, key=lambda candidate: (candidate.parameters, -_mean(candidate, task).mean))
+    by_size = sorted(answered, key=lambda candidate: (candidate.parameters, -candidate.mean(task).mean))
     if by_size:
         chosen, reason = _smallest_good_enough(task, by_size, margin)
     else:
@@ -230,19 +228,10 @@ def _entry(task: str, candidates: Sequence[Candidate], margin: float, pinned: Ca
     if pinned is not None:
         numbers = f"the numbers say {chosen.name}: {reason}" if by_size else reason
         chosen, reason = pinned, f"pinned by hand; {numbers}"
-    interval = _mean(chosen, task)
-    mean, low, high = (
-        round(value, 6) if math.isfinite(value) else None for value in (interval.mean, interval.low, interval.high)
-    )
-    return Entry(
-        policy=chosen.name,
-        mean=mean,
-        low=low,
-        high=high,
-        prompts=interval.n,
-        pinned=pinned is not None,
-        reason=reason,
-    )
+    interval = chosen.mean(task)
+    ends = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+    rounded = {name: round(value, 6) if math.isfinite(value) else None for name, value in ends.items()}
+    return Entry(policy=chosen.name, **rounded, prompts=interval.n, pinned=pinned is not None, reason=reason)
 
 
 def _smallest_good_enough(task: str, by_size: Sequence[Candidate], margin: float) -> tuple[Candidate, str]:
@@ -256,17 +245,6 @@ def _smallest_good_enough(task: str, by_size: Sequence[Candidate], margin: float
         else:
             reasons.append(f"{larger.name} {gain.signed()} ({how}), not wholly above {margin:g}")
     return chosen, "; ".join(reasons)
-
-
-def _mean(candidate: Candidate, task: str) -> Interval:
-    return stats.bootstrap_mean(list(candidate.rewards.get(task, {}).values()))
-
-
-def _relative(run: Path, beside: Path) -> str:
-    for root in (beside, PROJECT_ROOT):
-        if run.is_relative_to(root):
-            return run.relative_to(root).as_posix()
-    raise UserError(f"{run}: a route names runs under its own folder ({beside}) or the project; move or copy the run")
 
 
 def _located(path: Path, name: str, policy: RoutedPolicy) -> Path:
@@ -288,7 +266,6 @@ def _validated(path: Path) -> Route:
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"])
+        where = f"{path}: {field}" if field else str(path)
         message = problem["msg"].removeprefix("Value error, ")
-        raise UserError(
-            f"{path}: {field + ': ' if field else ''}{message}; it is not a route that can be used"
-        ) from error
+        raise UserError(f"{where}: {message}; it is not a route that can be used") from error

@@ -17,4 +17,4 @@ def probes_of(record: Record, records: Sequence[Record]) -> list[Probe]:
     """
     same_task = [other for other in records if other["task"] == record["task"]]
     own = import_module(f"helpers.rewards.probes.{record['task']}").probes(record, same_task)
-    return [*own, *common.probes(record, records)]
+    return [*own, *common.dressed(record["reference"]["text"]), *common.probes(record, records)]

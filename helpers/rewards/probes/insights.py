@@ -19,6 +19,11 @@ _BOILERPLATE = (
     "Ações: revisar os processos, negociar com as transportadoras, monitorar os resultados e priorizar os clientes."
 )
 
+_TERMS = (
+    "Responder aos clientes em 24h, rever o plano 3x por semana nos próximos 30 dias e em 2 semanas, medir até 31/12, "
+    "às 18h, no dia 5 de cada mês e contratar 2 analistas."
+)
+
 
 def probes(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[Probe]:
     """Everything tried on one table."""
@@ -47,6 +52,8 @@ def _harmless(text: str) -> dict[str, str]:
         "bullets": re.sub(r"\n(?=\S)", "\n- ", text),
         "reworded": _replaced(text, _SYNONYMS),
         "a closing sentence": f"{text}\nVale acompanhar esses indicadores de perto.",
+        "terms in actions": f"{text} {_TERMS}",
+        "a target in an action": f"{text} Reduzir o problema para 3% e oferecer cupom de R$ 20 acima de R$ 150.",
         "Windows line ends": text.replace("\n", "\r\n"),
     }
 
@@ -71,6 +78,7 @@ def _wrong(record: Mapping[str, Any], text: str) -> Iterator[tuple[str, str]]:
     other = _other_row(record, text)
     if other:
         yield "another row's name", other
+    yield "invented figure in an action", f"{text} Reduzir o problema de 98.765,4 para 3%."
     yield "invented figure", f"{text} No total, foram 98.765,4 ocorrências."
 
 

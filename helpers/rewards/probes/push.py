@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from helpers.core.text import graphemes
 from helpers.rewards.probes.base import Probe
 from helpers.rewards.push import states
 from helpers.rewards.text.words import without_accents
@@ -42,12 +43,17 @@ def _harmless(text: str) -> Iterator[tuple[str, str]]:
         "line break": text.replace("! ", "!\n", 1),
         "space before percent": text.replace("%", " %"),
         "in quotes": f'"{text}"',
+        "an arrow to a button": f"{text} -> [Ver]",
+        "chevrons": f">> {text}",
+        "a bar": f"{text} | App",
+        "a heart": f"{text} <3",
+        "a month and a colour": f"{text} Só em março, em rosa!",
         "no final mark": text.rstrip("!."),
         "capitals": text.upper(),
         "no accents": without_accents(text),
         "reworded": _reworded(text),
     }
-    yield from ((name, probe) for name, probe in variants.items() if len(probe) <= MAX_PUSH_CHARACTERS)
+    yield from ((name, probe) for name, probe in variants.items() if graphemes(probe) <= MAX_PUSH_CHARACTERS)
 
 
 def _reworded(text: str) -> str:

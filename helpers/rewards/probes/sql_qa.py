@@ -2,19 +2,27 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import sqlglot
 from sqlglot import exp
 
 from helpers.rewards.probes.base import Probe
-from helpers.rewards.sql_qa import query_result, split_answer
-from helpers.rewards.sql_results import result_share
+from helpers.rewards.sql_answer import split_answer
+from helpers.rewards.sql_qa import answer_share, asked_columns, query_result
 from helpers.rewards.text.words import terms
 
 _QUOTED = re.compile(r"('[^']*')")
 _EXPLANATION = "Esta consulta responde à pergunta que foi feita sobre a loja."
 _ENGLISH = "This query computes what was asked from the orders of the shop and sorts the rows for you to read."
+_FENCES = {
+    "sqlite fence": ("```sqlite", "```"),
+    "a dialect in capitals": ("```PostgreSQL", "```"),
+    "attributes behind the tag": ('```sql title="consulta.sql"', "```"),
+    "tildes": ("~~~sql", "~~~"),
+    "five backticks": ("`````sql", "`````"),
+}
 _SYNONYMS = (("A consulta", "Esta query"), ("Leia", "Interprete"), ("Calcula", "Obtém"), ("mostra", "traz"))
 
 
@@ -44,7 +52,7 @@ def _is_right(record: Mapping[str, Any], sql: str) -> bool | None:
     result = query_result(sql)
     if result.error is not None:
         return None
-    return result_share(result.rows, record["reference"]["result"]["rows"], record["meta"]["ordered"]) == 1.0
+    return answer_share(result.rows, record) == 1.0
 
 
 def _harmless(record: Mapping[str, Any], sql: str, explanation: str) -> Iterator[tuple[str, str]]:
@@ -59,14 +67,37 @@ def _harmless(record: Mapping[str, Any], sql: str, explanation: str) -> Iterator
         "other column names": _renamed(sql),
         "a comment": f"-- resposta\n{sql}",
         "a semicolon": f"{sql};",
+        "comments all around": f"/* {_EXPLANATION} */\n{sql}; -- fim",
+        **_shapes(record, sql),
     }
     yield from ((name, _answer(query, explanation)) for name, query in rewrites.items() if _is_right(record, query))
     yield "no fence", f"{sql};\n\n{explanation}"
-    yield "sqlite fence", f"```sqlite\n{sql}\n```\n{explanation}"
+    for name, (opening, closing) in _FENCES.items():
+        yield name, f"{opening}\n{sql}\n{closing}\n{explanation}"
+    yield "a block of text first", f"```text\n{_EXPLANATION}\n```\n{_answer(sql, explanation)}"
+    yield "a shell block first", f"```bash\nsqlite3 commerce.db\n```\n{_answer(sql, explanation)}"
+    yield "a draft corrected", f"{_answer('SELECT COUNT(*) FROM orders', 'Corrigindo:')}\n{_answer(sql, explanation)}"
     yield "explanation first", f"{explanation}\n\n```sql\n{sql}\n```"
     yield "explanation labelled", _answer(sql, f"**Explicação:** {explanation}")
     yield "explanation reworded", _answer(sql, _reworded(explanation))
     yield "extra spaces", f"\n\n```sql\n\n{sql}\n\n```\n\n   {explanation}  \n"
+
+
+def _shapes(record: Mapping[str, Any], sql: str) -> dict[str, str]:
+    """The same result with more columns, with only those that are asked for, as text, and under other labels."""
+    result = record["reference"]["result"]
+    asked, label = asked_columns(record["meta"]["family"], record["meta"]["question"], result["columns"])
+    shapes = {
+        "only what is asked for": f"SELECT {', '.join(asked)} FROM (\n{sql}\n)",
+        "columns nobody asked for": f"SELECT 'loja' AS loja, *, 2018 AS ano FROM (\n{sql}\n)",
+        "numbers as text": f"SELECT {', '.join(f'CAST({name} AS TEXT)' for name in asked)} FROM (\n{sql}\n)",
+    }
+    if label:
+        labels = [row[result["columns"].index(label)] for row in result["rows"]]
+        cases = " ".join(f"WHEN {_literal(value)} THEN 'grupo {place}'" for place, value in enumerate(labels))
+        shown = [f"CASE {label} {cases} END" if name == label else name for name in asked]
+        shapes["other labels"] = f"SELECT {', '.join(shown)} FROM (\n{sql}\n)"
+    return shapes
 
 
 def _outside_quotes(sql: str, change: Callable[[str], str]) -> str:
@@ -103,6 +134,7 @@ def _wrong(record: Mapping[str, Any], sql: str, explanation: str) -> Iterator[tu
         "order reversed": sql.replace(" DESC", " ASC"),
         "limit dropped": re.sub(r"\bLIMIT \d+", "", sql),
         "first column dropped": _one_column(sql),
+        "labels exchanged": _exchanged(record, sql),
         "twice the rows": f"SELECT * FROM ({sql}) UNION ALL SELECT * FROM ({sql})",
     }
     for name, query in changes.items():
@@ -111,16 +143,24 @@ def _wrong(record: Mapping[str, Any], sql: str, explanation: str) -> Iterator[tu
     yield "invented figure", _answer(sql, f"{explanation} O resultado é 7.391,4.")
 
 
+def _exchanged(record: Mapping[str, Any], sql: str) -> str:
+    """The query with each row's label moved to the next row."""
+    result = record["reference"]["result"]
+    asked, _ = asked_columns(record["meta"]["family"], record["meta"]["question"], result["columns"])
+    labels = [row[result["columns"].index(asked[0])] for row in result["rows"]]
+    cases = " ".join(f"WHEN {_literal(one)} THEN {_literal(two)}" for one, two in pairwise([*labels, labels[0]]))
+    return f"SELECT CASE {asked[0]} {cases} END AS {asked[0]}, {', '.join(asked[1:]) or 1} FROM (\n{sql}\n)"
+
+
 def _one_column(sql: str) -> str:
     return f"SELECT 'x' AS x, COUNT(*) AS n FROM ({sql})"
 
 
 def _other(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[Probe]:
     """A good answer to a question of another family with another result."""
-    rows = record["reference"]["result"]["rows"]
     for other in records:
         another = other["meta"]["family"] != record["meta"]["family"]
-        if another and result_share(other["reference"]["result"]["rows"], rows) == 0.0:
+        if another and answer_share(other["reference"]["result"]["rows"], record) == 0.0:
             return [Probe("another record's reference", "other_record", other["reference"]["text"])]
     return []
 

@@ -28,22 +28,3 @@ from helpers.runs.decision.facts import (
 )
 from helpers.runs.decision.questions import Answer, answer_questions
 from helpers.runs.decision.tree import Decision, decide
-
-__all__ = [
-    "FLOORS",
-    "HANDOFF",
-    "TARGET",
-    "Answer",
-    "Decision",
-    "Effects",
-    "Fact",
-    "Reference",
-    "answer_questions",
-    "decide",
-    "effects",
-    "fact",
-    "parser_effect",
-    "reference_for",
-    "reference_from",
-    "reference_run",
-]

@@ -56,27 +56,22 @@ def effects(run: Run) -> Effects | None:
     )
 
 
-def parser_effect(
-    completions: Sequence[tuple[str, dict[str, Any]]], before: str, after: str, version: str = "v4.1", seed: int = 0
-) -> Interval:
+def parser_effect(completions: Sequence[tuple[str, dict[str, Any]]], before: str, after: str) -> Interval:
     """What the parser alone does to the extraction reward: the same (completion, record) pairs scored with both.
 
     The interval is a paired bootstrap over prompts (`stats.paired_difference`); a positive mean says that `after`
     (a name of `helpers.parsing.baselines.PARSERS`) pays more.
     """
     totals = {
-        name: [score(JSON_TASK, text, record, version, PARSERS[name]).total for text, record in completions]
+        name: [score(JSON_TASK, text, record, "v4.1", PARSERS[name]).total for text, record in completions]
         for name in (before, after)
     }
-    return stats.paired_difference(totals[before], totals[after], seed=seed)
+    return stats.paired_difference(totals[before], totals[after])
 
 
 def _extractions(run: Run, step: int, split: str) -> dict[str, list[str]]:
     rows = run.answers(split, step=step, task=JSON_TASK)
-    texts: dict[str, list[str]] = {}
-    for record, completion in zip(rows["record_id"], rows["completion"], strict=True):
-        texts.setdefault(record, []).append(completion)
-    return texts
+    return rows.groupby("record_id", sort=False)["completion"].agg(list).to_dict()
 
 
 def _parsed_reward(completions: list[str], parser: str) -> float:

@@ -62,15 +62,15 @@ def reference_for(run: Run) -> Reference | None:
     v4 = reference_run(run)
     if v4:
         return reference_from(v4)
-    return HANDOFF if recipes.HUB_05B in run.policies else None
+    return HANDOFF if recipes.HUB_05B in policies_of(run.config) else None
 
 
 def reference_run(run: Run) -> Run | None:
     """The finished V4 run of `run`'s base policy: beside it, else the reader's own, else shipped; same seed first."""
     for root in (run.path.parent, *run_roots()):
         configs = {folder: read_config(folder) for folder in runs_of("v4", root)}
-        same_policy = [folder for folder, config in configs.items() if policies_of(config) == run.policies]
-        for folder in sorted(same_policy, key=lambda folder: configs[folder].get("seed") != run.seed):
+        same_policy = [folder for folder, config in configs.items() if policies_of(config) == policies_of(run.config)]
+        for folder in sorted(same_policy, key=lambda folder: configs[folder].get("seed") != run.config.get("seed")):
             v4 = load_run(folder)
             if analysis.end_split(v4):
                 return v4
@@ -102,7 +102,7 @@ def gather_facts(end: Rewards, reference: Reference | None, draws: int = stats.D
 
 def _improvement(end: Rewards, reference: Reference, draws: int) -> Fact:
     """How far the end lies above V4's: paired where both answered the same prompts, else against V4's mean alone."""
-    gain = analysis.paired_gain(reference.rewards, end, ALL, draws)
+    gain = analysis.paired_gain(reference.rewards, end)
     if gain.difference.n:
         label = f"gain over V4's end on the same {gain.difference.n} prompts"
         return Fact("improved", label, gain.difference, NEAR, stats.prompts_to_decide(gain.changes, NEAR))

@@ -7,15 +7,7 @@ from helpers.core.stats import Interval
 from helpers.runs import analysis
 from helpers.runs.analysis import ALL
 from helpers.runs.decision.effects import effects
-from helpers.runs.decision.facts import (
-    MIN_PROMPTS,
-    TARGET,
-    Fact,
-    Reference,
-    fact,
-    fewest_prompts,
-    reference_for,
-)
+from helpers.runs.decision.facts import MIN_PROMPTS, TARGET, Fact, Reference, fact, fewest_prompts, reference_for
 from helpers.runs.load import Run, evaluated_steps
 from helpers.runs.stop_rules import HANDOFF_STEPS, NEAR
 
@@ -136,11 +128,7 @@ def _past_step_130(run: Run, reference: Reference | None) -> Answer:
     early = min(steps[:-1], key=lambda step: abs(step - at))
     before, after = (analysis.prompt_rewards(run, step, "eval_subset") for step in (early, steps[-1]))
     gain = analysis.paired_gain(before, after)
-    verdict = "undecided"
-    if gain.difference.low > 0:
-        verdict = "yes"
-    elif gain.difference.high < NEAR:
-        verdict = "no"
+    verdict = "yes" if gain.difference.low > 0 else "no" if gain.difference.high < NEAR else "undecided"
     plateau = f"; V4 ended at {reference.plateau:.3f}" if reference else ""
     return Answer(
         question,

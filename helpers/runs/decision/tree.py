@@ -1,12 +1,12 @@
 """The decision tree: from facts to scenario A, B, C, "undecided" or "none"."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Literal
 
-from helpers.core import stats
+import pandas as pd
+
 from helpers.core.stats import Interval
 from helpers.runs import analysis
 from helpers.runs.analysis import Rewards
@@ -21,7 +21,7 @@ from helpers.runs.decision.facts import (
 )
 from helpers.runs.load import Run, evaluated_steps
 from helpers.runs.stop_rules import NEAR
-from helpers.tasks import ROWS, TASKS
+from helpers.tasks import TASKS, spec
 
 Scenario = Literal["A", "B", "C", "undecided", "none"]
 
@@ -50,7 +50,7 @@ class Decision:
         return f"{name}: {self.title}{reasons}\n  Next: {self.next_step}\n  Command: {self.command}"
 
 
-def decide(run: Run, reference: Reference | None = None, draws: int = stats.DRAWS) -> Decision:
+def decide(run: Run, reference: Reference | None = None) -> Decision:
     """Walk the handoff's tree for a V4.1 run; thresholds and precedence stand in the package's docstring."""
     split = analysis.end_split(run)
     if run.reward_version != "v4.1":
@@ -61,8 +61,7 @@ def decide(run: Run, reference: Reference | None = None, draws: int = stats.DRAW
     if fewest_prompts(end) < MIN_PROMPTS:
         return _too_few(run, fewest_prompts(end))
     reference = reference or reference_for(run)
-    facts = gather_facts(end, reference, draws)
-    return walk(facts, _recent_means(run, end), run.where, reference)
+    return walk(gather_facts(end, reference), _recent_means(run, end), run.where, reference)
 
 
 def _recent_means(run: Run, end: Rewards) -> dict[str, float]:
@@ -70,31 +69,30 @@ def _recent_means(run: Run, end: Rewards) -> dict[str, float]:
     steps = evaluated_steps(run, "eval_subset")[-3:]
     latest: list[Rewards] = [analysis.prompt_rewards(run, step, "eval_subset") for step in steps]
     latest = latest or [end]
-    return {task: sum(_plain_mean(rewards.get(task, {})) for rewards in latest) / len(latest) for task in TASKS}
-
-
-def _plain_mean(rewards: Mapping[str, float]) -> float:
-    return sum(rewards.values()) / len(rewards) if rewards else math.nan
+    means = {task: [pd.Series(rewards.get(task, {}), dtype=float).mean() for rewards in latest] for task in TASKS}
+    return {task: sum(values) / len(values) for task, values in means.items()}
 
 
 def walk(facts: Mapping[str, Fact], recent: Mapping[str, float], run: str, reference: Reference | None) -> Decision:
     """The decision that `facts` allow. `recent` is each task's mean over the last evaluations: a lag must last."""
     branches = _branches(facts, recent)
     name = reference.name if reference else "no reference: there is no V4 run of this policy"
-    evidence = list(facts.values())
     if len(branches) > 1:
-        return _undecided(facts, recent, branches, run, name)
-    scenario = branches.pop()
-    reasons = [str(fact) for fact in evidence if fact.name in _WEIGHED[scenario]] + [f"reference: {name}"]
-    if scenario == "C":
-        return _lagging(facts, recent, reasons, evidence, name)
-    title, step, command = _OUTCOMES[scenario]
-    return Decision(scenario, title, reasons, step, command.format(run=run), evidence, reference=name)
+        decided = _undecided(facts, recent, branches, run, name)
+    else:
+        scenario = branches.pop()
+        reasons = [str(facts[key]) for key in _WEIGHED[scenario] if key in facts] + [f"reference: {name}"]
+        if scenario == "C":
+            decided = _lagging(facts, recent, reasons)
+        else:
+            title, step, command = _OUTCOMES[scenario]
+            decided = Decision(scenario, title, reasons, step, command.format(run=run))
+    return replace(decided, evidence=list(facts.values()), reference=name)
 
 
 def _branches(facts: Mapping[str, Fact], recent: Mapping[str, float]) -> set[Scenario]:
     """Every scenario that the open points leave possible."""
-    names = ["reached", "improved", "moved", *(f"floor {task}" for task in TASKS)]
+    names = _WEIGHED["none"]
     states = [facts[name].holds if name in facts else None for name in names]
     choices = [(True, False) if state is None else (state,) for state in states]
     return {_branch(dict(zip(names, world, strict=True)), facts, recent) for world in product(*choices)}
@@ -123,30 +121,25 @@ def _undecided(
     else:
         step = "evaluate with more prompts, or more completions a prompt, and hold the interval against the threshold"
         command = f"python -m helpers evaluate --run {run} --samples 8"
-    return Decision(
-        "undecided", "The evaluation does not decide", reasons, step, command, list(facts.values()), None, name
-    )
+    return Decision("undecided", "The evaluation does not decide", reasons, step, command)
 
 
 def _matters(name: str, facts: Mapping[str, Fact], recent: Mapping[str, float]) -> bool:
     """Whether settling the open fact `name` would change which scenarios are possible."""
     fact = facts[name]
-    met, missed = (Interval(value, value, value, fact.interval.n) for value in (fact.threshold, fact.threshold - 1))
-    ways = [
-        _branches({**facts, name: Fact(name, fact.label, interval, fact.threshold)}, recent)
-        for interval in (met, missed)
-    ]
-    return ways[0] != ways[1]
+    met, missed = (
+        replace(fact, interval=Interval(value, value, value, fact.interval.n))
+        for value in (fact.threshold, fact.threshold - 1)
+    )
+    return _branches({**facts, name: met}, recent) != _branches({**facts, name: missed}, recent)
 
 
-def _lagging(
-    facts: Mapping[str, Fact], recent: Mapping[str, float], reasons: list[str], evidence: list[Fact], name: str
-) -> Decision:
+def _lagging(facts: Mapping[str, Fact], recent: Mapping[str, float], reasons: list[str]) -> Decision:
     """Scenario C with the fix for the weakest of the tasks that lag."""
     lagging = [task for task in TASKS if facts[f"floor {task}"].holds is False and recent[task] < FLOORS[task]]
     task = min(lagging, key=lambda lagger: facts[f"floor {lagger}"].interval.mean)
     reasons = reasons + [str(facts[f"floor {lagger}"]) for lagger in lagging]
-    return Decision("C", f"One task lags: {task}", reasons, _FIXES[task], _command("04c"), evidence, task, name)
+    return Decision("C", f"One task lags: {task}", reasons, spec.task(task).fix, _command("04c"), task=task)
 
 
 def _not_a_v41_run(run: Run) -> Decision:
@@ -174,24 +167,27 @@ def _command(notebook: str) -> str:
     return f"python -m helpers notebooks --notebooks {notebook}"
 
 
-_A_STEP = (
-    "scale to 3.7B-Instruct with the V4.1 recipe: 8 generations, 1,024 tokens, learning rate 2e-6, 400 steps; "
-    "rewards and schedule stay (handoff, scenario A)"
-)
-_B_STEP = (
-    "switch to the 0.5B base model: one epoch of SFT on the extraction pairs, then V4.1 on top (handoff, scenario B)"
-)
-_NONE_STEP = (
-    "the handoff has no branch for this: look at the parts of the lowest task and at the curves, "
-    "then train longer or with another seed"
-)
-
 _OUTCOMES: dict[str, tuple[str, str, str]] = {
-    "A": ("The target is reached: scale", _A_STEP, _command("04a")),
-    "B": ("No better than V4, extraction stuck: switch", _B_STEP, _command("04b")),
-    "none": ("No branch of the tree fits", _NONE_STEP, "python -m helpers report {run}"),
+    "A": (
+        "The target is reached: scale",
+        "scale to 3.7B-Instruct with the V4.1 recipe: 8 generations, 1,024 tokens, learning rate 2e-6, 400 steps; "
+        "rewards and schedule stay (handoff, scenario A)",
+        _command("04a"),
+    ),
+    "B": (
+        "No better than V4, extraction stuck: switch",
+        "switch to the 0.5B base model: one epoch of SFT on the extraction pairs, then V4.1 on top "
+        "(handoff, scenario B)",
+        _command("04b"),
+    ),
+    "none": (
+        "No branch of the tree fits",
+        "the handoff has no branch for this: look at the parts of the lowest task and at the curves, then train longer "
+        "or with another seed",
+        "python -m helpers report {run}",
+    ),
 }
-_FIXES: dict[str, str] = {row.name: row.fix for row in ROWS}
+"""Title, next step and command of each scenario but C, whose step is the lagging task's own."""
 _WEIGHED: dict[str, tuple[str, ...]] = {
     "A": ("reached",),
     "B": ("reached", "improved", "moved"),

@@ -5,27 +5,21 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from helpers.core.errors import UserError
 from helpers.core.files import write_jsonl
 from helpers.tasks.pairs.drafts import EVERYTHING, Draft, drafts_of, identity
 from helpers.tasks.pairs.leaks import NEAR, NEAR_TASKS, NearDuplicates, find_leaks
-from helpers.tasks.records import PAIRS_DIR, SPLITS, load_split
+from helpers.tasks.records import PAIRS_DIR, SPLITS, Rows, load_split
 from helpers.tasks.shop.database import connect
 from helpers.tasks.shop.schema import DEFAULT_SEED
 from helpers.tasks.spec import ROWS, TASKS, classify_task, user_text
-
-Rows = list[dict[str, Any]]
 
 COUNTS: dict[str, dict[str, int]] = {name: {row.name: row.counts[name] for row in ROWS} for name in SPLITS}
 
 
 def build_pairs(db_path: Path, seed: int) -> dict[str, Rows]:
-    """The three splits of all tasks, from one database and seed; the leak check has passed.
-
-    Raises `UserError` where the database is too small to give the counts, or a record leaks.
-    """
+    """The three splits of all tasks; `UserError` where the database is too small for the counts, or a record leaks."""
     splits: dict[str, Rows] = {name: [] for name in SPLITS}
     with closing(_open_for_scans(db_path)) as db:
         for task in TASKS:
@@ -81,10 +75,8 @@ def write_extra_pairs(
 
 
 def _open_for_scans(db_path: Path) -> sqlite3.Connection:
-    """The database, with a temporary `orders_enriched` without indexes in front of its own.
-
-    Nearly all our queries read the whole table, and SQLite would walk it by an index to group by its column.
-    """
+    """The database, with a temporary `orders_enriched` without indexes in front of its own."""
+    # Nearly all our queries read the whole table, and SQLite would walk it by an index to group by its column.
     db = connect(db_path)
     db.execute("PRAGMA cache_size = -200000")
     db.execute("PRAGMA temp_store = MEMORY")
@@ -114,16 +106,11 @@ def _take(
         keys = set(identity(record))
         if keys & used or (task in NEAR_TASKS and held_out.overlap(draft.user_text) > NEAR):
             continue
+        reading = classify_task(draft.user_text)
+        if reading != task:
+            raise UserError(f"{record['id']}: its prompt reads as {reading}: {draft.user_text[:80]!r}")
         used |= keys
-        rows.append(_checked(record))
+        rows.append(record)
         if len(rows) == count:
             return rows
     raise UserError(f"the orders give only {len(rows)} new {task} records for {name}, {count} were wanted")
-
-
-def _checked(record: dict[str, Any]) -> dict[str, Any]:
-    """The record, once its text tells its own task."""
-    text = user_text(record["prompt"])
-    if classify_task(text) != record["task"]:
-        raise UserError(f"{record['id']}: its prompt reads as {classify_task(text)}: {text[:80]!r}")
-    return record

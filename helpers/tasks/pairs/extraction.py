@@ -2,15 +2,14 @@
 
 import json
 import random
-import re
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
 from helpers.tasks.pairs.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft
+from helpers.tasks.pairs.label_rule import label_by_rule
 from helpers.tasks.pairs.portuguese import category_name, load_text
 from helpers.tasks.review import REVIEW_FIELDS
-from helpers.tasks.shop.reviews import sentiment_of, strip_accents
 
 MAX_REFERENCE_CHARACTERS = 330
 _REVIEWS = """
@@ -22,13 +21,6 @@ LEFT JOIN review_labels l ON l.review_id = r.review_id AND l.order_id = r.order_
 WHERE r.review_comment_message IS NOT NULL AND r.order_id IN (SELECT order_id FROM orders_enriched WHERE {where})
 ORDER BY r.review_id, r.order_id
 """
-# What a customer may complain about; a review is labelled by rule only where this and the order tell the same story.
-_WORDS = {
-    "late_delivery": re.compile(r"\b(atras|demor|prazo)"),
-    "not_delivered": re.compile(r"\b(nao (recebi|chegou|foi entregue)|ainda nao|cade)"),
-    "other": re.compile(r"\b(defeit|quebrad|errad|trocad|falt|fals|ruim|pessim|estorn|reembols|devol|respond|atend)"),
-    "any": re.compile(r"\b(mas|porem|so que|nao|nunca|falt|demor|atras|quebr|defeit|ruim|pessim|troc|devol|problema)"),
-}
 
 
 def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
@@ -60,45 +52,11 @@ def identity(record: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def review_fields(review: dict[str, Any]) -> dict[str, Any] | None:
-    """The ten fields: those stored in `review_labels`, else what the columns prove, else None."""
+    """The ten fields: those stored in `review_labels`, else what `label_by_rule` is certain of, else None."""
     if review["sentiment"] is None:
-        return label_by_rule(review["message"], review["review_score"], review["order_status"], review["delay_days"])
+        text = ". ".join(part for part in (review["title"], review["message"]) if part)
+        return label_by_rule(text, review["review_score"], review["order_status"], review["delay_days"])
     return {name: bool(review[name]) if kind == "bool" else review[name] for name, kind in REVIEW_FIELDS.items()}
-
-
-def label_by_rule(message: str, score: int, status: str, delay_days: float | None) -> dict[str, Any] | None:
-    """The fields of a review that nobody labelled, where its score, its order and its words agree; else None.
-
-    Three cases are certain enough: a happy customer (score 4-5, delivered in time, no word of complaint); an unhappy
-    one (1-2) whose order was late and who writes of the delay and of nothing else; an unhappy one whose order never
-    came and who says so. All others are left out of training.
-    """
-    words = strip_accents(message.lower())
-    on_time = delay_days is not None and delay_days <= 0
-    if score >= 4 and on_time and not _WORDS["any"].search(words):
-        return _rule_fields(score, "none", None)
-    if score <= 2 and not _WORDS["other"].search(words):
-        if delay_days is not None and delay_days > 0 and _WORDS["late_delivery"].search(words):
-            return _rule_fields(score, "late_delivery", "Entrega fora do prazo")
-        if status != "delivered" and _WORDS["not_delivered"].search(words):
-            return _rule_fields(score, "not_delivered", "Pedido não entregue")
-    return None
-
-
-def _rule_fields(score: int, issue: str, complaint: str | None) -> dict[str, Any]:
-    unhappy = issue != "none"
-    return {
-        "sentiment": sentiment_of(score),
-        "sentiment_score": float(score),
-        "complaint_category": issue,
-        "churn_risk": "high" if unhappy else "low",
-        "urgency": {"not_delivered": "high", "late_delivery": "medium"}.get(issue, "low"),
-        "delivery_issue": unhappy,
-        "product_issue": False,
-        "seller_issue": False,
-        "would_buy_again": not unhappy,
-        "main_complaint": complaint,
-    }
 
 
 def _draft(rng: random.Random, review: dict[str, Any], fields: dict[str, Any]) -> Draft | None:

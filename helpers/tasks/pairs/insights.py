@@ -2,33 +2,27 @@
 
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from helpers.tasks.pairs.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft, common_values
-from helpers.tasks.pairs.portuguese import (
-    category_name,
-    in_state,
-    load_text,
-    month_name,
-    number,
-    payment_name,
-    state_name,
-    state_subject,
-)
+from helpers.tasks.pairs.portuguese import category_name, load_text, month_name, number, payment_name, state_forms
 
 REFERENCE_CHARACTERS = (300, 600)
 ENOUGH_ORDERS = 25  # a row of a table stands on at least so many orders
 MISSES = 400  # draws without a new table before the source counts as used up
 
+TEXTS = load_text("insights")
+
 
 @dataclass(frozen=True)
 class Scope:
-    """A part of the orders: an SQL condition, and how a title says it."""
+    """A part of the orders: an SQL condition, how a title says it, and the values of the condition's `?`."""
 
     condition: str
     words: str
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,18 +37,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A small table of aggregates: its rows, and for each metric their values, rounded as shown."""
+    """A small table of aggregates: its rows, and for each metric (`[metric]` of the texts) their values as shown."""
 
     dimension: str
-    metrics: tuple[str, ...]
-    rows: tuple[Row, ...]
-    values: tuple[tuple[float, ...], ...]  # one tuple per metric
+    metrics: list[dict[str, Any]]
+    rows: list[Row]
+    values: list[tuple[float, ...]]  # one tuple per metric
 
     def raw(self) -> dict[str, Any]:
         """The table as `meta.table`: columns, and rows of a label and its numbers."""
-        headers = [load_text("insights")["metric"][metric]["header"] for metric in self.metrics]
+        headers = [TEXTS["dimension"][self.dimension]["header"], *(metric["header"] for metric in self.metrics)]
         rows = [[row.label, *values] for row, *values in zip(self.rows, *self.values, strict=True)]
-        return {"columns": [load_text("insights")["dimension"][self.dimension]["header"], *headers], "rows": rows}
+        return {"columns": headers, "rows": rows}
 
 
 def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) -> Iterator[Draft]:
@@ -64,16 +58,18 @@ def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) 
     misses = 0
     while misses < MISSES:
         misses += 1
-        topic = rng.choice(load_text("insights")["topic"])
+        topic = rng.choice(TEXTS["topic"])
         dimension = rng.choice(topic["dimensions"])
-        metrics = (*topic["metrics"], *([rng.choice(topic["extra"])] if rng.random() < 0.5 else []))
-        scope = rng.choice([*scopes["none"], *scopes[rng.choice([kind for kind in scopes if kind != dimension])]])
-        table = _query(db, rng, dimension, metrics, f"({where}) AND {scope.condition}")
+        metrics = topic["metrics"] + ([rng.choice(topic["extra"])] if rng.random() < 0.5 else [])
+        kind = rng.choice([kind for kind in scopes if kind != dimension])
+        scope = rng.choice(scopes["none"] + scopes[kind])
+        table = _query(db, rng, dimension, metrics, where, scope)
         key = repr(table)
         if table is None or key in seen:
             continue
         seen.add(key)
-        draft = _draft(rng, topic, table, scope, where)
+        words = scope.words + (f" (recorte: {where})" if where != EVERYTHING else "")
+        draft = _draft(rng, topic, table, words.strip())
         if draft is not None:
             misses = 0
             yield draft
@@ -92,43 +88,41 @@ def _scopes(db: sqlite3.Connection, where: str) -> dict[str, list[Scope]]:
     halves = []
     for year in years:
         for half, first, last in ((1, "01", "06"), (2, "07", "12")):
-            months = f"purchase_month BETWEEN '{year}-{first}' AND '{year}-{last}'"
-            halves.append(Scope(months, f"no {half}º semestre de {year}"))
+            months = (f"{year}-{first}", f"{year}-{last}")
+            halves.append(Scope("purchase_month BETWEEN ? AND ?", f"no {half}º semestre de {year}", months))
     states = common_values(db, "customer_state", 150, where)
     categories = common_values(db, "product_category_name", 150, where)
     payments = common_values(db, "payment_type", 400, where)
     return {
         "none": [Scope("1", "")],
-        "year": [Scope(f"purchase_month LIKE '{year}-%'", f"em {year}") for year in years],
+        "year": [Scope("purchase_month LIKE ?", f"em {year}", (f"{year}-%",)) for year in years],
         "half": halves,
-        "state": [Scope(f"customer_state = '{state}'", in_state(state)) for state in states],
-        "category": [Scope(f"product_category_name = '{name}'", f"em {category_name(name)}") for name in categories],
-        "payment": [Scope(f"payment_type = '{kind}'", f"com {payment_name(kind)}") for kind in payments],
+        "state": [Scope("customer_state = ?", state_forms(state).within, (state,)) for state in states],
+        "category": [Scope("product_category_name = ?", f"em {category_name(name)}", (name,)) for name in categories],
+        "payment": [Scope("payment_type = ?", f"com {payment_name(kind)}", (kind,)) for kind in payments],
     }
 
 
 def _query(
-    db: sqlite3.Connection, rng: random.Random, dimension: str, metrics: tuple[str, ...], condition: str
+    db: sqlite3.Connection, rng: random.Random, dimension: str, metrics: list[str], where: str, scope: Scope
 ) -> Table | None:
     """The table, or None where it has too few rows, a hole, or no two different values to compare."""
-    texts = load_text("insights")
-    form = texts["dimension"][dimension]
-    chosen = [texts["metric"][metric] for metric in metrics]
+    form = TEXTS["dimension"][dimension]
+    chosen = [TEXTS["metric"][metric] for metric in metrics]
     columns = ", ".join(f"ROUND({metric['sql']}, {metric['decimals']})" for metric in chosen)
     sql = (
         f"SELECT TRIM({form['column']}) AS label, {columns} FROM orders_enriched "
-        f"WHERE {condition} AND price IS NOT NULL AND label IS NOT NULL "
+        f"WHERE ({where}) AND {scope.condition} AND price IS NOT NULL AND label IS NOT NULL "
         f"GROUP BY label HAVING COUNT(*) >= {ENOUGH_ORDERS} ORDER BY COUNT(*) DESC, label"
     )
-    rows = db.execute(sql).fetchall()
+    rows = db.execute(sql, scope.values).fetchall()
     rows = _choose_rows(rng, dimension, rows, form["rows"])
     if len(rows) < 3 or any(value is None for row in rows for value in row):
         return None
-    names = tuple(_row(dimension, row[0]) for row in rows)
-    values = tuple(tuple(column) for column in list(zip(*rows, strict=True))[1:])
+    labels, *values = zip(*rows, strict=True)
     if any(len(set(column)) < 2 or min(column) <= 0 for column in values[:2]):
         return None
-    return Table(dimension, metrics, names, values)
+    return Table(dimension, chosen, [_row(dimension, label) for label in labels], values)
 
 
 def _choose_rows(rng: random.Random, dimension: str, rows: list[Any], size: int) -> list[Any]:
@@ -146,31 +140,24 @@ def _choose_rows(rng: random.Random, dimension: str, rows: list[Any], size: int)
 
 def _row(dimension: str, value: str) -> Row:
     """How texts speak of a row."""
-    if dimension in ("state", "seller_state"):
-        return Row(state_name(value), state_subject(value), in_state(value), in_state(value))
-    if dimension == "category":
-        name = category_name(value)
-        return Row(name, f"a categoria {name}", f"em {name}", f"em {name}")
-    if dimension == "month":
-        name = month_name(value).replace(" de ", "/")
-        return Row(name, name, f"em {name}", f"em meses como {name}")
-    if dimension == "payment":
-        name = payment_name(value)
-        return Row(name, f"o {name}", f"no {name}", f"nas compras com {name}")
-    if dimension == "weekday":
-        article = "o" if value in ("sábado", "domingo") else "a"
-        return Row(value, f"{article} {value}", f"n{article} {value}", f"n{article} {value}")
-    group = f"ticket {value}" if dimension == "ticket" else f"grupo {value}"
-    return Row(value, f"o {group}", f"no {group}", f"no {group}")
+    form = TEXTS["dimension"][dimension]
+    if "subject" not in form:
+        name, subject, _, within = state_forms(value)
+        return Row(name, subject, within, within)
+    names: dict[str, Callable[[str], str]] = {
+        "category": category_name,
+        "month": lambda month: month_name(month).replace(" de ", "/"),
+        "payment": payment_name,
+    }
+    name = names.get(dimension, str)(value)
+    slots = {"name": name, "article": "o" if name in ("sábado", "domingo") else "a"}
+    subject, place = (form[part].format(**slots) for part in ("subject", "place"))
+    return Row(name, subject, place, form.get("action_place", form["place"]).format(**slots))
 
 
-def _draft(rng: random.Random, topic: dict[str, Any], table: Table, scope: Scope, where: str) -> Draft | None:
-    texts = load_text("insights")
-    by = texts["dimension"][table.dimension]["by"]
-    title = " ".join(part for part in (topic["title"], by, scope.words) if part)
-    if where != EVERYTHING:
-        title += f" (recorte: {where})"
-    user_text = f"{rng.choice(texts['requests']['openings'])}\n{title}\n{markdown(table)}"
+def _draft(rng: random.Random, topic: dict[str, Any], table: Table, scope: str) -> Draft | None:
+    title = f"{topic['title']} {TEXTS['dimension'][table.dimension]['by']} {scope}".strip()
+    user_text = f"{rng.choice(TEXTS['requests']['openings'])}\n{title}\n{markdown(table)}"
     for _ in range(6):
         text = _analysis(rng, topic, table)
         if REFERENCE_CHARACTERS[0] <= len(text) <= REFERENCE_CHARACTERS[1] and len(user_text) <= MAX_USER_CHARACTERS:
@@ -184,29 +171,28 @@ def markdown(table: Table) -> str:
     raw = table.raw()
     lines = ["| " + " | ".join(raw["columns"]) + " |", "|" + "---|" * len(raw["columns"])]
     for label, *values in raw["rows"]:
-        metrics = [load_text("insights")["metric"][name] for name in table.metrics]
-        shown = [number(value, metric["decimals"]) for metric, value in zip(metrics, values, strict=True)]
+        shown = [number(value, metric["decimals"]) for metric, value in zip(table.metrics, values, strict=True)]
         lines.append("| " + " | ".join([label, *shown]) + " |")
     return "\n".join(lines)
 
 
 def _analysis(rng: random.Random, topic: dict[str, Any], table: Table) -> str:
     """Findings, causes and actions, in one of several layouts."""
-    layouts = load_text("insights")["layouts"]
+    layouts = TEXTS["layouts"]
     place = rng.randrange(len(layouts["findings"]))
     labels = [layouts[part][place] for part in ("findings", "causes", "actions")]
-    best, worst = _best_and_worst(table)
-    pool = [*topic["causes"], *load_text("insights")["causes"].get(table.dimension, [])]
+    pool = topic["causes"] + TEXTS["causes"].get(table.dimension, [])
     causes = rng.sample(pool, rng.choice((1, 2)))
+    best, worst = _best_and_worst(table)
     slots = {"em_best": best.action_place, "em_worst": worst.action_place}
     actions = [text.format(**slots) for text in _pick_actions(rng, topic["actions"])]
     bodies = [
         " ".join(_findings(rng, table)),
-        _sentence("; ".join(causes)),
-        _sentence(", ".join(actions[:-1]) + " e " + actions[-1]),
+        _capital("; ".join(causes)) + ".",
+        _capital(", ".join(actions[:-1]) + " e " + actions[-1]) + ".",
     ]
     if rng.random() < 0.35:
-        bodies[2] = "\n" + "\n".join(f"- {_sentence(action)}" for action in actions)
+        bodies[2] = "\n" + "\n".join(f"- {_capital(action)}." for action in actions)
     return "\n".join(f"{label} {body}".replace(" \n", "\n") for label, body in zip(labels, bodies, strict=True))
 
 
@@ -221,21 +207,21 @@ def _pick_actions(rng: random.Random, actions: list[str]) -> list[str]:
     return chosen
 
 
-def _sentence(text: str) -> str:
-    return _capital(text) + "."
-
-
 def _best_and_worst(table: Table) -> tuple[Row, Row]:
     """The best and the worst row by the first metric."""
-    order = sorted(range(len(table.rows)), key=lambda row: table.values[0][row])
-    if load_text("insights")["metric"][table.metrics[0]]["good"] == "low":
-        order.reverse()
-    return table.rows[order[-1]], table.rows[order[0]]
+    low, *_, high = sorted(range(len(table.rows)), key=lambda row: table.values[0][row])
+    best, worst = (high, low) if table.metrics[0]["good"] == "high" else (low, high)
+    return table.rows[best], table.rows[worst]
+
+
+def _worst_row(table: Table, metric: int) -> int:
+    values = table.values[metric]
+    return values.index(min(values) if table.metrics[metric]["good"] == "high" else max(values))
 
 
 def _findings(rng: random.Random, table: Table) -> list[str]:
     """Two or three sentences: the first metric's extremes, the second metric of the same rows, perhaps both at once."""
-    texts = load_text("insights")["findings"]
+    texts = TEXTS["findings"]
     first = table.values[0]
     if max(first) >= 1.5 * min(first) and rng.random() < 0.4:
         opening = texts["ratio"]
@@ -250,21 +236,18 @@ def _findings(rng: random.Random, table: Table) -> list[str]:
 
 def _slots(table: Table) -> dict[str, str]:
     """What the sentences of findings may say of a table."""
-    metric, second = (load_text("insights")["metric"][name] for name in table.metrics[:2])
+    metric, second = table.metrics[:2]
     first, other = table.values[:2]
     low, high = first.index(min(first)), first.index(max(first))
     _, worst = _best_and_worst(table)
     return {
         "m": metric["m"],
-        "M": _capital(metric["m"]),
         "m_bare": metric["m"].split(" ", 1)[1],
         "low": table.rows[low].subject,
         "low_name": table.rows[low].label,
         "high": table.rows[high].subject,
-        "High": _capital(table.rows[high].subject),
         "em_low": table.rows[low].place,
         "em_high": table.rows[high].place,
-        "Em_high": _capital(table.rows[high].place),
         "v_low": _value(metric, first[low]),
         "v_high": _value(metric, first[high]),
         "gap": _value(metric, first[high] - first[low], per_cent=" pontos percentuais"),
@@ -278,19 +261,13 @@ def _slots(table: Table) -> dict[str, str]:
         "other_short": second["short"].format(v=number(other[low], second["decimals"])),
         "second_v": _value(second, other[high]),
         "other_v": _value(second, other[low]),
-        "W": _capital(worst.subject),
+        "w": worst.subject,
         "em_w": worst.place,
     }
 
 
 def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
-
-
-def _worst_row(table: Table, place: int) -> int:
-    values = table.values[place]
-    good = load_text("insights")["metric"][table.metrics[place]]["good"]
-    return values.index(min(values) if good == "high" else max(values))
 
 
 def _value(metric: dict[str, Any], value: float, per_cent: str = "%") -> str:

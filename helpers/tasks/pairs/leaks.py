@@ -26,7 +26,6 @@ class NearDuplicates:
     """Prompts by their 5-grams, to find which of them shares most with another."""
 
     def __init__(self) -> None:
-        """Starts empty."""
         self._sizes: list[int] = []
         self._places: dict[tuple[str, ...], list[int]] = {}
 

@@ -3,7 +3,7 @@
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 TEXT_DIR = Path(__file__).resolve().parent / "text"
 
@@ -33,35 +33,27 @@ def month_name(month: str) -> str:
     return f"{load_text('portuguese')['months'][int(position) - 1]} de {year}"
 
 
-def state_name(state: str) -> str:
-    """The state's name: `RJ` -> `Rio de Janeiro`."""
-    return load_text("portuguese")["states"][state][0]
+class StateForms(NamedTuple):
+    """A state's name, alone, as a subject, after "de" and after "em"."""
+
+    name: str
+    subject: str
+    of: str
+    within: str
 
 
-def state_subject(state: str) -> str:
-    """The state with its article, as a subject: `o Rio de Janeiro`, `a Bahia`, `São Paulo`."""
-    name, article = load_text("portuguese")["states"][state]
-    return f"{article} {name}".strip()
+def state_forms(state: str) -> StateForms:
+    """The forms of a state's name, which is used with an article or without.
 
-
-def of_state(state: str) -> str:
-    """The state after "de".
-
-    >>> of_state("RJ"), of_state("SP"), of_state("BA")
-    ('do Rio de Janeiro', 'de São Paulo', 'da Bahia')
+    >>> state_forms("RJ")
+    StateForms(name='Rio de Janeiro', subject='o Rio de Janeiro', of='do Rio de Janeiro', within='no Rio de Janeiro')
+    >>> state_forms("SP")
+    StateForms(name='São Paulo', subject='São Paulo', of='de São Paulo', within='em São Paulo')
     """
     name, article = load_text("portuguese")["states"][state]
-    return f"d{article or 'e'} {name}"
-
-
-def in_state(state: str) -> str:
-    """The state after "em".
-
-    >>> in_state("RJ"), in_state("SP"), in_state("BA")
-    ('no Rio de Janeiro', 'em São Paulo', 'na Bahia')
-    """
-    name, article = load_text("portuguese")["states"][state]
-    return f"n{article} {name}" if article else f"em {name}"
+    if not article:
+        return StateForms(name, name, f"de {name}", f"em {name}")
+    return StateForms(name, f"{article} {name}", f"d{article} {name}", f"n{article} {name}")
 
 
 def category_name(category: str) -> str:

@@ -6,21 +6,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from helpers.tasks.pairs.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft, common_values
-from helpers.tasks.pairs.portuguese import (
-    category_name,
-    in_state,
-    load_text,
-    month_name,
-    of_state,
-    payment_name,
-    state_name,
-    status_name,
-)
+from helpers.tasks.pairs.portuguese import category_name, load_text, month_name, payment_name, state_forms, status_name
+from helpers.tasks.spec import classify_task
 
 MAX_REFERENCE_CHARACTERS = 480
 MAX_ROWS = 20
 ENOUGH_ORDERS = 30  # a value is asked about only where at least so many orders have it
 TRIES = 12  # draws of new values for a family before it counts as used up
+
+TEXTS = load_text("sql_qa")
 
 Values = dict[str, list[Any]]
 
@@ -31,7 +25,7 @@ def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) 
     `where` limits the orders from which values (states, categories, months ...) are drawn.
     """
     values = _values(db, where)
-    families = list(load_text("sql_qa")["family"])
+    families = list(TEXTS["family"])
     used: set[str] = set()
     while families:
         rng.shuffle(families)
@@ -60,36 +54,30 @@ def _values(db: sqlite3.Connection, where: str) -> Values:
         "payment": common_values(db, "payment_type", ENOUGH_ORDERS, where),
         "status": common_values(db, "order_status", 5, where),
         "seller_state": common_values(db, "seller_state", 3, table="sellers"),
-        "n": list(range(3, 11)),
-        "k": [2, 3, 4],
-        "days": list(range(2, 13)),
-        "minimum": [30, 40, 50, 60, 80, 100, 120, 150, 200],
-        "value": [80, 100, 150, 200, 250, 300, 400, 500, 600, 800, 1000],
-        "score": [1, 2, 3, 4, 5],
-        "installments": [2, 3, 4, 5, 6, 8, 10],
-        "window": [2, 3, 4, 6],
+        **TEXTS["values"],
     }
 
 
-def _draw(rng: random.Random, kind: str, values: Values) -> dict[str, Any]:
-    """A value of a kind, and the forms in which texts use it."""
-    if kind == "three_states":
-        states = sorted(rng.sample(values["state"], 3))
-        quoted = ", ".join(f"'{state}'" for state in states)
-        return {"three_states": states, "states_list": f"{states[0]}, {states[1]} e {states[2]}", "states_sql": quoted}
-    value = rng.choice(values[kind])
-    name = "state" if kind == "seller_state" else kind
-    return {name: value, **_FORMS.get(name, lambda _: {})(value)}
+def _list_of_states(codes: list[str]) -> dict[str, str]:
+    first, second, third = codes
+    return {"states_list": f"{first}, {second} e {third}", "states_sql": f"'{first}', '{second}', '{third}'"}
+
+
+def _state(code: str) -> dict[str, str]:
+    name, _, of, within = state_forms(code)
+    return {"state_name": name, "do_estado": of, "no_estado": within}
 
 
 _FORMS: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "state": lambda code: {"state_name": state_name(code), "do_estado": of_state(code), "no_estado": in_state(code)},
+    "three_states": _list_of_states,
+    "state": _state,
     "category": lambda code: {"category_name": category_name(code)},
     "month": lambda code: {"month_name": month_name(code)},
     "payment": lambda code: {"payment_name": payment_name(code)},
     "status": lambda code: {"status_name": status_name(code)},
     "window": lambda months: {"window_before": months - 1},
 }
+"""In which forms texts use a value, beside its own."""
 
 
 def _new_draft(
@@ -97,36 +85,40 @@ def _new_draft(
 ) -> Draft | None:
     """A draft of this family with values not yet asked and a usable result; None after `TRIES` failures."""
     for _ in range(TRIES):
-        slots: dict[str, Any] = dict(family.get("constants", {}))
+        params: dict[str, Any] = {}
         for kind in family["params"]:
-            if kind != "three_states" and not values[kind]:
+            if kind == "three_states":
+                params[kind] = sorted(rng.sample(values["state"], 3))
+            elif values[kind]:
+                params[kind.removeprefix("seller_")] = rng.choice(values[kind])
+            else:
                 return None
-            slots |= _draw(rng, kind, values)
-        names = ["state" if kind == "seller_state" else kind for kind in family["params"]]
-        params = {name: slots[name] for name in names}
         key = f"{family['name']} {params}"
         if key in used:
             continue
         used.add(key)
-        draft = _draft(db, rng, family, slots, params)
+        draft = _draft(db, rng, family, params)
         if draft is not None:
             return draft
     return None
 
 
-def _draft(
-    db: sqlite3.Connection, rng: random.Random, family: dict[str, Any], slots: dict[str, Any], params: dict[str, Any]
-) -> Draft | None:
-    sql = family["sql"].format(**slots)
-    result = _run(db, family, slots)
+def _draft(db: sqlite3.Connection, rng: random.Random, family: dict[str, Any], params: dict[str, Any]) -> Draft | None:
+    slots = family.get("constants", {}) | params
+    for name, value in params.items():
+        slots |= _FORMS.get(name, lambda _: {})(value)
+    literals = {name: value.replace("'", "''") for name, value in params.items() if isinstance(value, str)}
+    sql = family["sql"].format(**slots | literals)
+    result = _run(db, family, slots | literals)
     if result is None:
         return None
     question = rng.choice(family["questions"]).format(**slots)
     explanation = f"{rng.choice(family['what'])} {rng.choice(family['read'])}".format(**slots)
     text = f"```sql\n{sql}\n```\n{explanation}"
-    request = rng.choice(load_text("sql_qa")["requests"]["openings"])
+    request = rng.choice(TEXTS["requests"]["openings"])
     user_text = request.format(schema=schema_part(family["columns"]), question=question)
-    if len(user_text) > MAX_USER_CHARACTERS or len(text) > MAX_REFERENCE_CHARACTERS:
+    too_long = len(user_text) > MAX_USER_CHARACTERS or len(text) > MAX_REFERENCE_CHARACTERS
+    if too_long or classify_task(user_text) != "sql_qa":  # a category may be called "push"
         return None
     meta = {
         "family": family["name"],
@@ -151,8 +143,8 @@ def _run(db: sqlite3.Connection, family: dict[str, Any], slots: dict[str, Any]) 
     columns = [column[0] for column in cursor.description]
     rows = [list(row) for row in cursor.fetchmany(MAX_ROWS + 1)]
     if "ordered" in family:
-        place = columns.index(family["ordered"])
-        if len({row[place] for row in rows}) < len(rows):
+        order = [row[columns.index(family["ordered"])] for row in rows]
+        if len(set(order)) < len(order):
             return None
     if limit and len(rows) < slots[limit]:
         return None
@@ -167,7 +159,7 @@ def schema_part(columns: dict[str, list[str]]) -> str:
     >>> schema_part({"orders_enriched": ["customer_state", "is_late"]})
     'Tabela orders_enriched (um pedido por linha): customer_state, is_late (1 = entregue com atraso)'
     """
-    notes = load_text("sql_qa")["notes"]
+    notes = TEXTS["notes"]
     lines = []
     for table, names in columns.items():
         grain = " (um pedido por linha)" if table == "orders_enriched" else ""

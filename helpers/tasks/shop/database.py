@@ -8,14 +8,11 @@ import pandas as pd
 
 from helpers.core.errors import UserError
 from helpers.core.files import replacing
-from helpers.tasks.shop.schema import ALL_TABLES, SQL_DIR, Table, create_statement
+from helpers.tasks.shop.schema import ALL_TABLES, SHOP_DIR, Table, create_statement
 
 
 def build_db(tables: dict[str, pd.DataFrame], path: Path) -> None:
-    """Write the Olist tables (and `review_labels` where given) to the SQLite file `path`, in one step.
-
-    Raises `UserError` where a row breaks a key; the old database is then still in place.
-    """
+    """Write the tables to the SQLite file `path` in one step; `UserError` where a row breaks a key."""
     with replacing(path) as temporary, closing(sqlite3.connect(temporary)) as connection:
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
@@ -29,7 +26,7 @@ def build_db(tables: dict[str, pd.DataFrame], path: Path) -> None:
         broken = connection.execute("PRAGMA foreign_key_check").fetchone()
         if broken is not None:
             raise UserError(f"{broken[0]}, row {broken[1]}: refers to a row that {broken[2]} does not have")
-        connection.executescript((SQL_DIR / "orders_enriched.sql").read_text(encoding="utf-8"))
+        connection.executescript((SHOP_DIR / "sql" / "orders_enriched.sql").read_text(encoding="utf-8"))
         connection.execute("ANALYZE")
         connection.commit()
 

@@ -1,7 +1,7 @@
 """What the shop looks like: its figures beside the facts, and samples of each task."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,8 @@ import pandas as pd
 
 from helpers.tasks.records import load_split
 from helpers.tasks.shop.database import connect
-from helpers.tasks.shop.simulate import load_facts
+from helpers.tasks.shop.schema import FACTS
 from helpers.tasks.spec import TASKS, user_text
-
-RELATIVE, POINTS = 0.10, 1.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Figure:
     @property
     def close(self) -> bool:
         """Within 10 % of the fact; a share also within one percentage point."""
-        return abs(self.deviation) <= RELATIVE or (self.kind == "share" and abs(self.value - self.fact) <= POINTS)
+        return abs(self.deviation) <= 0.10 or (self.kind == "share" and abs(self.value - self.fact) <= 1.0)
 
 
 def compare_with_facts(db_path: Path) -> list[Figure]:
@@ -52,26 +50,23 @@ def compare_with_facts(db_path: Path) -> list[Figure]:
         )
         sellers = pd.read_sql("SELECT seller_state FROM sellers", db)
         counts = list(_counts(db, len(orders)))
-    parts: list[Iterable[Figure]] = [
-        counts,
-        _status_figures(orders),
-        _review_figures(reviews),
-        _delivery_figures(orders[orders["order_status"] == "delivered"]),
-        _price_figures(items),
-        _payment_figures(orders, payments),
-        _place_figures(orders, items, sellers),
+    return [
+        *counts,
+        *_status_figures(orders["order_status"]),
+        *_review_figures(reviews),
+        *_delivery_figures(orders),
+        *_price_figures(items[items["status"] == "delivered"]),
+        *_payment_figures(orders, payments),
+        *_place_figures(orders, items, sellers),
     ]
-    return [figure for part in parts for figure in part]
 
 
 def _counts(db: sqlite3.Connection, orders: int) -> Iterator[Figure]:
-    facts = load_facts()["counts"]
-    queries = {
-        name: f"SELECT COUNT(*) FROM {name}"
-        for name in ("order_items", "order_payments", "order_reviews", "products", "sellers", "geolocation")
-    }
-    queries["people"] = "SELECT COUNT(DISTINCT customer_unique_id) FROM customers"
-    for name, sql in queries.items():
+    facts = FACTS["counts"]
+    for name in ("order_items", "order_payments", "order_reviews", "products", "sellers", "geolocation", "people"):
+        sql = f"SELECT COUNT(*) FROM {name}"
+        if name == "people":
+            sql = "SELECT COUNT(DISTINCT customer_unique_id) FROM customers"
         per_order = db.execute(sql).fetchone()[0] / orders
         yield Figure(f"{name} per 1,000 orders", "mean", facts[name] / facts["orders"] * 1000, per_order * 1000)
     bare = db.execute("SELECT 100.0 * AVG(product_category_name IS NULL) FROM products").fetchone()[0]
@@ -85,15 +80,21 @@ def _shares(prefix: str, facts: Mapping[str, float], values: pd.Series) -> Itera
         yield Figure(f"{prefix} {name}", "share", share, shares.get(str(name), 0.0))
 
 
-def _status_figures(orders: pd.DataFrame) -> Iterator[Figure]:
-    status = orders["order_status"]
+def _quantiles(name: str, facts: Mapping[str, float], values: pd.Series) -> Iterator[Figure]:
+    """The quantiles that `facts` names (`p25`, `p50` ...)."""
+    for point, fact in facts.items():
+        kind = "median" if point == "p50" else "quantile"
+        yield Figure(f"{name}, {point}", kind, fact, values.quantile(int(point[1:]) / 100))
+
+
+def _status_figures(status: pd.Series) -> Iterator[Figure]:
     yield Figure("status delivered", "share", 97.0, (status == "delivered").mean() * 100)
     rest = {"shipped": 37, "canceled": 21, "unavailable": 21, "invoiced": 11, "processing": 10}
     yield from _shares("of the undelivered,", rest, status[status != "delivered"])
 
 
 def _review_figures(reviews: pd.DataFrame) -> Iterator[Figure]:
-    facts = load_facts()["reviews"]
+    facts = FACTS["reviews"]
     score, delay = reviews["review_score"], reviews["delay_days"]
     yield from _shares("review score", facts["score_share"], score)
     groups = {
@@ -108,10 +109,9 @@ def _review_figures(reviews: pd.DataFrame) -> Iterator[Figure]:
         yield Figure(f"mean score, {name}", "mean", mean, score[groups[name]].mean())
     text = reviews["review_comment_message"]
     written = text[text.notna()]
+    titled = reviews["review_comment_title"].notna()
     yield Figure("reviews with text", "share", facts["text_share"], text.notna().mean() * 100)
-    yield Figure(
-        "reviews with title", "share", facts["title_share"], reviews["review_comment_title"].notna().mean() * 100
-    )
+    yield Figure("reviews with title", "share", facts["title_share"], titled.mean() * 100)
     for value, share in facts["text_share_by_score"].items():
         yield Figure(f"with text, score {value}", "share", share, text[score == int(value)].notna().mean() * 100)
     for value, median in facts["characters_median"].items():
@@ -123,12 +123,10 @@ def _review_figures(reviews: pd.DataFrame) -> Iterator[Figure]:
     yield Figure("texts in capitals", "share", facts["capitals_share"], written.str.isupper().mean() * 100)
 
 
-def _delivery_figures(delivered: pd.DataFrame) -> Iterator[Figure]:
-    facts = load_facts()["delivery"]
+def _delivery_figures(orders: pd.DataFrame) -> Iterator[Figure]:
+    facts, delivered = FACTS["delivery"], orders[orders["order_status"] == "delivered"]
     days, delay = delivered["delivery_days"], delivered["delay_days"]
-    for name, value in facts["days"].items():
-        kind = "median" if name == "p50" else "quantile"
-        yield Figure(f"delivery days, {name}", kind, value, days.quantile(int(name[1:]) / 100))
+    yield from _quantiles("delivery days", facts["days"], days)
     yield Figure("delivery days", "mean", facts["days_mean"], days.mean())
     yield Figure("log delivery days, sigma", "quantile", facts["days_log_sigma"], np.log(days).std())
     yield Figure("promised days", "median", facts["promised_median"], (days - delay).median())
@@ -139,11 +137,8 @@ def _delivery_figures(delivered: pd.DataFrame) -> Iterator[Figure]:
 
 
 def _price_figures(items: pd.DataFrame) -> Iterator[Figure]:
-    facts, freight = load_facts()["price"], load_facts()["freight"]
-    items = items[items["status"] == "delivered"]
-    for name, value in facts["quantiles"].items():
-        kind = "median" if name == "p50" else "quantile"
-        yield Figure(f"price, {name}", kind, value, items["price"].quantile(int(name[1:]) / 100))
+    facts, freight = FACTS["price"], FACTS["freight"]
+    yield from _quantiles("price", facts["quantiles"], items["price"])
     yield Figure("price", "mean", facts["mean"], items["price"].mean())
     for name, value in facts["category_median"].items():
         yield Figure(f"price, {name}", "median", value, items["price"][items["category"] == name].median())
@@ -153,32 +148,29 @@ def _price_figures(items: pd.DataFrame) -> Iterator[Figure]:
 
 
 def _payment_figures(orders: pd.DataFrame, payments: pd.DataFrame) -> Iterator[Figure]:
-    facts = load_facts()
     with_items = orders["item_count"][orders["item_count"] > 0]
-    yield from _shares("items an order,", facts["items_per_order"], with_items)
-    yield from _shares("payments by", facts["payments"], payments["payment_type"])
+    yield from _shares("items an order,", FACTS["items_per_order"], with_items)
+    yield from _shares("payments by", FACTS["payments"], payments["payment_type"])
+    times = {times: FACTS["installments"][times] for times in ("1", "2", "3", "10")}
     card = payments["payment_installments"][payments["payment_type"] == "credit_card"]
-    yield from _shares(
-        "card instalments,", {times: facts["installments"][times] for times in ("1", "2", "3", "10")}, card
-    )
+    yield from _shares("card instalments,", times, card)
 
 
 def _place_figures(orders: pd.DataFrame, items: pd.DataFrame, sellers: pd.DataFrame) -> Iterator[Figure]:
-    facts = load_facts()
-    states = {name: row for name, row in facts["states"].items() if name not in ("columns", "known")}
-    named = {name: row[0] for name, row in states.items() if row[0] >= 0.9}
+    states = FACTS["states"]
+    named = {name: facts["share"] for name, facts in states.items() if facts["share"] >= 0.9}
     yield from _shares("customers in", named, orders["customer_state"])
-    yield from _shares(
-        "sellers in", {name: facts["seller_states"][name] for name in ("SP", "PR", "MG")}, sellers["seller_state"]
-    )
+    sold_from = {name: FACTS["seller_states"][name] for name in ("SP", "PR", "MG")}
+    yield from _shares("sellers in", sold_from, sellers["seller_state"])
     delivered = orders[orders["order_status"] == "delivered"]
-    for state in facts["states"]["known"]:
-        _, days, freight, late = states[state]
+    for state in FACTS["delivery"]["known_states"]:
+        facts = states[state]
         here = delivered[delivered["customer_state"] == state]
-        yield Figure(f"delivery days, {state}", "mean", days, here["delivery_days"].mean())
-        yield Figure(f"freight, {state}", "mean", freight, items["freight_value"][items["state"] == state].mean())
-        yield Figure(f"late, {state}", "share", late, (here["delay_days"] > 0).mean() * 100)
-    shares = {name: row[0] for name, row in facts["categories"].items() if row[0] > 0}
+        freight = items["freight_value"][items["state"] == state].mean()
+        yield Figure(f"delivery days, {state}", "mean", facts["days"], here["delivery_days"].mean())
+        yield Figure(f"freight, {state}", "mean", facts["freight"], freight)
+        yield Figure(f"late, {state}", "share", facts["late"], (here["delay_days"] > 0).mean() * 100)
+    shares = {name: share for name, (share, _) in FACTS["categories"].items() if share > 0}
     yield from _shares("items in", shares, items["category"].fillna("none"))
 
 
@@ -187,17 +179,16 @@ def comparison_table(figures: list[Figure]) -> str:
     lines = ["| figure | kind | fact | simulated | deviation |", "|---|---|---:|---:|---:|"]
     for figure in figures:
         mark = "" if figure.close else " (outside)" if figure.kind != "quantile" else " (not held to it)"
-        lines.append(
-            f"| {figure.name} | {figure.kind} | {figure.fact:g} | {figure.value:.4g} | {figure.deviation:+.1%}{mark} |"
-        )
+        cells = (figure.name, figure.kind, f"{figure.fact:g}", f"{figure.value:.4g}", f"{figure.deviation:+.1%}{mark}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def describe(db_path: Path, pairs_dir: Path, samples: int = 2) -> str:
-    """The comparison with the facts, then `samples` records of each task from the eval split."""
+def describe(db_path: Path, pairs_dir: Path) -> str:
+    """The comparison with the facts, then two records of each task from the eval split."""
     parts = [comparison_table(compare_with_facts(db_path))]
     records = load_split("eval", pairs_dir)
     for task in TASKS:
-        for record in [record for record in records if record["task"] == task][:samples]:
+        for record in [record for record in records if record["task"] == task][:2]:
             parts.append(f"--- {record['id']}\n{user_text(record['prompt'])}\n>>>\n{record['reference']['text']}")
     return "\n\n".join(parts)

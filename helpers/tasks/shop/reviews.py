@@ -8,18 +8,19 @@ abbreviations, typos, emoji) is laid over the words and changes no meaning, save
 
 import math
 import random
-import tomllib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from helpers.tasks.review import REVIEW_FIELDS
+from helpers.tasks.shop.schema import load_toml
 
-TEXT_DIR = Path(__file__).resolve().parent / "text"
+FRAGMENTS = load_toml("text/reviews")
+PRODUCT_NOUNS: dict[str, list[str]] = load_toml("text/products")
+"""What each category sells, each noun with its article."""
+
 CEILING = 200
 TARGET_MEDIAN = {1: 96, 2: 82, 3: 74, 4: 37, 5: 41}
 TARGET_SIGMA = {1: 0.95, 2: 0.90, 3: 0.85, 4: 0.65, 5: 0.60}
@@ -42,29 +43,20 @@ class OrderFacts(NamedTuple):
     category: str | None
 
 
-class Written(NamedTuple):
-    """One written review and the ten labels that its meaning gives."""
-
-    title: str | None
-    message: str
-    labels: dict[str, Any]
-
-
 @dataclass
 class Meaning:
-    """What a review says: its score, main issue and cause, whether mild or ironic, what was bought, who
-    writes (the ending of "satisfeito"), and whether the complaint names the product."""
+    """What a review says."""
 
     score: int
-    product: str
-    days: int
+    product: str  # what was bought, with its article
+    days: int  # days late
     issue: str = "none"
     cause: dict[str, Any] = field(default_factory=dict)
-    second: str = "none"
+    second: str = "none"  # a further issue
     mild: bool = False
     ironic: bool = False
-    ending: str = "o"
-    named: bool = False
+    ending: str = "o"  # of "satisfeito": who writes
+    named: bool = False  # whether the complaint names the product
 
 
 class Clause(NamedTuple):
@@ -74,32 +66,21 @@ class Clause(NamedTuple):
     effect: str
 
 
-@cache
-def fragments() -> dict[str, Any]:
-    """The fragments of `text/reviews.toml`."""
-    return tomllib.loads((TEXT_DIR / "reviews.toml").read_text(encoding="utf-8"))
-
-
-@cache
-def product_nouns() -> dict[str, list[str]]:
-    """What each category sells, each noun with its article."""
-    return tomllib.loads((TEXT_DIR / "products.toml").read_text(encoding="utf-8"))
-
-
 def sentiment_of(score: int) -> str:
     """The sentiment that a review's score stands for: 4-5 positive, 3 neutral, 1-2 negative."""
     return "positive" if score >= 4 else "neutral" if score == 3 else "negative"
 
 
-def write_review(rng: random.Random, order: OrderFacts, with_title: bool, wordiness: float = 0.0) -> Written:
-    """Decide what this customer means, say it, and label it; `wordiness` is in standard deviations of the length."""
+def write_review(
+    rng: random.Random, order: OrderFacts, with_title: bool, wordiness: float
+) -> tuple[str | None, str, dict[str, Any]]:
+    """Title, message and labels of a review; `wordiness` is in standard deviations of the length."""
     meaning = _draw_meaning(rng, order)
     target = min(CEILING, TARGET_MEDIAN[order.score] * math.exp(TARGET_SIGMA[order.score] * wordiness))
     clauses = _bare(rng, meaning, target) or _compose(rng, meaning, target)
     message, loud = _style(rng, _join(rng, clauses), meaning.score)
-    effects = {clause.effect for clause in clauses}
     title = _title(rng, meaning) if with_title else None
-    return Written(title, message, label(meaning, effects, loud))
+    return title, message, label(meaning, {clause.effect for clause in clauses}, loud)
 
 
 def label(meaning: Meaning, effects: set[str], loud: bool) -> dict[str, Any]:
@@ -111,7 +92,11 @@ def label(meaning: Meaning, effects: set[str], loud: bool) -> dict[str, Any]:
     said = {effect.removeprefix("issue:") for effect in effects if effect.startswith("issue:")}
     issue = meaning.issue if meaning.issue in said else "none"
     strong = loud or bool(effects & STRONG_EFFECTS) or meaning.ironic
-    values = {
+    complaint = None
+    if issue != "none":  # the summary names the product only where the customer did
+        named = meaning if meaning.named else replace(meaning, product="o produto")
+        complaint = _fill(meaning.cause["summary"], named)
+    return {
         "sentiment": sentiment_of(meaning.score),
         "sentiment_score": _sentiment_score(meaning.score, strong, "praise" in effects, issue != "none"),
         "complaint_category": issue,
@@ -121,12 +106,8 @@ def label(meaning: Meaning, effects: set[str], loud: bool) -> dict[str, Any]:
         "product_issue": bool(said & PRODUCT_ISSUES),
         "seller_issue": bool(said & SELLER_ISSUES) or "contact" in effects,
         "would_buy_again": _would_buy_again(meaning.score, issue, effects),
-        "main_complaint": None,
+        "main_complaint": complaint,
     }
-    if issue != "none":  # the summary names the product only where the customer did
-        said_of = meaning if meaning.named else replace(meaning, product="o produto")
-        values["main_complaint"] = _fill(meaning.cause["summary"], said_of)
-    return {name: values[name] for name in REVIEW_FIELDS}
 
 
 def _sentiment_score(score: int, strong: bool, praised: bool, complained: bool) -> float:
@@ -165,7 +146,7 @@ def _would_buy_again(score: int, issue: str, effects: set[str]) -> bool:
 
 
 def _draw_meaning(rng: random.Random, order: OrderFacts) -> Meaning:
-    noun = rng.choice(product_nouns().get(order.category or "", ["o produto"]))
+    noun = rng.choice(PRODUCT_NOUNS.get(order.category or "", ["o produto"]))
     if rng.random() < 0.35:
         noun = "o produto"
     late = order.delay_days > 0
@@ -175,7 +156,7 @@ def _draw_meaning(rng: random.Random, order: OrderFacts) -> Meaning:
     if meaning.issue == "none":
         return meaning
     meaning.mild = order.score >= 4 or (order.score == 3 and rng.random() < 0.6)
-    causes = fragments()["issue"][meaning.issue]["causes"]
+    causes = FRAGMENTS["issue"][meaning.issue]["causes"]
     if not 2 <= days <= 60:
         causes = [cause for cause in causes if "{dias}" not in cause["summary"]]
     meaning.cause = rng.choice(causes)
@@ -210,9 +191,10 @@ def _bare(rng: random.Random, meaning: Meaning, target: float) -> list[Clause]:
     limit = 16 if meaning.score >= 4 else 30
     if target > limit or not on_time or (meaning.issue != "none" and rng.random() < 0.5):
         return []
-    text = _fill(rng.choice(fragments()["bare"][str(meaning.score)]), meaning)
-    recommends = {"Recomendo": "recommend", "Super recomendo": "recommend", "Não recomendo": "not_recommend"}
-    return [Clause(text, recommends.get(text, "not_recommend" if text == "Não comprem" else "plain"))]
+    text = _say(rng, FRAGMENTS["bare"][str(meaning.score)], meaning)
+    effects = {"Recomendo": "recommend", "Super recomendo": "recommend"}
+    effects |= {"Não recomendo": "not_recommend", "Não comprem": "not_recommend"}
+    return [Clause(text, effects.get(text, "plain"))]
 
 
 def _compose(rng: random.Random, meaning: Meaning, target: float) -> list[Clause]:
@@ -220,10 +202,8 @@ def _compose(rng: random.Random, meaning: Meaning, target: float) -> list[Clause
     core = _core(rng, meaning, target)
     length = sum(len(clause.text) + 2 for clause in core)
     for clause in _further(rng, meaning):
-        if any(clause.effect == other.effect and clause.text == other.text for other in core):
-            continue
         longer = length + len(clause.text) + 2
-        if abs(longer - target) < abs(length - target) and longer <= CEILING + 5:
+        if clause not in core and abs(longer - target) < abs(length - target) and longer <= CEILING + 5:
             core.append(clause)
             length = longer
     return core
@@ -235,22 +215,22 @@ def _core(rng: random.Random, meaning: Meaning, target: float) -> list[Clause]:
         kind = "faint" if meaning.score == 3 else "praise"
         drawn = [_praise(rng, meaning, kind) for _ in range(4)]
         if meaning.score <= 2:
-            drawn = [Clause(_fill(rng.choice(fragments()["bare"][str(meaning.score)]), meaning), "plain")]
+            drawn = [Clause(_say(rng, FRAGMENTS["bare"][str(meaning.score)], meaning), "plain")]
         return [min(drawn, key=lambda clause: abs(len(clause.text) - target))]
     say = meaning.cause["mild"] if meaning.mild else meaning.cause["say"]
     template = min(rng.choices(say, k=3), key=lambda text: abs(len(_fill(text, meaning)) - target))
     meaning.named = "produto}" in template
     core = [Clause(_fill(template, meaning), f"issue:{meaning.issue}")]
     if meaning.ironic:
-        core.insert(0, Clause(rng.choice(fragments()["irony"]["open"]), "irony"))
-    if meaning.score >= 4 and meaning.issue != "none":
+        core.insert(0, Clause(rng.choice(FRAGMENTS["irony"]["open"]), "irony"))
+    if meaning.score >= 4:
         core.insert(0, _praise(rng, meaning, "praise"))
     return core
 
 
 def _praise(rng: random.Random, meaning: Meaning, kind: str) -> Clause:
     """One praising fragment that contradicts neither the issue nor a late or missing delivery."""
-    pools = dict(fragments()[kind])
+    pools = dict(FRAGMENTS[kind])
     if meaning.days > 0 or meaning.issue in DELIVERY_ISSUES:
         pools.pop("delivery")
     if meaning.issue in PRODUCT_ISSUES or meaning.issue == "not_delivered":
@@ -259,40 +239,46 @@ def _praise(rng: random.Random, meaning: Meaning, kind: str) -> Clause:
     if meaning.issue in SELLER_ISSUES:
         pools.pop("seller")
     pool = rng.choice([name for name in pools for _ in range(2 if name == "product" else 1)])
-    return Clause(_fill(rng.choice(pools[pool]), meaning), "praise")
+    return Clause(_say(rng, pools[pool], meaning), "praise")
+
+
+def _aside(rng: random.Random, meaning: Meaning, name: str) -> Clause:
+    """One of the asides called `name`; who may send something back may also request an exchange."""
+    pool = FRAGMENTS["aside"][name]
+    if name == "request" and meaning.issue in PRODUCT_ISSUES:
+        pool = pool + FRAGMENTS["aside"]["exchange"]
+    return Clause(_say(rng, pool, meaning), name)
 
 
 def _further(rng: random.Random, meaning: Meaning) -> list[Clause]:
     """Candidates beyond the core, in the order in which a customer would come to them."""
-    aside = fragments()["aside"]
-
-    def pick(name: str) -> Clause:
-        """One of the clauses called `name`, drawn and filled in."""
-        pool = [*aside[name], *aside["exchange"]] if name == "request" and wants_exchange else aside[name]
-        return Clause(_fill(rng.choice(pool), meaning), name)
-
-    wants_exchange = meaning.issue in PRODUCT_ISSUES
+    aside = partial(_aside, rng, meaning)
     clauses: list[Clause] = []
     if meaning.second != "none":
-        cause = rng.choice(fragments()["issue"][meaning.second]["causes"][1:])
-        clauses.append(Clause(_fill(rng.choice(cause["say"]), meaning), f"issue:{meaning.second}"))
+        cause = rng.choice(FRAGMENTS["issue"][meaning.second]["causes"][1:])
+        clauses.append(Clause(_say(rng, cause["say"], meaning), f"issue:{meaning.second}"))
     if meaning.score >= 4:
         clauses += [_praise(rng, meaning, "praise") for _ in range(3)]
-        clauses += [pick("plain")] if rng.random() < 0.4 else []
+        clauses += [aside("plain")] if rng.random() < 0.4 else []
         clauses.append(_praise(rng, meaning, "praise"))
-        recommendation = pick("recommend")
+        recommendation = aside("recommend")
         rng.shuffle(clauses)
         return [*clauses, recommendation] if rng.random() < 0.5 else [recommendation, *clauses]
     if meaning.score == 3:
         clauses += [_praise(rng, meaning, "faint")] if rng.random() < 0.7 else []
-        clauses += [pick("plain"), *([pick("maybe")] if rng.random() < 0.5 else []), _praise(rng, meaning, "faint")]
-        return clauses
-    middle = [pick("plain"), pick("upset"), pick("contact"), pick("request"), pick("upset")]
+        clauses.append(aside("plain"))
+        clauses += [aside("maybe")] if rng.random() < 0.5 else []
+        return [*clauses, _praise(rng, meaning, "faint")]
+    middle = [aside(name) for name in ("plain", "upset", "contact", "request", "upset")]
     rng.shuffle(middle)
     if rng.random() < 0.15:
         middle.insert(0, _praise(rng, meaning, "faint"))
     parting = rng.choice(("never_again", "not_recommend", "threat", "upset"))
-    return [*clauses, *middle, pick(parting), pick("not_recommend")]
+    return [*clauses, *middle, aside(parting), aside("not_recommend")]
+
+
+def _say(rng: random.Random, templates: Sequence[str], meaning: Meaning) -> str:
+    return _fill(rng.choice(templates), meaning)
 
 
 def _fill(template: str, meaning: Meaning) -> str:
@@ -312,9 +298,8 @@ def _fill(template: str, meaning: Meaning) -> str:
 
 
 def _title(rng: random.Random, meaning: Meaning) -> str:
-    titles = fragments()["title"]
     by_issue = meaning.issue != "none" and not meaning.mild and rng.random() < 0.6
-    return _fill(rng.choice(titles[meaning.issue if by_issue else str(meaning.score)]), meaning)
+    return _say(rng, FRAGMENTS["title"][meaning.issue if by_issue else str(meaning.score)], meaning)
 
 
 def _join(rng: random.Random, clauses: Sequence[Clause]) -> str:
@@ -336,7 +321,7 @@ def _join(rng: random.Random, clauses: Sequence[Clause]) -> str:
 def _style(rng: random.Random, text: str, score: int) -> tuple[str, bool]:
     """The text in the customer's own hand, and whether it is loud ("!" or capitals)."""
     if rng.random() < 0.22:
-        short = fragments()["style"]["short"]
+        short = FRAGMENTS["style"]["short"]
         text = " ".join(short[word] if word in short and rng.random() < 0.8 else word for word in text.split(" "))
     if rng.random() < 0.28:
         text = strip_accents(text)
@@ -350,7 +335,7 @@ def _style(rng: random.Random, text: str, score: int) -> tuple[str, bool]:
     if capitals:
         text = text.upper()
     if rng.random() < EMOJI_SHARE:
-        text += " " + rng.choice(fragments()["style"]["emoji_bad" if score <= 2 else "emoji_good"])
+        text += " " + rng.choice(FRAGMENTS["style"]["emoji_bad" if score <= 2 else "emoji_good"])
     return text, exclaimed or capitals
 
 

@@ -6,76 +6,59 @@ Shares are filled by quota, not by chance, so that a small shop is as faithful a
 """
 
 import random
-import tomllib
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.random import Generator
 from scipy.special import ndtri
 
 from helpers.tasks.shop.reviews import OrderFacts, write_review
-from helpers.tasks.shop.schema import DEFAULT_ORDERS, DEFAULT_SEED, REVIEW_LABELS
+from helpers.tasks.shop.schema import ALL_TABLES, DEFAULT_ORDERS, DEFAULT_SEED, FACTS
 
 Tables = dict[str, pd.DataFrame]
+COLUMNS = {table.name: list(table.columns) for table in ALL_TABLES}
 
 FIRST_DAY, LAST_DAY = np.datetime64("2016-10-01"), np.datetime64("2018-08-29")
 BLACK_FRIDAY = np.datetime64("2017-11-24")
 DAY = 86_400
 
-# Not in the facts: chosen so that the marginals come out as the facts say (`describe.compare_with_facts` checks them).
+# Chosen, as the last part of `facts.toml`, so that the marginals come out as the facts say.
 DAYS_SIGMA = 0.62  # of log delivery days within a state; the states' means add the rest of 0.678
 PRICE_SIGMA = 0.82  # of log price within a category
 PRICE_TAIL = (1.4, 0.48)  # from this many sigmas on, the dear end is stretched by this much
 FREIGHT_SIGMA = 0.46  # of log freight within a state
 EARLY_MEAN, EARLY_SHAPE = 13.9, 4.5  # days by which an on-time order beats the promise: a gamma distribution
-LATENESS_SHARE = {"late_1_3": 0.355, "late_4_7": 0.155, "late_8_more": 0.49}
-LATENESS_RANGE = {"late_1_3": (0.05, 3.0), "late_4_7": (3.05, 7.0), "late_8_more": (7.05, 38.0)}
-SCORES_IF = {  # shares of scores 1 to 5; their means are the facts'. The on-time orders take what is left.
-    "late_1_3": (0.23, 0.06, 0.19, 0.24, 0.28),
-    "late_4_7": (0.58, 0.13, 0.12, 0.08, 0.09),
-    "late_8_more": (0.71, 0.11, 0.08, 0.05, 0.05),
-    "not_delivered": (0.67, 0.11, 0.09, 0.06, 0.07),
-}
-PAID_BY = {"credit_card": 73.0, "boleto": 17.6, "voucher": 8.0, "debit_card": 1.4}  # first payment of an order
-EXTRA_VOUCHERS = {0: 95.9, 1: 3.0, 2: 0.85, 3: 0.25}  # further payments of an order, all vouchers
-
-
-@cache
-def load_facts() -> dict[str, Any]:
-    """The figures of `facts.toml`."""
-    return tomllib.loads((Path(__file__).parent / "facts.toml").read_text(encoding="utf-8"))
 
 
 def simulate(orders: int = DEFAULT_ORDERS, seed: int = DEFAULT_SEED) -> Tables:
     """Draw the nine Olist tables and `review_labels` for `orders` orders; the same seed gives the same bytes."""
     rng = np.random.default_rng(seed)
     customers = _customers(rng, orders)
-    sellers = _sellers(rng, max(30, round(orders * _per_order("sellers"))))
-    products = _products(rng, max(200, round(orders * _per_order("products"))), len(sellers))
+    sellers = _sellers(rng, max(30, _scaled("sellers", orders)))
+    products = _products(rng, max(200, _scaled("products", orders)), len(sellers))
     order_table = _orders(rng, customers)
     items = _items(rng, order_table, customers, products, sellers)
     payments = _payments(rng, order_table, items)
     reviews, labels = _reviews(rng, order_table, items, products)
+    english = [english for _, english in FACTS["categories"].values()]
     return {
         "customers": customers,
-        "geolocation": _geolocation(rng, customers, round(orders * _per_order("geolocation"))),
+        "geolocation": _geolocation(rng, customers),
         "sellers": sellers,
         "products": products.drop(columns=["base_price", "seller"]),
         "orders": _with_text_dates(order_table),
         "order_items": _with_text_dates(items),
         "order_payments": payments,
         "order_reviews": reviews,
-        "product_category_name_translation": pd.DataFrame(
-            [(name, row[1]) for name, row in load_facts()["categories"].items()],
-            columns=["product_category_name", "product_category_name_english"],
+        "product_category_name_translation": _frame(
+            "product_category_name_translation", list(FACTS["categories"]), english
         ),
         "review_labels": labels,
     }
 
 
-def quota(rng: np.random.Generator, shares: dict[Any, float], size: int) -> np.ndarray:
+def quota(rng: Generator, shares: dict[Any, float], size: int) -> np.ndarray:
     """`size` shuffled values whose counts follow `shares` as closely as whole numbers can (largest remainder).
 
     >>> values = quota(np.random.default_rng(0), {"a": 75, "b": 25}, 8)
@@ -92,31 +75,45 @@ def quota(rng: np.random.Generator, shares: dict[Any, float], size: int) -> np.n
     return values
 
 
-def stratified_normal(rng: np.random.Generator, size: int) -> np.ndarray:
+def stratified_normal(rng: Generator, size: int) -> np.ndarray:
     """`size` standard normal values, one from each of `size` equal slices of the distribution, shuffled."""
     return ndtri((rng.permutation(size) + rng.uniform(0.05, 0.95, size)) / size)
 
 
-def _per_order(table: str) -> float:
-    counts = load_facts()["counts"]
-    return counts[table] / counts["orders"]
+def _scaled(name: str, orders: int) -> int:
+    """How many rows of a table (or people) a shop of so many orders has."""
+    return round(orders * (FACTS["counts"][name] / FACTS["counts"]["orders"]))
 
 
-def _ids(rng: np.random.Generator, size: int) -> np.ndarray:
+def _ids(rng: Generator, size: int) -> np.ndarray:
     digits = rng.bytes(16 * size).hex()
     return np.array([digits[start : start + 32] for start in range(0, 32 * size, 32)], dtype=object)
 
 
-def _state_column(name: str) -> dict[str, float]:
-    states = load_facts()["states"]
-    position = states["columns"].index(name)
-    return {state: row[position] for state, row in states.items() if state not in ("columns", "known")}
+def _repeat(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row i `counts[i]` times, and the number of each repetition, from 1."""
+    rows = np.repeat(np.arange(len(counts)), counts)
+    return rows, np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
 
 
-def _zip_and_city(rng: np.random.Generator, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _frame(name: str, *columns: Any) -> pd.DataFrame:
+    """The table called `name` from its columns, which stand in the order of `tables.toml`."""
+    return pd.DataFrame(dict(zip(COLUMNS[name], columns, strict=True)))
+
+
+def _by_state(rng: Generator, states: np.ndarray, figure: str, sigma: float) -> np.ndarray:
+    """A value for each order, log-normal around its state's mean of `figure`."""
+    values = np.empty(len(states))
+    for state, facts in FACTS["states"].items():
+        rows = np.flatnonzero(states == state)
+        values[rows] = facts[figure] * np.exp(sigma * stratified_normal(rng, len(rows)) - sigma**2 / 2)
+    return values
+
+
+def _zip_and_city(rng: Generator, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A five-digit zip prefix and a city for each state; the capital takes about half. One city for one prefix."""
     zips, cities = np.empty(len(states), dtype=object), np.empty(len(states), dtype=object)
-    for state, (names, first_digits) in load_facts()["cities"].items():
+    for state, (names, first_digits) in FACTS["cities"].items():
         rows = np.flatnonzero(states == state)
         suffix = np.minimum(rng.geometric(0.02, len(rows)), 999)
         position = np.where(suffix % 2 == 0, 0, suffix % len(names))
@@ -125,35 +122,27 @@ def _zip_and_city(rng: np.random.Generator, states: np.ndarray) -> tuple[np.ndar
     return zips, cities
 
 
-def _customers(rng: np.random.Generator, size: int) -> pd.DataFrame:
+def _customers(rng: Generator, size: int) -> pd.DataFrame:
     """One row per order; about 3.4 % of the orders belong to a person who bought before."""
-    states = quota(rng, _state_column("share"), size)
+    states = quota(rng, {state: facts["share"] for state, facts in FACTS["states"].items()}, size)
     zips, cities = _zip_and_city(rng, states)
     persons = np.arange(size)
-    again = rng.choice(np.arange(1, size), size - round(size * _per_order("people")), replace=False)
+    again = rng.choice(np.arange(1, size), size - _scaled("people", size), replace=False)
     again.sort()
     persons[again] = persons[rng.integers(0, again)]
-    return pd.DataFrame(
-        {
-            "customer_id": _ids(rng, size),
-            "customer_unique_id": _ids(rng, size)[persons],
-            "customer_zip_code_prefix": zips[persons],
-            "customer_city": cities[persons],
-            "customer_state": states[persons],
-        }
-    )
+    unique = _ids(rng, size), _ids(rng, size)[persons]
+    return _frame("customers", *unique, zips[persons], cities[persons], states[persons])
 
 
-def _sellers(rng: np.random.Generator, size: int) -> pd.DataFrame:
-    states = quota(rng, load_facts()["seller_states"], size)
+def _sellers(rng: Generator, size: int) -> pd.DataFrame:
+    states = quota(rng, FACTS["seller_states"], size)
     zips, cities = _zip_and_city(rng, states)
-    columns = {"seller_id": _ids(rng, size), "seller_zip_code_prefix": zips, "seller_city": cities}
-    return pd.DataFrame(columns | {"seller_state": states})
+    return _frame("sellers", _ids(rng, size), zips, cities, states)
 
 
 def category_shares() -> dict[str, float]:
     """Share of items of each category, %; what the facts leave over falls off among the categories without a figure."""
-    shares = {name: float(row[0]) for name, row in load_facts()["categories"].items()}
+    shares = {name: float(share) for name, (share, _) in FACTS["categories"].items()}
     rest = [name for name, share in shares.items() if share == 0]
     weights = 1.0 / (np.arange(len(rest)) + 6.0)
     for name, weight in zip(rest, weights / weights.sum() * (100 - sum(shares.values())), strict=True):
@@ -163,12 +152,12 @@ def category_shares() -> dict[str, float]:
 
 def _category_log_price(names: list[str]) -> dict[str, float]:
     """Log of each category's median price: the facts' where known, else spread between 60 and 100 reais."""
-    medians = load_facts()["price"]["category_median"]
+    medians = FACTS["price"]["category_median"]
     spread = np.exp(np.linspace(np.log(60), np.log(100), 9))
     return {name: float(np.log(medians.get(name, spread[(5 * place + 4) % 9]))) for place, name in enumerate(names)}
 
 
-def _price_normal(rng: np.random.Generator, categories: np.ndarray) -> np.ndarray:
+def _price_normal(rng: Generator, categories: np.ndarray) -> np.ndarray:
     """How many sigmas each product's log price lies from its category's median; the dear end has a longer tail.
 
     A category's products (best sellers first) take golden-ratio steps through the distribution, so that the few that
@@ -183,7 +172,7 @@ def _price_normal(rng: np.random.Generator, categories: np.ndarray) -> np.ndarra
     return normal + stretch * np.maximum(normal - start, 0)
 
 
-def _products(rng: np.random.Generator, size: int, sellers: int) -> pd.DataFrame:
+def _products(rng: Generator, size: int, sellers: int) -> pd.DataFrame:
     """Products with a price to which items stay close; 2 % have no category, and then none of its descriptions."""
     shares = category_shares()
     categories = quota(rng, shares, size)
@@ -212,7 +201,7 @@ def _products(rng: np.random.Generator, size: int, sellers: int) -> pd.DataFrame
     return table
 
 
-def _purchase_times(rng: np.random.Generator, size: int) -> np.ndarray:
+def _purchase_times(rng: Generator, size: int) -> np.ndarray:
     """Purchase moments: a shop that grows, a Black Friday, quiet weekends, quiet nights."""
     days = np.arange(FIRST_DAY, LAST_DAY + 1)
     age = np.arange(len(days))
@@ -227,39 +216,30 @@ def _purchase_times(rng: np.random.Generator, size: int) -> np.ndarray:
     return days[day].astype("datetime64[s]") + seconds.astype("timedelta64[s]")
 
 
-def _delivery_days(rng: np.random.Generator, states: np.ndarray) -> np.ndarray:
-    """Days from purchase to delivery: log-normal around the state's mean."""
-    days = np.empty(len(states))
-    for state, mean in _state_column("days").items():
-        rows = np.flatnonzero(states == state)
-        mu = np.log(mean) - DAYS_SIGMA**2 / 2
-        days[rows] = np.exp(mu + DAYS_SIGMA * stratified_normal(rng, len(rows)))
-    return np.clip(days, 0.7, 190)
-
-
-def _late_orders(rng: np.random.Generator, states: np.ndarray, days: np.ndarray) -> np.ndarray:
+def _late_orders(rng: Generator, states: np.ndarray, days: np.ndarray) -> np.ndarray:
     """True for the late ones: each state's share, slow deliveries first to be picked."""
     late = np.zeros(len(states), dtype=bool)
-    for state, share in _state_column("late").items():
+    for state, facts in FACTS["states"].items():
         rows = np.flatnonzero(states == state)
-        whole, part = divmod(share / 100 * len(rows), 1)
+        whole, part = divmod(facts["late"] / 100 * len(rows), 1)
         count = int(whole) + int(rng.random() < part)
         keys = np.log(rng.random(len(rows))) / days[rows] ** 3
         late[rows[np.argsort(keys)[len(rows) - count :]]] = True
     return late
 
 
-def _lateness_days(rng: np.random.Generator, days: np.ndarray) -> np.ndarray:
+def _lateness_days(rng: Generator, days: np.ndarray) -> np.ndarray:
     """Days late, longer for slower deliveries, never more than leaves three days to the promise."""
-    bucket = quota(rng, LATENESS_SHARE, len(days))
-    low, high = np.array([LATENESS_RANGE[name] for name in bucket]).T.reshape(2, -1)
+    groups = FACTS["lateness"]
+    drawn = quota(rng, {name: group["share"] for name, group in groups.items()}, len(days))
+    low, high = np.array([groups[name]["days"] for name in drawn]).T.reshape(2, -1)
     lateness = np.sort(low + (high - low) * rng.beta(1.0, 1.6, len(days)))
     slow_first = np.argsort(np.argsort(days * np.exp(0.4 * rng.standard_normal(len(days)))))
     return np.minimum(lateness[slow_first], np.maximum(days - 3, 0.05))
 
 
 def _promised(
-    rng: np.random.Generator, bought: np.ndarray, delivered: np.ndarray, days: np.ndarray, late: np.ndarray
+    rng: Generator, bought: np.ndarray, delivered: np.ndarray, days: np.ndarray, late: np.ndarray
 ) -> np.ndarray:
     """The promised midnight: before the delivery of a late order, after that of the others, after every purchase."""
     promised = np.empty(len(days), dtype="datetime64[s]")
@@ -270,29 +250,19 @@ def _promised(
     return np.maximum(promised, bought.astype("datetime64[D]").astype("datetime64[s]") + DAY)
 
 
-def _orders(rng: np.random.Generator, customers: pd.DataFrame) -> pd.DataFrame:
+def _orders(rng: Generator, customers: pd.DataFrame) -> pd.DataFrame:
     """Statuses and dates: bought, approved, handed to the carrier, delivered, promised (a midnight)."""
     size, states = len(customers), customers["customer_state"].to_numpy()
     bought = _purchase_times(rng, size)
-    days = _delivery_days(rng, states)
+    days = np.clip(_by_state(rng, states, "days", DAYS_SIGMA), 0.7, 190)
     late = _late_orders(rng, states, days)
     delivered = bought + (days * DAY).astype("timedelta64[s]")
     promised = _promised(rng, bought, delivered, days, late)
     approved = bought + np.minimum(rng.exponential(0.4 * DAY, size), 0.15 * days * DAY).astype("timedelta64[s]")
     shipped = approved + (rng.beta(1.5, 4, size) * 0.8 * days * DAY).astype("timedelta64[s]")
-    status = quota(rng, load_facts()["status"], size)
-    table = pd.DataFrame(
-        {
-            "order_id": _ids(rng, size),
-            "customer_id": customers["customer_id"],
-            "order_status": status,
-            "order_purchase_timestamp": bought,
-            "order_approved_at": approved,
-            "order_delivered_carrier_date": shipped,
-            "order_delivered_customer_date": delivered,
-            "order_estimated_delivery_date": promised,
-        }
-    )
+    status = quota(rng, FACTS["status"], size)
+    dates = (bought, approved, shipped, delivered, promised)
+    table = _frame("orders", _ids(rng, size), customers["customer_id"], status, *dates)
     table.loc[status != "delivered", "order_delivered_customer_date"] = pd.NaT
     table.loc[~np.isin(status, ["delivered", "shipped"]), "order_delivered_carrier_date"] = pd.NaT
     unpaid = (status == "canceled") & (rng.random(size) < 0.2)
@@ -301,17 +271,12 @@ def _orders(rng: np.random.Generator, customers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _items(
-    rng: np.random.Generator,
-    orders: pd.DataFrame,
-    customers: pd.DataFrame,
-    products: pd.DataFrame,
-    sellers: pd.DataFrame,
+    rng: Generator, orders: pd.DataFrame, customers: pd.DataFrame, products: pd.DataFrame, sellers: pd.DataFrame
 ) -> pd.DataFrame:
     """One to seven items per order, all of one category and mostly one product; none where the order is unavailable."""
     with_items = np.flatnonzero(orders["order_status"].to_numpy() != "unavailable")
-    count = quota(rng, {1: 90, 2: 8, 3: 1.5, 4: 0.25, 5: 0.15, 6: 0.08, 7: 0.02}, len(with_items)).astype(int)
-    order = np.repeat(with_items, count)
-    number = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count) + 1
+    rows, number = _repeat(quota(rng, FACTS["items_of_an_order"], len(with_items)).astype(int))
+    order = with_items[rows]
     product = _pick_products(rng, products, len(order))
     first = np.flatnonzero(number == 1)
     same = (number > 1) & (rng.random(len(order)) < 0.75)
@@ -319,20 +284,20 @@ def _items(
     price = products["base_price"].to_numpy()[product]
     freight = _freight(rng, customers["customer_state"].to_numpy()[order], price)
     approved = orders["order_approved_at"].fillna(orders["order_purchase_timestamp"]).to_numpy()[order]
-    return pd.DataFrame(
-        {
-            "order_id": orders["order_id"].to_numpy()[order],
-            "order_item_id": number,
-            "product_id": products["product_id"].to_numpy()[product],
-            "seller_id": sellers["seller_id"].to_numpy()[products["seller"].to_numpy()[product]],
-            "shipping_limit_date": approved + np.timedelta64(6, "D"),
-            "price": _shop_price(price),
-            "freight_value": freight,
-        }
+    product_id, seller = (products[name].to_numpy()[product] for name in ("product_id", "seller"))
+    return _frame(
+        "order_items",
+        orders["order_id"].to_numpy()[order],
+        number,
+        product_id,
+        sellers["seller_id"].to_numpy()[seller],
+        approved + np.timedelta64(6, "D"),
+        _shop_price(price),
+        freight,
     )
 
 
-def _pick_products(rng: np.random.Generator, products: pd.DataFrame, size: int) -> np.ndarray:
+def _pick_products(rng: Generator, products: pd.DataFrame, size: int) -> np.ndarray:
     """Row numbers of products: the category by quota, within it a few products sell most."""
     categories = products["product_category_name"].fillna("").to_numpy()
     shares = {**category_shares(), "": 1.4}
@@ -352,82 +317,67 @@ def _shop_price(price: np.ndarray) -> np.ndarray:
     return np.round(np.maximum(np.floor(price), 5) + ending, 2)
 
 
-def _freight(rng: np.random.Generator, states: np.ndarray, price: np.ndarray) -> np.ndarray:
-    """Freight per item: log-normal around the state's mean, a little more for dear (large) goods."""
+def _freight(rng: Generator, states: np.ndarray, price: np.ndarray) -> np.ndarray:
+    """Freight per item: around the state's mean, a little more for dear (large) goods."""
     size_effect = (price / 75) ** 0.10
-    freight = np.empty(len(states))
-    for state, mean in _state_column("freight").items():
-        rows = np.flatnonzero(states == state)
-        noise = np.exp(FREIGHT_SIGMA * stratified_normal(rng, len(rows)) - FREIGHT_SIGMA**2 / 2)
-        freight[rows] = mean * noise * size_effect[rows] / size_effect.mean()
+    freight = _by_state(rng, states, "freight", FREIGHT_SIGMA) * size_effect / size_effect.mean()
     return np.round(np.maximum(freight, 1.2), 2)
 
 
-def _payments(rng: np.random.Generator, orders: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+def _payments(rng: Generator, orders: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     """Payments that add up to items and freight, to the cent; an order without items paid what was then sent back."""
     cents = items.assign(cents=((items["price"] + items["freight_value"]) * 100).round().astype(int))
     due = cents.groupby("order_id")["cents"].sum().reindex(orders["order_id"])
     due = due.fillna(pd.Series(rng.integers(3_000, 25_000, len(orders)), index=due.index)).to_numpy().astype(int)
     size = len(orders)
-    first = quota(rng, PAID_BY, size)
-    further = np.where(first == "boleto", 0, quota(rng, EXTRA_VOUCHERS, size).astype(int))
-    order = np.repeat(np.arange(size), 1 + further)
-    number = np.arange(len(order)) - np.repeat(np.cumsum(1 + further) - (1 + further), 1 + further) + 1
+    first = quota(rng, FACTS["first_payment"], size)
+    further = np.where(first == "boleto", 0, quota(rng, FACTS["further_payments"], size).astype(int))
+    order, number = _repeat(1 + further)
     kind = np.where(number == 1, first[order], "voucher")
     voucher = (due[order] * rng.uniform(0.1, 0.25, len(order))).astype(int)
     value = np.where(number > 1, voucher, 0)
     paid_later = np.bincount(order, weights=value, minlength=size).astype(int)
     value = np.where(number == 1, due[order] - paid_later[order], value)
     installments = _installments(rng, kind, value)
-    return pd.DataFrame(
-        {
-            "order_id": orders["order_id"].to_numpy()[order],
-            "payment_sequential": number,
-            "payment_type": kind,
-            "payment_installments": installments,
-            "payment_value": np.round(value / 100, 2),
-        }
-    )
+    order_id = orders["order_id"].to_numpy()[order]
+    return _frame("order_payments", order_id, number, kind, installments, np.round(value / 100, 2))
 
 
-def _installments(rng: np.random.Generator, kind: np.ndarray, value: np.ndarray) -> np.ndarray:
+def _installments(rng: Generator, kind: np.ndarray, value: np.ndarray) -> np.ndarray:
     """One for all but card payments; those are split the more, the dearer."""
     installments = np.ones(len(kind), dtype=int)
     card = np.flatnonzero(kind == "credit_card")
-    shares = {int(times): share for times, share in load_facts()["installments"].items()}
-    drawn = np.sort(quota(rng, shares, len(card)).astype(int))
+    drawn = np.sort(quota(rng, FACTS["installments"], len(card)).astype(int))
     installments[card] = drawn[np.argsort(np.argsort(value[card] * np.exp(0.9 * rng.standard_normal(len(card)))))]
     return installments
 
 
-def delivery_group(orders: pd.DataFrame) -> np.ndarray:
-    """`on_time`, `late_1_3`, `late_4_7`, `late_8_more` or `not_delivered` for each order."""
+def delay_days(orders: pd.DataFrame) -> np.ndarray:
+    """Days from promise to delivery, NaN where an order was not delivered."""
     delay = orders["order_delivered_customer_date"] - orders["order_estimated_delivery_date"]
-    days = (delay.dt.total_seconds() / DAY).to_numpy()
-    groups = np.select([days <= 0, days <= 3, days <= 7, days > 7], ["on_time", *LATENESS_SHARE], "not_delivered")
-    return groups.astype(object)
+    return (delay.dt.total_seconds() / DAY).to_numpy()
 
 
-def _scores(rng: np.random.Generator, groups: np.ndarray) -> np.ndarray:
+def _scores(rng: Generator, delay: np.ndarray) -> np.ndarray:
     """A review score per order: by quota within each delivery group, and the facts' shares over all."""
-    size = len(groups)
-    overall = np.array([load_facts()["reviews"]["score_share"][str(score)] for score in range(1, 6)])
-    left = overall / overall.sum() * size
-    scores = np.zeros(size, dtype=int)
-    for name, shares in SCORES_IF.items():
+    cases = [delay <= 0, delay <= 3, delay <= 7, delay > 7]
+    groups = np.select(cases, ["on_time", *FACTS["lateness"]], "not_delivered")
+    overall = np.array([FACTS["reviews"]["score_share"][str(score)] for score in range(1, 6)])
+    left = overall / overall.sum() * len(delay)
+    scores = np.zeros(len(delay), dtype=int)
+    for name in (*FACTS["scores_if"], "on_time"):
         rows = np.flatnonzero(groups == name)
+        shares = FACTS["scores_if"].get(name, np.maximum(left, 0))
         scores[rows] = quota(rng, dict(zip(range(1, 6), shares, strict=True)), len(rows)).astype(int)
         left = left - np.bincount(scores[rows], minlength=6)[1:]
-    rows = np.flatnonzero(groups == "on_time")
-    scores[rows] = quota(rng, dict(zip(range(1, 6), np.maximum(left, 0), strict=True)), len(rows)).astype(int)
     return scores
 
 
 def _reviews(
-    rng: np.random.Generator, orders: pd.DataFrame, items: pd.DataFrame, products: pd.DataFrame
+    rng: Generator, orders: pd.DataFrame, items: pd.DataFrame, products: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The reviews (a few orders have none, a few two, a few share one) and the labels of those with text."""
-    scores = _scores(rng, delivery_group(orders))
+    scores = _scores(rng, delay_days(orders))
     chosen = np.flatnonzero(rng.random(len(orders)) > 0.0077)
     twice = rng.choice(chosen, round(0.0056 * len(orders)), replace=False)
     order = np.concatenate([chosen, twice])
@@ -435,30 +385,19 @@ def _reviews(
     identity = _ids(rng, len(order))
     shared = rng.choice(len(order) - 1, round(0.004 * len(order)), replace=False)
     identity[shared] = identity[shared + 1]
-    texts = _texts(rng, orders.iloc[order], items, products, score)
+    titles, messages, fields = zip(*_texts(rng, orders.iloc[order], items, products, score), strict=True)
     created, answered = _review_dates(rng, orders.iloc[order])
-    reviews = pd.DataFrame(
-        {
-            "review_id": identity,
-            "order_id": orders["order_id"].to_numpy()[order],
-            "review_score": score,
-            "review_comment_title": [text.title if text else None for text in texts],
-            "review_comment_message": [text.message if text else None for text in texts],
-            "review_creation_date": created,
-            "review_answer_timestamp": answered,
-        }
-    )
-    labels = [
-        {"review_id": review, "order_id": source, **text.labels}
-        for review, source, text in zip(identity, reviews["order_id"], texts, strict=True)
-        if text
-    ]
-    return _with_text_dates(reviews), pd.DataFrame(labels, columns=list(REVIEW_LABELS.columns))
+    order_id = orders["order_id"].to_numpy()[order]
+    reviews = _frame("order_reviews", identity, order_id, score, titles, messages, created, answered)
+    written = reviews["review_comment_message"].notna()
+    labels = pd.DataFrame([label for label in fields if label], columns=COLUMNS["review_labels"][2:])
+    keys = reviews.loc[written, ["review_id", "order_id"]].reset_index(drop=True)
+    return _with_text_dates(reviews), pd.concat([keys, labels], axis=1)
 
 
-def _who_writes(rng: np.random.Generator, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _who_writes(rng: Generator, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which reviews have a text (unhappy customers more often), and which of those a title."""
-    facts = load_facts()["reviews"]
+    facts = FACTS["reviews"]
     has_text, has_title = np.zeros(len(score), dtype=bool), np.zeros(len(score), dtype=bool)
     for value, share in facts["text_share_by_score"].items():
         rows = np.flatnonzero(score == int(value))
@@ -468,7 +407,7 @@ def _who_writes(rng: np.random.Generator, score: np.ndarray) -> tuple[np.ndarray
     return has_text, has_title
 
 
-def _review_dates(rng: np.random.Generator, orders: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _review_dates(rng: Generator, orders: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """The survey goes out the day after delivery (or after the promise); the answer comes within some days."""
     due = orders["order_delivered_customer_date"].fillna(orders["order_estimated_delivery_date"]).to_numpy()
     created = due.astype("datetime64[D]") + np.timedelta64(1, "D")
@@ -477,44 +416,37 @@ def _review_dates(rng: np.random.Generator, orders: pd.DataFrame) -> tuple[np.nd
 
 
 def _texts(
-    rng: np.random.Generator, orders: pd.DataFrame, items: pd.DataFrame, products: pd.DataFrame, score: np.ndarray
-) -> list[Any]:
-    """One written review for each order row given, None where the customer writes nothing."""
+    rng: Generator, orders: pd.DataFrame, items: pd.DataFrame, products: pd.DataFrame, score: np.ndarray
+) -> list[tuple[Any, ...]]:
+    """Title, message and labels of a review for each order row given; all None where the customer writes nothing."""
     has_text, has_title = _who_writes(rng, score)
     writer = random.Random(int(rng.integers(2**63)))
     category_of = dict(zip(products["product_id"], products["product_category_name"], strict=True))
     main = items.drop_duplicates("order_id").set_index("order_id")["product_id"]
     categories = [category_of.get(product) for product in main.reindex(orders["order_id"])]
-    delay = (orders["order_delivered_customer_date"] - orders["order_estimated_delivery_date"]).dt.total_seconds() / DAY
     wordiness = np.zeros(len(orders))
     for value in range(1, 6):
         rows = np.flatnonzero(has_text & (score == value))
         wordiness[rows] = stratified_normal(rng, len(rows))
-    facts = map(OrderFacts, score.tolist(), orders["order_status"], delay.tolist(), categories)
+    facts = map(OrderFacts, score.tolist(), orders["order_status"], delay_days(orders).tolist(), categories)
     return [
-        write_review(writer, order, bool(titled), wordy) if written else None
+        write_review(writer, order, bool(titled), wordy) if written else (None, None, None)
         for order, written, titled, wordy in zip(facts, has_text, has_title, wordiness, strict=True)
     ]
 
 
-def _geolocation(rng: np.random.Generator, customers: pd.DataFrame, size: int) -> pd.DataFrame:
+def _geolocation(rng: Generator, customers: pd.DataFrame) -> pd.DataFrame:
     """Many points per zip prefix, a quarter of them exact duplicates: the trap that makes a careless join fan out."""
-    counts = load_facts()["counts"]
+    counts, size = FACTS["counts"], _scaled("geolocation", len(customers))
     unique = size - round(size * counts["geolocation_duplicates"] / counts["geolocation"])
     source = rng.integers(0, len(customers), unique)
     rows = np.concatenate([np.arange(unique), rng.integers(0, unique, size - unique)])
-    zips = customers["customer_zip_code_prefix"].to_numpy()[source]
+    names = ("customer_zip_code_prefix", "customer_city", "customer_state")
+    zips, cities, states = (customers[name].to_numpy()[source] for name in names)
     latitude = -8 - (zips.astype(int) % 2200) / 100 + rng.normal(0, 0.02, unique)
     longitude = -38 - (zips.astype(int) % 1700) / 100 + rng.normal(0, 0.02, unique)
-    return pd.DataFrame(
-        {
-            "geolocation_zip_code_prefix": zips[rows],
-            "geolocation_lat": np.round(latitude, 8)[rows],
-            "geolocation_lng": np.round(longitude, 8)[rows],
-            "geolocation_city": customers["customer_city"].to_numpy()[source][rows],
-            "geolocation_state": customers["customer_state"].to_numpy()[source][rows],
-        }
-    )
+    columns = (zips, np.round(latitude, 8), np.round(longitude, 8), cities, states)
+    return _frame("geolocation", *(column[rows] for column in columns))
 
 
 def _with_text_dates(table: pd.DataFrame) -> pd.DataFrame:
