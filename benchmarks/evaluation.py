@@ -1,6 +1,6 @@
 """How much faster our evaluation is than the handoff's loop, and whether it says the same.
 
-    python -m benchmarks.evaluation [prompts a task]
+    python -m benchmarks.evaluation [prompts per task]
 
 The handoff's callback answers one prompt at a time: a chat template, a `generate`, a decode. Ours answers in batches of
 like lengths, lets ended completions leave, and merges LoRA. Both answer the eval split greedily in one process, once

@@ -1,4 +1,4 @@
-"""What runs gained over the base policy that they started from, with several answers a prompt instead of one.
+"""What runs gained over the base policy that they started from, with several answers per prompt instead of one.
 
     python -m benchmarks.gains [--samples 4] [RUN ...]
 
@@ -23,7 +23,7 @@ from helpers.tasks.records import load_split
 
 
 def main(runs: list[Path], samples: int) -> None:
-    """Print a line a run and task: mean before, mean after, paired gain."""
+    """Print a line per run and task: mean before, mean after, paired gain."""
     if not runs:
         print("no V4.1 run of your own has an adapter; `python -m helpers train` makes one")
     bases: dict[tuple[str, str], Rewards] = {}
@@ -33,7 +33,7 @@ def main(runs: list[Path], samples: int) -> None:
         if start not in bases:
             bases[start] = rewards(run, None, samples)
         gains = analysis.paired_gains(bases[start], rewards(run, "adapter", samples))
-        print(f"{run}: {samples} answers a prompt, reward {start[1]}")
+        print(f"{run}: {samples} answers per prompt, reward {start[1]}")
         for task, gain in gains.items():
             print(f"  {task:<10} {gain.before} -> {gain.after}, paired gain {gain.difference.signed()}", flush=True)
 
@@ -56,7 +56,7 @@ def rewards(run: Path, adapter: str | None, samples: int) -> Rewards:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="paired gains with several answers a prompt", allow_abbrev=False)
+    parser = argparse.ArgumentParser(description="paired gains with several answers per prompt", allow_abbrev=False)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", default=own_runs())
     parser.add_argument("--samples", type=int, default=4)
     arguments = parser.parse_args()

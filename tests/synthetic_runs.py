@@ -109,7 +109,7 @@ def config(spec: Spec) -> dict[str, Any]:
 
 
 def metric_rows(spec: Spec) -> list[dict[str, Any]]:
-    """A training row a step, and an evaluation row every `eval_every` steps (as means without scored completions)."""
+    """A training row per step, and an evaluation row every `eval_every` steps (as means without scored completions)."""
     rng = np.random.default_rng(spec.seed)
     rows = []
     for step in range(spec.last_step + 1):

@@ -296,7 +296,7 @@ def test_parser_and_learning_effects_are_separate_and_add_up(tmp_path: Path) -> 
 
 
 def simulated(overall: float, seed: int, draws: int) -> tuple[str, str]:
-    """(decided, true) scenario of one simulated run: 65 prompts a task, extraction at 0.17 as in scenario B."""
+    """(decided, true) scenario of one simulated run: 65 prompts per task, extraction at 0.17 as in scenario B."""
     spec = Spec(BASE, means(overall, extraction=0.17), seed=seed, prompts=seed, max_steps=60, eval_every=60)
     noisy, exact = (end_rewards(replace(spec, spread=spread)) for spread in (5.0, EXACT))
     recent = {task: analysis.task_interval(noisy, task, draws=10).mean for task in TASKS}

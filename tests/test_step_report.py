@@ -313,7 +313,7 @@ def test_the_figure_names_every_phase_and_draws_a_run_without_step_reports(run, 
 def test_the_report_shows_where_the_seconds_went(run, tmp_path):
     report.write_report(run, tmp_path / "page.html", examples=1)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "Where a step&#39;s seconds go" in page and "Generated tokens a second" in page
+    assert "Where a step&#39;s seconds go" in page and "Generated tokens per second" in page
 
 
 def test_an_interval_of_one_second_steps_is_told_in_the_unit_that_reads_best():

@@ -131,7 +131,7 @@ class _Pass:
         (self.in_array if self.brackets else self.seen.candidates).append(candidate)
 
     def _strict_object(self, start: int) -> ReadObject | None:
-        """The object at `start` if it is strict JSON; tried a few times a text only: a failure may cost its length."""
+        """The object at `start` if it is strict JSON; tried a few times per text, as a failure may cost its length."""
         if start == self.not_strict_at or self.strict_attempts >= _MOST_STRICT_ATTEMPTS:
             return None
         repairs: list[str] = []

@@ -72,7 +72,7 @@ def write_report(run: Run, path: Path, examples: int = 10) -> decision.Decision:
 
 def _sections(run: Run, v4: Run | None) -> Iterator[dict[str, str]]:
     """Every figure of the page, in its order; `v4` is drawn beside `run` where there is one."""
-    look = "A trend counts when it leaves its own band, which is 15 to 20 prompts a task wide."
+    look = "A trend counts when it leaves its own band, which is 15 to 20 prompts per task wide."
     yield _section("Evaluation reward", look, eval_curves([run, v4] if v4 else [run]))
     for title, look, draw in _FIGURES:
         yield _section(title, look, draw(run))

@@ -30,7 +30,7 @@ def phase_bars(runs: Sequence[Run]) -> Figure:
             left += seconds
         axis.text(left, row, f"  {left:.3g} s" if left else f"  {speed.NOT_RECORDED}", va="center")
     axis.set_yticks(range(len(runs)), [run.name for run in runs])
-    axis.set(xlim=(0, 1.12 * longest or 1), ylim=(len(runs) - 0.4, -0.6), xlabel="Mean seconds a step")
+    axis.set(xlim=(0, 1.12 * longest or 1), ylim=(len(runs) - 0.4, -0.6), xlabel="Mean seconds per step")
     axis.grid(axis="y", visible=False)
     keys = [
         Patch(facecolor=_COLORS[phase], hatch=hatch, edgecolor="white", label=speed.PHASE_LABELS[phase])

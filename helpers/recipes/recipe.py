@@ -108,8 +108,8 @@ V4 = _recipe(
     warmup_share=(0.1, "handoff, V4.1 config summary: was 0.1"),
     prompts_per_step=(
         2,
-        "handoff, change 2: 2 prompts a step. As V4 ran, BATCH_SIZE = 2 counted completions and was raised to one "
-        "group: one prompt a step, hence its 13.5 % of an epoch",
+        "handoff, change 2: 2 prompts per step. As V4 ran, BATCH_SIZE = 2 counted completions and was raised to one "
+        "group: one prompt per step, hence its 13.5 % of an epoch",
     ),
     num_generations=(16, _UNCHANGED),
     max_completion_length=(512, _UNCHANGED),
@@ -125,7 +125,7 @@ V4 = _recipe(
     scale_rewards=(False, _UNCHANGED),
     loss_type=("dr_grpo", "Dr. GRPO (arXiv 2503.20783): with scale_rewards off, no length or difficulty bias"),
     epsilon=(0.2, "TRL default, written out"),
-    num_iterations=(1, "TRL default, written out: one update a generation, strictly on-policy"),
+    num_iterations=(1, "TRL default, written out: one update per generation, strictly on-policy"),
     lora_r=(16, _UNCHANGED),
     lora_alpha=(32, _UNCHANGED),
     lora_dropout=(0.0, "explicit: rollouts and log-probabilities must come from the same network"),

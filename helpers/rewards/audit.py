@@ -23,7 +23,7 @@ def audit(
     on_record: Callable[[int], object] | None = None,
     others: Sequence[Record] | None = None,
 ) -> pd.DataFrame:
-    """One row a record, probe and version: `task`, `record_id`, `kind`, `probe`, `version`, `total`, `ok`.
+    """One row per record, probe and version: `task`, `record_id`, `kind`, `probe`, `version`, `total`, `ok`.
 
     `ok` is whether the total keeps its kind's bound (always true for kinds without one). `on_record(done)` is called
     after each record. `others` (default: `records`) are where another record's reference and other tasks' come from.
@@ -70,7 +70,7 @@ def table(scores: pd.DataFrame, by: Sequence[str] = ("kind", "probe")) -> pd.Dat
 
 
 def order(scores: pd.DataFrame, version: str = "v4.2") -> pd.DataFrame:
-    """One row a record: the total of each step of the ladder, and whether each step is above the next.
+    """One row per record: the total of each step of the ladder, and whether each step is above the next.
 
     The ladder: the reference, the reference with one wrong fact (the best and the worst of them), another record's
     reference, the best cheat.

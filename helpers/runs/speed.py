@@ -110,7 +110,7 @@ def _summary(run: Run) -> list[tuple[str, str]]:
     seen = sum(run.series(f"train/prompts_seen/{task}").max() for task in TASKS)
     rows = [
         ("A whole step, evaluation left out", _text(run.series(_STEP).median(), "{:.3f} s")),
-        ("Generated tokens a second", _text(run.series("time/tokens_per_s").median(), "{:,.0f}")),
+        ("Generated tokens per second", _text(run.series("time/tokens_per_s").median(), "{:,.0f}")),
         ("Evaluation's share of the run, whole splits included", _text(evaluation_share(run), "{:.1%}")),
         ("Padding waste of the training batches", _text(run.series("train/padding_waste").mean(), "{:.1%}")),
         ("Groups whose rewards are all equal", _text(run.series("train/frac_reward_zero_std").mean(), "{:.1%}")),

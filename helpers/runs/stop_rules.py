@@ -89,7 +89,7 @@ def _extraction(watch: Watch, points: list[Point]) -> Finding:
 
 def _length(watch: Watch, points: list[Point]) -> Finding:
     value, since = _mean_since(watch.recent(points))
-    message = f"{value:.0f} tokens a completion on average since step {since}, limit {watch.limit}"
+    message = f"{value:.0f} tokens per completion on average since step {since}, limit {watch.limit}"
     expected = watch.tokens(100) <= value <= watch.tokens(400)
     return _state(value >= 0.98 * watch.limit, not expected), value, message
 

@@ -44,7 +44,7 @@ def answer_questions(run: Run, reference: Reference | None = None) -> list[Answe
     end = analysis.end_rewards(run)
     if not end or fewest_prompts(end) >= MIN_PROMPTS:
         return answers
-    needed = f"at least {MIN_PROMPTS} prompts a task"
+    needed = f"at least {MIN_PROMPTS} prompts per task"
     return [
         answer if answer.verdict == "no data" else replace(answer, verdict="undecided", would_change=needed)
         for answer in answers

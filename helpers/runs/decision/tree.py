@@ -119,7 +119,7 @@ def _undecided(
         reasons.append("B and C need V4's plateau, and no V4 run of this policy was found")
         step, command = "train the V4 reference, then report again", "python -m helpers train --recipe v4"
     else:
-        step = "evaluate with more prompts, or more completions a prompt, and hold the interval against the threshold"
+        step = "evaluate with more prompts, or more completions per prompt, and hold the interval against the threshold"
         command = f"python -m helpers evaluate --run {run} --samples 8"
     return Decision("undecided", "The evaluation does not decide", reasons, step, command)
 
