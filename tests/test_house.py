@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from importlib import metadata
 from pathlib import Path
 
@@ -86,6 +87,17 @@ def test_no_room_imports_from_a_later_one() -> None:
         and FLOOR_OF.get(other, 0) >= FLOOR_OF[room_of(path)]
     ]
     assert not upwards, "\n".join(upwards)
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    names = {dotted(path) for path in modules()}
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for path in modules():
+        imported = {name if name in names else name.rpartition(".")[0] for _, name in imports(path)}
+        # A room's face imports its modules, and importing a module runs its room's face: not a circle of ideas.
+        faces = {dotted(other) for other in modules() if other.name == "__init__.py"}
+        sorter.add(dotted(path), *(imported & names - faces - {dotted(path)}))
+    sorter.prepare()  # raises CycleError, which names the circle
 
 
 def test_only_policy_and_training_load_torch_when_they_are_imported() -> None:

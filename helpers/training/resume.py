@@ -1,17 +1,12 @@
-"""What is left to do in a run's folder, and how a run that is past its training does only that."""
+"""What is left to do in a run's folder, and what of its record is kept for that."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import torch
+from typing import Literal
 
 from helpers.core import files
 from helpers.runs.record import EVAL, EVENTS, METRICS, is_finished, split_prefix
 from helpers.tasks.records import Rows
 from helpers.training import checkpoints
-
-if TYPE_CHECKING:
-    from helpers.training.plan import Plan
 
 Left = Literal["training", "evaluation", "adapter", "nothing"]
 """The first thing that is left to do; what comes after it in a run is left too."""
@@ -57,23 +52,6 @@ def drop_end(folder: Path) -> None:
     """Drop the event that says the run ended: it will end again."""
     events = _rows(folder / EVENTS)
     files.write_jsonl(folder / EVENTS, [row for row in events if row.get("kind") != "end"])
-
-
-def train(trainer: Any, plan: "Plan") -> int:
-    """Train the steps that are left, or load the trained checkpoint where none is; returns the last step."""
-    checkpoint = str(plan.checkpoint) if plan.checkpoint else None
-    if trainer.args.device.type == "cpu":
-        # Of several processes on a CPU each has the device "cpu:0", where torch cannot load a checkpoint to.
-        vars(trainer.args)["_setup_devices"] = torch.device("cpu")
-    if plan.left == "training":
-        trainer.train(resume_from_checkpoint=checkpoint)
-    else:
-        from transformers import TrainerState
-
-        trainer._load_from_checkpoint(checkpoint)
-        trainer._load_rng_state(checkpoint)
-        trainer.state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
-    return trainer.state.global_step
 
 
 def _rows(path: Path) -> Rows:

@@ -22,7 +22,7 @@ from helpers.training import apart, base_answers, failures, resume, splits, warm
 from helpers.training.arguments import effective_arguments, effective_line, effective_table, grpo_arguments
 from helpers.training.plan import Plan, alone, plan_run
 from helpers.training.track import Track, describe_run, open_record
-from helpers.training.trainer import build_trainer
+from helpers.training.trainer import build_trainer, train_remaining
 
 OnEval = Callable[[Path], None]
 """Called with the run's folder after each evaluation; a notebook passes its live plot."""
@@ -66,7 +66,7 @@ def _train(plan: Plan, on_eval: OnEval | None, stop: Sequence[str]) -> None:
     with record_errors(track.reward_error):
         if plan.checkpoint is None:
             evaluation.take(0, first_answers(plan, policy, track))
-        step = resume.train(trainer, plan)
+        step = train_remaining(trainer, plan)
         if plan.left != "adapter":
             evaluation.take(step, splits.evaluate_split(plan, policy, "eval", step, track))
             splits.evaluate_split(plan, policy, "test", step, track)

@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from helpers import rewards
 from helpers.policy import Policy, backends, lora
 from helpers.tasks.records import Rows
@@ -63,6 +65,23 @@ def attach_record(trainer: Any, plan: Plan, policy: Policy, track: Track, meter:
     trainer.add_callback(guards.FiniteGuard(trainer))
     trainer.add_callback(RunRecordCallback(plan, track, meter, clock))
     return clock
+
+
+def train_remaining(trainer: Any, plan: Plan) -> int:
+    """Train the steps that are left, or load the trained checkpoint where none is; returns the last step."""
+    checkpoint = str(plan.checkpoint) if plan.checkpoint else None
+    if trainer.args.device.type == "cpu":
+        # Of several processes on a CPU each has the device "cpu:0", where torch cannot load a checkpoint to.
+        vars(trainer.args)["_setup_devices"] = torch.device("cpu")
+    if plan.left == "training":
+        trainer.train(resume_from_checkpoint=checkpoint)
+    else:
+        from transformers import TrainerState
+
+        trainer._load_from_checkpoint(checkpoint)
+        trainer._load_rng_state(checkpoint)
+        trainer.state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
+    return trainer.state.global_step
 
 
 def training_rows(records: Rows) -> list[dict[str, str]]:
