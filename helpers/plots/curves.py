@@ -1,4 +1,4 @@
-"""Figures of the evaluations of one run, or of several side by side: the means, their parts, their spread."""
+"""Learning curves of one run, or of several: rewards in evaluation and in training, their parts and their spread."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +17,7 @@ from helpers.plots.style import (
     MUTED,
     grid,
     label_outer,
+    panels,
     task_color,
     task_label,
 )
@@ -49,6 +50,34 @@ def _draw_band(axis: Axes, curve: pd.DataFrame, color: str, index: int) -> None:
     face = color if index == 0 else "white"
     axis.plot(curve.index, curve["mean"], LINES[index % len(LINES)] + marker, color=color, mfc=face)
     axis.fill_between(curve.index, curve["low"], curve["high"], color=color, alpha=0.18 if index == 0 else 0.10, lw=0)
+
+
+def reward_curve(run: Run) -> Figure:
+    """The reward of the completions that the policy trains on: each step, its moving mean, and that of each task."""
+    figure, axes = panels(1, 2, height=3.4, sharey=True)
+    left, right = axes.flat
+    reward = run.series("train/reward")
+    mean = moving_mean(reward, run)
+    left.plot(reward.index, reward, ".", color=MUTED, ms=3, label="one step")
+    left.plot(mean.index, mean, color=ALL_TASKS_COLOR, label=f"mean of {_window(run)} steps")
+    for task in TASKS:
+        mean = moving_mean(run.series(f"train/reward/{task}"), run)
+        right.plot(mean.index, mean, color=task_color(task), label=task_label(task))
+    left.set(title="All tasks", ylabel="Mean reward in training")
+    right.set_title("Each task, moving mean")
+    for axis in axes.flat:
+        axis.set(xlabel="Training step", ylim=(0, 1))
+        axis.legend(loc="best")
+    return figure
+
+
+def moving_mean(series: pd.Series, run: Run) -> pd.Series:
+    """The mean of each step and its neighbours, over a twentieth of the run."""
+    return series.rolling(_window(run), min_periods=1, center=True).mean()
+
+
+def _window(run: Run) -> int:
+    return max(5, run.max_steps // 20)
 
 
 def reward_parts(run: Run) -> Figure:

@@ -1,12 +1,12 @@
-"""How a run trained: reward and health by step, what it saw of each task, the parser's repairs, the stop rules."""
+"""How a run trained: signs of health by step, what it saw of each task, the parser's repairs, the stop rules."""
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from helpers.plots.curves import moving_mean
 from helpers.plots.style import (
     ALL_TASKS_COLOR,
     LINES,
@@ -18,7 +18,6 @@ from helpers.plots.style import (
     label_outer,
     name_rows,
     panel,
-    panels,
     task_color,
     task_label,
 )
@@ -31,33 +30,6 @@ _STATES = {"no data": "#FFFFFF", "ignored": "#DDDDDD", "ok": "#56B4E9", "watch":
 _STATE_MARKS = {"watch": "?", "triggered": "!"}
 
 
-def reward_curve(run: Run) -> Figure:
-    """The reward of the completions that the policy trains on: each step, its moving mean, and that of each task."""
-    figure, axes = panels(1, 2, height=3.4, sharey=True)
-    left, right = axes.flat
-    reward = run.series("train/reward")
-    mean = _moving_mean(reward, run)
-    left.plot(reward.index, reward, ".", color=MUTED, ms=3, label="one step")
-    left.plot(mean.index, mean, color=ALL_TASKS_COLOR, label=f"mean of {_window(run)} steps")
-    for task in TASKS:
-        mean = _moving_mean(run.series(f"train/reward/{task}"), run)
-        right.plot(mean.index, mean, color=task_color(task), label=task_label(task))
-    left.set(title="All tasks", ylabel="Mean reward in training")
-    right.set_title("Each task, moving mean")
-    for axis in axes.flat:
-        axis.set(xlabel="Training step", ylim=(0, 1))
-        axis.legend(loc="best")
-    return figure
-
-
-def _moving_mean(series: pd.Series, run: Run) -> pd.Series:
-    return series.rolling(_window(run), min_periods=1, center=True).mean()
-
-
-def _window(run: Run) -> int:
-    return max(5, run.max_steps // 20)
-
-
 def training_health(run: Run) -> Figure:
     """Six signs of a sound run: lengths, cut completions, groups without difference, gradient, rate, entropy."""
     limit = run.config.get("recipe", {}).get("max_completion_length")
@@ -67,13 +39,13 @@ def training_health(run: Run) -> Figure:
         ("train/frac_reward_zero_std", "Groups with equal rewards", 0.5, "stop above, if sustained"),
         ("train/grad_norm", "Gradient norm", 2.0, "stop above"),
         ("train/learning_rate", "Learning rate applied", None, ""),
-        ("train/entropy", "Entropy (nats a token)", None, ""),
+        ("train/entropy", "Entropy (nats per token)", None, ""),
     )
     figure, axes = grid(len(signs), columns=3, row_height=2.6, sharex=True)
     for axis, (key, title, threshold, label) in zip(axes, signs, strict=True):
         series = run.series(key)
         axis.plot(series.index, series, ".", color=MUTED, ms=2.5)
-        smooth = series if key == "train/learning_rate" else _moving_mean(series, run)
+        smooth = series if key == "train/learning_rate" else moving_mean(series, run)
         axis.plot(smooth.index, smooth, color=ALL_TASKS_COLOR)
         axis.set_title(title)
         if threshold:

@@ -8,12 +8,11 @@ from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
 from helpers.core import files
-from helpers.plots.curves import eval_curves, reward_distributions, reward_parts
+from helpers.plots.curves import eval_curves, reward_curve, reward_distributions, reward_parts
 from helpers.plots.gains import before_after_table, gain_bars, gain_rows, on_test, parser_effects
 from helpers.plots.health import (
     coverage_bars,
     repairs_over_time,
-    reward_curve,
     stop_panel,
     stop_table_history,
     training_health,
