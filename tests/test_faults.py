@@ -615,7 +615,11 @@ def test_sigterm_writes_a_checkpoint_and_the_resumed_run_is_the_uninterrupted_on
 def signalled(monkeypatch, number):
     """The exit code of a training that gets a signal before its first step."""
     monkeypatch.setattr("helpers.cli.train._train", lambda _: os.kill(os.getpid(), number) or time.sleep(5))
-    return train("runs/x")
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it switched off
+    try:
+        return train("runs/x")
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
