@@ -12,12 +12,12 @@ from typing import Any
 
 import pandas as pd
 
+from helpers.core.checks import GIB
 from helpers.core.errors import UserError, require_known
 from helpers.recipes import profiles
 from helpers.recipes.profiles import Profile
 from helpers.recipes.recipe import HUB_05B, HUB_05B_BASE, HUB_37B, Change, Recipe
 
-GIB = 2**30
 GENERATION, TRAINING = "generation", "training"
 PHASES = (GENERATION, TRAINING)
 
