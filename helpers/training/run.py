@@ -77,7 +77,7 @@ def _train(plan: Plan, on_eval: OnEval | None, stop: Sequence[str]) -> None:
 
 def start_policy(plan: Plan) -> Policy:
     """The policy that GRPO starts from, warmed up where the recipe says so; random states begin with the run's seed."""
-    policy = backends.load_policy(plan.recipe, plan.profile, plan.backend, plan.pairs, plan.seed)
+    policy = backends.load_policy(plan.recipe, plan.profile, plan.backend, plan.seed)
     from transformers import set_seed
 
     if plan.recipe.sft_task:
