@@ -21,6 +21,8 @@ SHIPPED = PROJECT_ROOT / "data" / "policies"
 
 def stand_in(model_id: str, profile: Profile) -> EmbeddedSettings | None:
     """The embedded policy that stands for a hub model on this profile; None where the profile loads the hub's own."""
+    if profile.embedded is None:
+        return None
     large, base = profile.embedded_large, profile.embedded_base
     return {HUB_37B: large, HUB_05B_BASE: base}.get(model_id, profile.embedded)
 
