@@ -52,6 +52,12 @@ def test_every_notebook_opens_in_colab_from_the_one_repository():
     )
 
 
+def test_a_notebook_that_names_the_repository_names_this_one():
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb")))
+    named = re.findall(r"https://(?:github\.com|colab\.research\.google\.com/github)/([\w.-]+/[\w.-]+)", text)
+    assert set(named) <= {results.REPOSITORY.removeprefix("https://github.com/")}
+
+
 def test_the_generated_parts_are_what_the_shipped_records_gave():
     assert results.broken_seals() == []  # else: python -m helpers results
 

@@ -8,6 +8,7 @@ import pytest
 from helpers import recipes
 from helpers.cli.results import markdown, table_part
 from helpers.core.errors import UserError
+from helpers.core.files import write_json, write_text
 from helpers.recipes import duration, profiles
 from helpers.runs import analysis, results
 from helpers.tasks import TASKS
@@ -43,10 +44,37 @@ def test_finished_runs_are_in_order_of_recipe_and_seed_without_what_lies_deeper(
     assert [run.name for run in runs] == ["c-v4", "b-0", "b-1", "b-2", "a-large"]
 
 
-def test_without_records_every_table_is_empty_and_says_so():
-    for name, table in results.TABLES.items():
-        if name != "engines":
-            assert table_part(table([])) == "No record."
+def test_without_records_every_table_is_empty_and_says_so(tmp_path: Path):
+    of_runs = [table([]) for name, table in results.TABLES.items() if name not in ("policies", "habits", "engines")]
+    of_files = [table(tmp_path) for table in (results.policies, results.habits, results.engines)]
+    assert {table_part(table) for table in of_runs + of_files} == {"No record."}
+
+
+def test_engines_are_read_from_what_their_tests_left(tmp_path: Path):
+    row = {
+        "backend": "vllm",
+        "steps": 3,
+        "step_s": 1.25,
+        "gaps": {"engine, trainer": 1.5e-6},
+        "greedy_answers": "16 of 16",
+    }
+    write_json(tmp_path / "tiny.json", {"python": "3.11", "backends": [row]})
+    write_json(tmp_path / "served_route.json", {"answers": 4})
+    (read,) = results.engines(tmp_path).reset_index().to_dict("records")
+    assert (read["model"], read["backend"], read["steps"], read["engine, trainer"]) == ("tiny", "vllm", "3", "1.5e-06")
+    assert read["engine, plain"] == "no engine"
+
+
+def test_policies_and_habits_are_read_from_their_cards(tmp_path: Path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "instruct").mkdir()
+    counts = {"parameters": 2_000_000, "vocabulary": 2048, "records": {"push": 600, "sql_qa": 400}, "steps": 900}
+    write_json(tmp_path / "instruct" / "embedded.json", counts | {"tokens": 5_000_000})
+    write_text(tmp_path / "base" / "README.md", "# Embedded policy `base`\n\n## Scores\n\n| a |\n| --- |\n| 1 |\n")
+    table = "| Task | Habit | Share of answers |\n| --- | --- | --- |\n| Push | too long | 60% |\n"
+    write_text(tmp_path / "instruct" / "README.md", f"# Card\n\n## Habits\n\nTold.\n\n{table}\n## Scores\n\n| a |\n")
+    assert results.policies(tmp_path)["records"].tolist() == ["1,000"]
+    assert results.habits(tmp_path).reset_index().to_numpy().tolist() == [["Push", "too long", "60%"]]
 
 
 def test_each_seed_has_a_row_and_several_a_mean(runs):

@@ -25,8 +25,8 @@ from helpers.recipes import duration, memory, profiles
 from helpers.runs import analysis, results, speed
 from helpers.runs.load import SHIPPED_RUNS, Run
 
-REPOSITORY = "https://github.com/your-name/grpo-ecommerce-pt"
-"""Where the notebooks open from in Colab."""
+REPOSITORY = "https://github.com/OWNER/grpo-ecommerce-pt"
+"""Where Colab opens the notebooks from; a test holds their own `REPO_URL` against it."""
 README, RESULTS = PROJECT_ROOT / "README.md", PROJECT_ROOT / "RESULTS.md"
 FIGURE = PROJECT_ROOT / "data" / "figures" / "v4.1.png"
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
@@ -201,13 +201,13 @@ def broken_seals() -> list[str]:
 
 
 def _sources() -> Iterator[bytes]:
-    """All that the parts are made from: shipped records, pairs, and what notebooks say of themselves."""
-    written_here = SHIPPED_RUNS / "gpu"
-    for folder in (SHIPPED_RUNS, PROJECT_ROOT / "data" / "pairs"):
-        for path in sorted(folder.rglob("*.json*")):
-            if not path.is_relative_to(written_here):
-                yield shown(path).encode()
-                yield path.read_bytes()
+    """All that the parts are made from: shipped records, pairs, policies' cards, what notebooks say of themselves."""
+    data, written_here = PROJECT_ROOT / "data", SHIPPED_RUNS / "gpu"
+    kinds = ("runs/**/*.json*", "pairs/*.jsonl", "policies/*/embedded.json", "policies/*/README.md")
+    for path in (path for kind in kinds for path in sorted(data.glob(kind))):
+        if not path.is_relative_to(written_here):
+            yield shown(path).encode()
+            yield path.read_bytes()
     for path, title, measured in _notebooks():
         yield json.dumps([path.name, title, measured]).encode()
 

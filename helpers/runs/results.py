@@ -4,6 +4,7 @@ Every number comes from `analysis`, `compare`, `decision` or `speed`; here they 
 give more rows, and none a table without rows.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.core import stats
+from helpers.core.files import PROJECT_ROOT, shown
 from helpers.core.stats import Interval
 from helpers.recipes import FIXES, RECIPES
 from helpers.rewards import parser_of
@@ -29,6 +31,8 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "04c": tuple(fix.name for fix in FIXES.values() if fix),
 }
 """The recipes that a notebook of the series trains; 04c trains one of its own."""
+ENGINE_GAPS = ("engine, trainer", "trainer, plain forward", "engine, plain")
+"""Mean absolute differences between two computations of the same tokens' log-probabilities."""
 _ROWS = (ALL, *TASKS)
 _LINES = {"sample": "sampled", "greedy": "greedy"}
 
@@ -143,14 +147,14 @@ def _gain_row(recipe: str, seed: str, mode: str, own: dict[str, analysis.Gain]) 
 
 def differences(pairs: Iterable[tuple[Run, Run]]) -> pd.DataFrame:
     """How far the end of each pair's second run lies above that of the first, under v4.1 and v4.2."""
-    return _table(["run", "minus", "scored by"], (row for pair in pairs for row in _difference_rows(*pair)))
+    return _table(["runs", "scored by"], (row for pair in pairs for row in _difference_rows(*pair)))
 
 
 def _difference_rows(first: Run, second: Run) -> Iterator[dict[str, str]]:
     ends = compare.ends(first, second)
     for version in dict.fromkeys(end.version for end in ends):
         own = {end.task: end.difference for end in ends if end.version == version}
-        start = {"run": _name(second), "minus": _name(first), "scored by": version, "n": str(own[ALL].n)}
+        start = {"runs": f"{_name(second)} − {_name(first)}", "scored by": version, "n": str(own[ALL].n)}
         yield start | {task: marked(own[task]) for task in _ROWS}
 
 
@@ -253,21 +257,50 @@ def decisions(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def engines(folder: Path = SHIPPED_RUNS / "engines") -> pd.DataFrame:
-    """Seconds per step, tokens per second and agreement with a plain forward pass of each engine's record."""
+    """Every backend's row of `make test-engines`, by the shape of the model."""
+    return _table(["model", "backend"], (row for path in sorted(folder.glob("*.json")) for row in _engine_rows(path)))
+
+
+def _engine_rows(path: Path) -> Iterator[dict[str, str]]:
+    for row in json.loads(path.read_text(encoding="utf-8")).get("backends", []):
+        gaps = row["gaps"]
+        yield {
+            "model": path.stem,
+            "backend": row["backend"],
+            "steps": str(row["steps"]),
+            "seconds per step": f"{row['step_s']:.1f}",
+            **{name: f"{gaps[name]:.1e}" if name in gaps else "no engine" for name in ENGINE_GAPS},
+            "greedy answers": str(row["greedy_answers"]),
+        }
+
+
+def policies(folder: Path = PROJECT_ROOT / "data" / "policies") -> pd.DataFrame:
+    """What each shipped embedded policy was made of, from its card."""
     rows = []
-    for run in map(load_run, sorted(find_runs(folder)) if folder.is_dir() else ()):
-        rate = run.series("time/tokens_per_s").median()
-        gap = run.series("train/sampling/sampling_logp_difference/mean").mean()
+    for path in sorted(folder.glob("*/embedded.json")):
+        card = json.loads(path.read_text(encoding="utf-8"))
         rows.append(
             {
-                "engine": str(run.config.get("backend", run.name)),
-                "steps": str(run.last_step),
-                "seconds per step": f"{run.series('time/step_s').median():.2f}",
-                "tokens per second": f"{rate:,.0f}",
-                "difference": speed.NOT_RECORDED if pd.isna(gap) else f"{gap:.1e}",
+                "policy": f"[{path.parent.name}]({shown(path.parent)}/README.md)",
+                "parameters": f"{card['parameters']:,}",
+                "vocabulary": f"{card['vocabulary']:,}",
+                "records": f"{sum(card['records'].values()):,}",
+                "steps": f"{card['steps']:,}",
+                "tokens": f"{card['tokens']:,}",
             }
         )
-    return _table(["engine"], rows)
+    return _table(["policy"], rows)
+
+
+def habits(folder: Path = PROJECT_ROOT / "data" / "policies") -> pd.DataFrame:
+    """The habits and their rates, as the first model card that has them shows them."""
+    for path in sorted(folder.glob("*/README.md")):
+        section = path.read_text(encoding="utf-8").partition("\n## Habits\n")[2].partition("\n## ")[0]
+        lines = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
+        if lines:
+            names, _, *rows = lines
+            return _table(names[:2], (dict(zip(names, row, strict=True)) for row in rows))
+    return pd.DataFrame()
 
 
 def marked(difference: Interval) -> str:
@@ -304,6 +337,8 @@ def _table(index: list[str], rows: Iterable[dict[str, str]]) -> pd.DataFrame:
 TABLES: dict[str, Callable[[Sequence[Run]], pd.DataFrame]] = {
     "records": records,
     "commands": commands,
+    "policies": lambda _: policies(),
+    "habits": lambda _: habits(),
     "base policies": base_scores,
     "gains": lambda runs: gains(_trained_in("02", runs)),
     "beside v4": lambda runs: differences(_beside("v4", _of("v4.1", runs), runs)),
