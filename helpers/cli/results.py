@@ -33,7 +33,7 @@ NOTEBOOKS = PROJECT_ROOT / "notebooks"
 CARD = "l4"
 PEAK_SHARE = 3
 """A third of the peak is the slower end of what the README says of a card."""
-_BOUNDS = re.compile(r"\[[^\]]*, [^\]]*\](?!\()")
+_UNBROKEN = re.compile(r"\[[^\]]*, [^\]]*\](?!\()|\bseed \d+")
 _SEAL = re.compile(r"\n\n<!-- seal \w+ -->$")
 
 
@@ -91,7 +91,8 @@ def figure_part(run: Run, runs: Sequence[Run]) -> str:
 def _gain_by_task(runs: Sequence[Run]) -> pd.DataFrame:
     """The gain of each task (rows), sampled and greedy (columns), as the mean of all seeds where there are several."""
     last = results.gains(runs).groupby(level="answers", sort=False).tail(1)
-    title = f"gain of {runs[0].recipe.upper()}, seeds: {len(runs)}, prompts: {last['n'].iloc[0]}"
+    seeds = "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
+    title = f"gain of {runs[0].recipe.upper()}, {seeds}, {last['n'].iloc[0]} prompts"
     return last.drop(columns="n").droplevel(["recipe", "seed"]).T.rename_axis(title, axis="index")
 
 
@@ -139,8 +140,8 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def _cells(texts: Sequence[str]) -> str:
-    """A row of a Markdown table. An interval stays on one line."""
-    unbroken = (_BOUNDS.sub(lambda found: found.group().replace(" ", "\N{NO-BREAK SPACE}"), text) for text in texts)
+    """A row of a Markdown table. An interval's bounds stay on one line, and a seed's number beside its name."""
+    unbroken = (_UNBROKEN.sub(lambda found: found.group().replace(" ", "\N{NO-BREAK SPACE}"), text) for text in texts)
     return f"| {' | '.join(unbroken)} |"
 
 

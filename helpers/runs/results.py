@@ -154,7 +154,7 @@ def _difference_rows(first: Run, second: Run) -> Iterator[dict[str, str]]:
     ends = compare.ends(first, second)
     for version in dict.fromkeys(end.version for end in ends):
         own = {end.task: end.difference for end in ends if end.version == version}
-        start = {"runs": f"{_name(second)} − {_name(first)}", "scored by": version, "n": str(own[ALL].n)}
+        start = {"runs": _names(second, first), "scored by": version, "n": str(own[ALL].n)}
         yield start | {task: marked(own[task]) for task in _ROWS}
 
 
@@ -246,11 +246,11 @@ def warm_up_stages(runs: Sequence[Run]) -> pd.DataFrame:
     return _table(["run", "stage", "answers"], rows)
 
 
-def decisions(runs: Sequence[Run]) -> pd.DataFrame:
-    """What the tree makes of each V4.1 run."""
+def decisions(pairs: Iterable[tuple[Run, Run]]) -> pd.DataFrame:
+    """What the tree makes of each pair's second run, a V4.1 run, with the first, a V4 run, as its reference."""
     rows = []
-    for run in runs:
-        decided = decision.decide(run)
+    for v4, run in pairs:
+        decided = decision.decide(run, decision.reference_from(v4))
         answers = {"run": _name(run), "scenario": decided.scenario, "meaning": decided.title}
         rows.append(answers | {"reference": decided.reference})
     return _table(["run"], rows)
@@ -325,6 +325,12 @@ def _name(run: Run) -> str:
     return f"{run.recipe}, seed {_seed(run)}"
 
 
+def _names(run: Run, minus: Run) -> str:
+    if _seed(run) == _seed(minus):
+        return f"{run.recipe} − {_name(minus)}"
+    return f"{_name(run)} − {_name(minus)}"
+
+
 def _base(run: Run) -> str:
     return Path(str(run.config.get("base_policy") or "unknown")).name
 
@@ -344,7 +350,7 @@ TABLES: dict[str, Callable[[Sequence[Run]], pd.DataFrame]] = {
     "beside v4": lambda runs: differences(_beside("v4", _of("v4.1", runs), runs)),
     "parser": lambda runs: parser_effects(_trained_in("02", runs)),
     "cut answers": cut_answers,
-    "decisions": lambda runs: decisions(_of("v4.1", runs)),
+    "decisions": lambda runs: decisions(_beside("v4", _of("v4.1", runs), runs)),
     "04a gains": lambda runs: gains(_trained_in("04a", runs)),
     "04a beside v4.1": lambda runs: differences(_beside("v4.1", _trained_in("04a", runs), runs)),
     "04b stages": lambda runs: warm_up_stages(_trained_in("04b", runs)),
