@@ -354,6 +354,7 @@ TABLES: dict[str, Callable[[Sequence[Run]], pd.DataFrame]] = {
     "04a gains": lambda runs: gains(_trained_in("04a", runs)),
     "04a beside v4.1": lambda runs: differences(_beside("v4.1", _trained_in("04a", runs), runs)),
     "04b stages": lambda runs: warm_up_stages(_trained_in("04b", runs)),
+    "04b gains": lambda runs: gains(_trained_in("04b", runs)),
     "04b beside v4.1": lambda runs: differences(_beside("v4.1", _trained_in("04b", runs), runs)),
     "04c beside v4.1": lambda runs: differences(_beside("v4.1", _trained_in("04c", runs), runs)),
     "engines": lambda _: engines(),
