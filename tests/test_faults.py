@@ -142,6 +142,21 @@ def test_a_half_written_event_does_not_keep_a_run_from_resuming(run):
     assert resume.look(run, last=4)[0] == "adapter"
 
 
+@pytest.mark.parametrize("left", ["training", "evaluation"])
+def test_a_kill_between_a_checkpoint_and_its_event_loses_no_event(left, run, tiny_run):
+    if left == "training":
+        kill_at_step_2(run)
+    kill_after_checkpoint = 2 if left == "training" else 4
+    for name in ("metrics.jsonl", "eval.jsonl"):
+        edit(run, name, lambda row: row["step"] < 4 or "train/reward" in row)
+    saved = f"checkpoint-{kill_after_checkpoint}"
+    written = [row["message"] for row in rows(run, "events.jsonl")]
+    edit(run, "events.jsonl", lambda row: row["message"] in written[: written.index(saved)])
+    assert train(run, "--resume") == 0
+    events, expected = ([row for row in rows(path, "events.jsonl") if row["kind"] != "resume"] for path in (run, tiny_run))
+    assert [row["message"] for row in events] == [row["message"] for row in expected]
+
+
 @pytest.mark.parametrize("file", [*FILES, "config.json"])
 def test_a_record_is_never_emptied_while_there_are_checkpoints(file, run, capsys):
     kill_after_training(run)

@@ -5,12 +5,20 @@ Both launchers set environment variables, so this needs no torch.
 
 import os
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def rank() -> int:
     """This process's number; 0 where there is only one."""
     return int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int:
+    """This process's number on its machine, which is that of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def count() -> int:
@@ -29,6 +37,24 @@ def wait() -> None:
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """The items that fall to this process, dealt out one by one: of sorted ones, all get as many and as large ones.
+
+    >>> share(["a", "b"])
+    ['a', 'b']
+    """
+    return items[rank() :: count()]
+
+
+def from_first(value: T) -> T:
+    """The first process's `value`; each process must call this.
+
+    >>> from_first("a")
+    'a'
+    """
+    return gather([value])[0]
 
 
 def gather(items: list[Any]) -> list[Any]:
