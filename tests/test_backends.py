@@ -75,6 +75,13 @@ def test_a_fallback_is_announced_with_the_reason_for_each_that_was_passed_over(m
     assert "not vllm: vllm not installed" in told
 
 
+def test_several_processes_train_with_the_backend_vllm(machine, monkeypatch):
+    machine(packages=("unsloth", "unsloth_zoo", "vllm"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    name, reason = backends.choose(L4)
+    assert name == "vllm" and "not unsloth: it has not been tried with several processes" in reason
+
+
 def test_a_fallback_never_goes_to_a_backend_before_the_wanted_one(machine):
     machine(packages=("unsloth", "unsloth_zoo"))
     assert backends.choose(replace(L4, backend="vllm"))[0] == "transformers"

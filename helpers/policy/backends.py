@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from helpers.core import gpus
+from helpers.core import gpus, processes
 from helpers.core.errors import UserError, require_known
 from helpers.core.files import PROJECT_ROOT
 from helpers.policy import generation
@@ -324,6 +324,8 @@ def _unfit(name: str, profile: Profile) -> str | None:
         return "the embedded policy is too small for it"
     if name == "unsloth" and os.environ.get(SERVER):
         return f"it cannot generate with the vLLM server that {SERVER} names"
+    if name == "unsloth" and processes.count() > 1:
+        return "it has not been tried with several processes"
     if name == "vllm" and not profile.vllm_memory_share:
         return f"profile {profile.name} gives vLLM no memory"
     if name == "vllm" and profile.load_in_4bit:
