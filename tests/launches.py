@@ -29,9 +29,11 @@ class Launch:
             self.processes.append(process)
 
     def wait(self) -> list[int | None]:
-        """The exit codes, once all processes have ended."""
+        """The exit codes, once all processes have ended; one that does not end in time is killed."""
         for process in self.processes:
             process.join(LIMIT_S)
+            process.kill()
+            process.join()
         return [process.exitcode for process in self.processes]
 
     def kill(self, moment: Callable[[], bool], delay: float, which: slice = slice(None)) -> bool:
