@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from launches import Launch
+from launches import Launch, start
 from safetensors.torch import load_file
 
+from helpers.core import files, processes
 from helpers.core.files import read_jsonl
 from helpers.training import checkpoints
 
@@ -39,7 +40,7 @@ def one(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
+def two(one, tmp_path_factory):  # one process makes the embedded policy
     return Whole(tmp_path_factory.mktemp("whole") / "two", 2)
 
 
@@ -102,6 +103,10 @@ def assert_same(folder, whole):
     assert all(torch.equal(trained[name], again[name]) for name in trained)
 
 
+def kill_after_the_first_checkpoint(folder, count):
+    assert Launch(folder, count=count).kill((folder / "checkpoints" / "checkpoint-2" / checkpoints.MARK).is_file, 0)
+
+
 def left(folder):
     """What a kill left: the checkpoints, and the last event."""
     if not (folder / "events.jsonl").is_file():
@@ -116,6 +121,17 @@ def left(folder):
 def resume(folder, count):
     codes = Launch(folder, "--resume", count=count).wait()
     assert codes == [0] * count, folder.with_suffix(".log").read_text()
+
+
+def gather_before_training(folder):
+    files.write_json(folder / f"{processes.rank()}.json", processes.gather([processes.rank()]))
+
+
+def test_two_processes_are_connected_before_a_trainer_is_there(tmp_path):
+    """They agree on what a folder holds, and a warm-up's evaluation is shared, before there is one."""
+    for process in start(2, gather_before_training, tmp_path):
+        process.join()
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)] == [[0, 1], [0, 1]]
 
 
 def test_two_processes_see_the_prompts_that_one_sees_and_write_each_row_once(one, two):
@@ -139,8 +155,7 @@ def test_a_killed_training_resumes_to_the_same_bytes(one, tmp_path):
 
 
 def test_two_killed_processes_resume_as_two_or_as_one(one, two, tmp_path):
-    kill(tmp_path / "run", two, "in the final evaluation", random.Random(SEED))
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / LAST)
+    kill_after_the_first_checkpoint(tmp_path / "run", 2)
     shutil.copytree(tmp_path / "run", tmp_path / "alone")
     resume(tmp_path / "run", 2)
     assert_same(tmp_path / "run", two)
@@ -154,8 +169,7 @@ def test_two_killed_processes_resume_as_two_or_as_one(one, two, tmp_path):
 
 @pytest.mark.slow
 def test_one_killed_process_resumes_as_two(one, tmp_path):
-    kill(tmp_path / "run", one, "in the final evaluation", random.Random(SEED))
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / LAST)
+    kill_after_the_first_checkpoint(tmp_path / "run", 1)
     resume(tmp_path / "run", 2)
     assert "saved by 1 process(es), now 2 go on" in (tmp_path / "run.log").read_text()
     assert seen(tmp_path / "run") == seen(one.folder)

@@ -34,9 +34,7 @@ def is_first() -> bool:
 def wait() -> None:
     """Wait until every process has reached this line; with one process, return at once."""
     if count() > 1:
-        from accelerate import PartialState
-
-        PartialState().wait_for_everyone()
+        _connected().wait_for_everyone()
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
@@ -67,6 +65,7 @@ def gather(items: list[Any]) -> list[Any]:
         return items
     from accelerate.utils import gather_object
 
+    _connected()
     return gather_object(items)
 
 
@@ -86,3 +85,13 @@ def anywhere(flag: bool) -> bool:
     False
     """
     return any(gather([flag]))
+
+
+def _connected() -> Any:
+    """accelerate's state of this launch, with the processes connected."""
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    # Without `cpu`, processes on a CPU would not be connected, and each would wait for itself alone.
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
