@@ -1,6 +1,7 @@
 """Backends: what is chosen and why, in which order things are imported, what each is asked for. No GPU is needed."""
 
 import importlib.util
+import inspect
 import json
 import os
 import subprocess
@@ -72,6 +73,13 @@ def test_a_fallback_is_announced_with_the_reason_for_each_that_was_passed_over(m
     assert name == "transformers"
     assert "not unsloth: unsloth and unsloth_zoo not installed" in told
     assert "not vllm: vllm not installed" in told
+
+
+def test_several_processes_train_with_the_backend_vllm(machine, monkeypatch):
+    machine(packages=("unsloth", "unsloth_zoo", "vllm"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    name, reason = backends.choose(L4)
+    assert name == "vllm" and "not unsloth: it has not been tried with several processes" in reason
 
 
 def test_a_fallback_never_goes_to_a_backend_before_the_wanted_one(machine):
@@ -255,7 +263,7 @@ class Engine:
     """TRL's vLLM generation as far as the sampler sees it: answers with its own settings at the time."""
 
     def __init__(self):
-        self.max_completion_length, self.temperature, self.synced = 512, 1.0, 0
+        self.mode, self.max_completion_length, self.temperature, self.synced = "colocate", 512, 1.0, 0
 
     def sync_weights(self):
         self.synced += 1
@@ -273,6 +281,32 @@ def test_the_engine_answers_an_evaluation_under_its_settings_and_trains_under_it
     assert ask([[1]], replace(greedy, mode="sample")) == [[7, 1.0]]
     assert (engine.max_completion_length, engine.temperature) == (512, 1.0)
     assert engine.synced == 1, "weights go over once a step, as in training"
+
+
+def test_a_vllm_server_is_asked_under_the_evaluations_settings_with_the_weights_of_the_step():
+    from trl.generation.vllm_client import VLLMClient
+
+    def generate(*args, **kwargs):
+        asked = inspect.signature(VLLMClient.generate).bind(None, *args, **kwargs).arguments
+        return {"completion_ids": [[asked["max_tokens"], asked["temperature"]] for _ in asked["prompts"]]}
+
+    engine = Engine()
+    vars(engine).update(mode="server", vllm_client=SimpleNamespace(generate=generate))
+    trainer = SimpleNamespace(vllm_generation=engine, _last_loaded_step=0, state=SimpleNamespace(global_step=1))
+    ask = backends.sampler(trainer, Policy(None, None, "", "", backend="vllm"))
+    assert ask([[1, 2], [3]], generation.Settings(limit=7, batch=2, mode="greedy")) == [[7, 0.0], [7, 0.0]]
+    assert ask([[1]], generation.Settings(limit=7, batch=2)) == [[7, 1.0]]
+    assert engine.synced == 1 and backends.asks_server(trainer)
+
+
+def test_a_named_vllm_server_generates_for_the_backend_vllm(machine, monkeypatch):
+    machine(packages=("unsloth", "unsloth_zoo", "vllm"))
+    monkeypatch.setenv(backends.SERVER, "http://localhost:8000")
+    name, reason = backends.choose(L4)
+    assert name == "vllm" and f"not unsloth: it cannot generate with the vLLM server that {backends.SERVER}" in reason
+    passed = training.grpo_arguments(training.Plan(recipes.V41, L4, Path("run"), backend="vllm"))
+    own = {key: value for key, value in passed.items() if key.startswith("vllm_") and "importance" not in key}
+    assert own == {"vllm_mode": "server", "vllm_server_base_url": "http://localhost:8000"}
 
 
 @pytest.fixture(scope="module")

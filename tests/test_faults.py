@@ -142,6 +142,20 @@ def test_a_half_written_event_does_not_keep_a_run_from_resuming(run):
     assert resume.look(run, last=4)[0] == "adapter"
 
 
+@pytest.mark.parametrize("left", ["training", "evaluation"])
+def test_a_kill_between_a_checkpoint_and_its_event_loses_no_event(left, run, tiny_run):
+    if left == "training":
+        kill_at_step_2(run)
+    for name in ("metrics.jsonl", "eval.jsonl"):
+        edit(run, name, lambda row: row["step"] < 4 or "train/reward" in row)
+    saved = checkpoints.numbered(run)[0].name
+    written = [row["message"] for row in rows(run, "events.jsonl")]
+    edit(run, "events.jsonl", lambda row: row["message"] in written[: written.index(saved)])
+    assert train(run, "--resume") == 0
+    again = [row["message"] for row in rows(run, "events.jsonl") if row["kind"] != "resume"]
+    assert again == [row["message"] for row in rows(tiny_run, "events.jsonl")]
+
+
 @pytest.mark.parametrize("file", [*FILES, "config.json"])
 def test_a_record_is_never_emptied_while_there_are_checkpoints(file, run, capsys):
     kill_after_training(run)
@@ -298,21 +312,6 @@ def test_all_processes_stop_where_one_of_them_does(tmp_path, monkeypatch):
     callback = StopRuleCallback(training.Plan(RECIPE, PROFILE, tmp_path), track)
     callback.on_log(None, SimpleNamespace(global_step=1, max_steps=600), control)
     assert control.should_training_stop and control.should_save
-
-
-@pytest.mark.slow
-def test_two_processes_resume_from_what_two_processes_saved(tmp_path):
-    def launch(*options):
-        arguments = ["--recipe", "v4.1", "--profile", "smallest", "--seed", "3", "--out", str(tmp_path / "run")]
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        command = [*launcher, "-m", "helpers", "train", *arguments, *options]
-        subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=300)
-
-    launch()
-    uninterrupted = rows(tmp_path / "run")
-    kill_at_step_2(tmp_path / "run")
-    launch("--resume")
-    assert rows(tmp_path / "run") == uninterrupted
 
 
 # 4. Numbers that are not finite
@@ -685,8 +684,9 @@ def test_a_seed_that_is_none_is_refused_in_one_line(seed, tmp_path, capsys):
 def test_the_page_on_reliability_names_tests_that_exist_and_leaves_none_out():
     page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(test_\w+)`", page))
+    kills = (ROOT / "tests" / "test_kills.py").read_text(encoding="utf-8")
     here = {name for name in globals() if name.startswith("test_")} - {PAGE_TEST}
-    assert named == here
+    assert named == here | set(re.findall(r"^def (test_\w+)", kills, re.MULTILINE))
 
 
 PAGE_TEST = "test_the_page_on_reliability_names_tests_that_exist_and_leaves_none_out"

@@ -4,6 +4,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from helpers.core import processes
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
@@ -42,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
     line = Progress(f"{policy.name}, {args.split}", len(records) * args.samples)
     rows, metrics = evaluation.timed_evaluate(policy, records, settings, split=args.split, on_batch=line.update)
     line.close(f"{len(rows)} completions")
+    if not processes.is_first():
+        return 0
     if args.out:
         write_jsonl(args.out, rows)
     print(evaluation.report(metrics, settings))

@@ -5,12 +5,20 @@ Both launchers set environment variables, so this needs no torch.
 
 import os
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def rank() -> int:
     """This process's number; 0 where there is only one."""
     return int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int:
+    """This process's number on its machine, which is that of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def count() -> int:
@@ -26,9 +34,25 @@ def is_first() -> bool:
 def wait() -> None:
     """Wait until every process has reached this line; with one process, return at once."""
     if count() > 1:
-        from accelerate import PartialState
+        _connected().wait_for_everyone()
 
-        PartialState().wait_for_everyone()
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """The items that fall to this process, dealt out one by one: of sorted ones, all get as many and as large ones.
+
+    >>> share(["a", "b"])
+    ['a', 'b']
+    """
+    return items[rank() :: count()]
+
+
+def from_first(value: T) -> T:
+    """The first process's `value`; each process must call this.
+
+    >>> from_first("a")
+    'a'
+    """
+    return gather([value])[0]
 
 
 def gather(items: list[Any]) -> list[Any]:
@@ -41,6 +65,7 @@ def gather(items: list[Any]) -> list[Any]:
         return items
     from accelerate.utils import gather_object
 
+    _connected()
     return gather_object(items)
 
 
@@ -60,3 +85,13 @@ def anywhere(flag: bool) -> bool:
     False
     """
     return any(gather([flag]))
+
+
+def _connected() -> Any:
+    """accelerate's state of this launch, with the processes connected."""
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    # Without `cpu`, processes on a CPU would not be connected, and each would wait for itself alone.
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())

@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from helpers.core import gpus
+from helpers.core import gpus, processes
 from helpers.core.errors import UserError, require_known
 from helpers.core.files import PROJECT_ROOT
 from helpers.policy import generation
@@ -32,6 +32,10 @@ from helpers.recipes.profiles import Profile
 
 BACKENDS = ("unsloth", "vllm", "transformers")
 """Each falls back on those after it."""
+
+SERVER = "HELPERS_VLLM_SERVER"
+"""Names the environment variable with the address of a vLLM server (`trl vllm-serve`), which then generates for the
+backend `vllm` on GPUs of its own."""
 
 _PACKAGES = {"unsloth": ("unsloth", "unsloth_zoo"), "vllm": ("vllm",), "transformers": ()}
 _PATCHED_BY_UNSLOTH = ("trl", "transformers", "peft")
@@ -190,6 +194,9 @@ def trainer_arguments(recipe: Recipe, profile: Profile, backend: str) -> dict[st
     }
     if not with_vllm(profile, backend):
         return shared | {"use_vllm": False, "top_k": recipe.top_k}
+    top_k = recipe.top_k or -1  # -1 is vLLM's "all tokens"; Unsloth would replace a 0 by it
+    if server := os.environ.get(SERVER):
+        return shared | {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": server, "top_k": top_k}
     return shared | {
         "use_vllm": True,
         "vllm_mode": "colocate",
@@ -197,7 +204,7 @@ def trainer_arguments(recipe: Recipe, profile: Profile, backend: str) -> dict[st
         "vllm_enable_sleep_mode": profile.sleep_mode,
         "vllm_max_model_length": recipe.max_seq_length,
         "vllm_tensor_parallel_size": 1,
-        "top_k": recipe.top_k or -1,  # -1 is vLLM's "all tokens"; Unsloth would replace a 0 by it
+        "top_k": top_k,
     }
 
 
@@ -220,16 +227,37 @@ def engine_in_32_bits(backend: str) -> Iterator[None]:
 
 def sampler(trainer: Any, policy: Policy) -> Sampler | None:
     """What answers an evaluation once `trainer` holds `policy`: TRL's engine on `vllm`, else the policy's sampler."""
-    return functools.partial(_ask_engine, trainer) if policy.backend == "vllm" else policy.sampler
+    if policy.backend != "vllm":
+        return policy.sampler
+    return functools.partial(_ask_server if asks_server(trainer) else _ask_engine, trainer)
+
+
+def asks_server(trainer: Any) -> bool:
+    """Whether one vLLM server generates for all processes of `trainer`."""
+    engine = getattr(trainer, "vllm_generation", None)
+    return engine is not None and engine.mode == "server"
+
+
+def _ask_server(trainer: Any, token_ids: list[list[int]], settings: generation.Settings) -> list[list[int]]:
+    """Answer through the vLLM server, to which TRL connects the first process alone."""
+    _hand_over(trainer)
+    temperature = 0.0 if settings.mode == "greedy" else settings.temperature
+    client = trainer.vllm_generation.vllm_client
+    answers = client.generate(token_ids, temperature=temperature, top_k=-1, max_tokens=settings.limit)
+    return list(answers["completion_ids"])
+
+
+def _hand_over(trainer: Any) -> None:
+    """Bring the weights to vLLM, at most once per step, as TRL does; it remembers for which step it did."""
+    if trainer.state.global_step != trainer._last_loaded_step:
+        trainer.vllm_generation.sync_weights()
+        trainer._last_loaded_step = trainer.state.global_step
 
 
 def _ask_engine(trainer: Any, token_ids: list[list[int]], settings: generation.Settings) -> list[list[int]]:
     """Answer through TRL's vLLM generation under an evaluation's settings."""
     engine = trainer.vllm_generation
-    # TRL hands the weights over at most once per step and remembers for which step it did; so does this.
-    if trainer.state.global_step != trainer._last_loaded_step:
-        engine.sync_weights()
-        trainer._last_loaded_step = trainer.state.global_step
+    _hand_over(trainer)
     temperature = 0.0 if settings.mode == "greedy" else settings.temperature
     ours = {"max_completion_length": settings.limit, "temperature": temperature}
     theirs = {name: getattr(engine, name) for name in ours}
@@ -291,6 +319,10 @@ def _unfit(name: str, profile: Profile) -> str | None:
         return f"profile {profile.name} computes on the {profile.device}"
     if profile.embedded is not None:
         return "the embedded policy is too small for it"
+    if name == "unsloth" and os.environ.get(SERVER):
+        return f"it cannot generate with the vLLM server that {SERVER} names"
+    if name == "unsloth" and processes.count() > 1:
+        return "it has not been tried with several processes"
     if name == "vllm" and not profile.vllm_memory_share:
         return f"profile {profile.name} gives vLLM no memory"
     if name == "vllm" and profile.load_in_4bit:

@@ -1,10 +1,11 @@
 """Evaluation: answer a set of prompts, score every completion, keep all of it."""
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
-from helpers.core import stats
+from helpers.core import processes, stats
 from helpers.policy.generation import Settings, generate
 from helpers.policy.model import Policy
 from helpers.rewards import score_row
@@ -24,7 +25,10 @@ def evaluate(
     split: str = "eval",
     on_batch: Callable[[int], None] | None = None,
 ) -> Rows:
-    """Answer and score `records`: one row per completion, in the form of a run record's eval.jsonl."""
+    """Answer and score `records`: one row per completion, in the form of a run record's eval.jsonl.
+
+    Of several processes each answers its share of the prompts, and all get the rows of all, in one process's order.
+    """
     # All answers to a prompt are requested together, so that it is read once.
     requests = [
         (settings.mode, sample, record)
@@ -34,10 +38,12 @@ def evaluate(
     ]
     if settings.greedy_too:
         requests += [("greedy", 0, record) for record in records]
-    modes = [mode for mode, _, _ in requests]
-    answers = generate(policy, [record["prompt"] for _, _, record in requests], settings, on_batch, modes)
+    places = _own_places(policy, [record["prompt"] for _, _, record in requests])
+    own = [requests[place] for place in places]
+    modes = [mode for mode, _, _ in own]
+    answers = generate(policy, [record["prompt"] for _, _, record in own], settings, on_batch, modes) if own else []
     rows = []
-    for (mode, sample, record), answer in zip(requests, answers, strict=True):
+    for (mode, sample, record), answer in zip(own, answers, strict=True):
         lengths = {
             "prompt_tokens": answer.prompt_tokens,
             "completion_tokens": answer.completion_tokens,
@@ -45,7 +51,19 @@ def evaluate(
         }
         where = {"step": step, "split": split, "mode": mode, "sample": sample}
         rows.append(where | score_row(record, answer.text, settings.version, settings.parser) | lengths)
-    return rows
+    by_place = dict(processes.gather(list(zip(places, rows, strict=True))))
+    return [by_place[place] for place in range(len(requests))]
+
+
+def _own_places(policy: Policy, prompts: list[list[dict[str, str]]]) -> list[int]:
+    """The places of the prompts that this process answers: repeats of a prompt together, since they share its seed."""
+    if policy.by_first:
+        return list(range(len(prompts))) if processes.is_first() else []
+    repeats: dict[str, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        repeats.setdefault(json.dumps(prompt), []).append(place)
+    by_size = sorted(repeats, key=lambda prompt: (len(repeats[prompt]), len(prompt)))
+    return sorted(place for prompt in processes.share(by_size) for place in repeats[prompt])
 
 
 def timed_evaluate(*args: Any, **kwargs: Any) -> tuple[Rows, dict[str, float]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from helpers.core import processes
 from helpers.core.errors import UserError
 from helpers.recipes.profiles import Profile
 
@@ -26,7 +27,8 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 class Policy:
     """A model with its tokenizer. `source` is the folder or hub name it was loaded from, `backend` what it is for.
 
-    `sampler` answers in place of the model where the backend has a better way.
+    `sampler` answers in place of the model where the backend has a better way; `by_first` says that of several
+    processes only the first one can ask it.
     """
 
     model: Any
@@ -35,6 +37,7 @@ class Policy:
     source: str
     backend: str = "transformers"
     sampler: Sampler | None = None
+    by_first: bool = False
 
 
 def prepare(profile: Profile) -> None:
@@ -43,6 +46,8 @@ def prepare(profile: Profile) -> None:
     import transformers
 
     torch.set_num_threads(profile.threads)
+    if profile.device == "cuda" and processes.count() > 1:
+        torch.cuda.set_device(processes.local_rank())  # or all of them load the policy onto the first GPU
     if profile.device == "cpu":
         _keep_freed_memory()
     datasets.disable_progress_bars()

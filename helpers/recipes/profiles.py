@@ -299,19 +299,18 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
     return fitted, diff(recipe, fitted)
 
 
-def accumulation(recipe: Recipe, profile: Profile) -> int:
-    """Gradient accumulation that makes micro-batches add up to one step's completions.
+def accumulation(recipe: Recipe, profile: Profile, processes: int = 1) -> int:
+    """Gradient accumulation that makes micro-batches of all processes add up to one step's completions.
 
     >>> from helpers import recipes
-    >>> accumulation(recipes.get("v4.1"), get("l4"))
-    4
+    >>> accumulation(recipes.get("v4.1"), get("l4")), accumulation(recipes.get("v4.1"), get("l4"), processes=2)
+    (4, 2)
     """
-    size = micro_batch(recipe, profile)
-    if recipe.completions_per_step % size:
-        raise ValueError(f"{recipe.completions_per_step} completions per step: not a multiple of micro_batch {size}")
-    return recipe.completions_per_step // size
+    return recipe.completions_per_step // processes // micro_batch(recipe, profile, processes)
 
 
-def micro_batch(recipe: Recipe, profile: Profile) -> int:
-    """Completions in one forward and backward pass: the profile's, or a whole step's where that is less."""
-    return min(profile.micro_batch, recipe.completions_per_step)
+def micro_batch(recipe: Recipe, profile: Profile, processes: int = 1) -> int:
+    """Completions in one forward and backward pass of one process: the most that the profile allows and that divide
+    the process's share of a step."""
+    share = recipe.completions_per_step // processes
+    return max(size for size in range(1, profile.micro_batch + 1) if share % size == 0)

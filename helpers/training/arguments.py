@@ -4,7 +4,6 @@ Every setting that decides generation or loss is passed by name and read back fr
 TRL versions, and Unsloth changes some of them.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from helpers import recipes
@@ -20,16 +19,14 @@ def grpo_arguments(plan: Plan) -> dict[str, Any]:
     Processes that train together share the completions of a step.
     """
     recipe, profile = plan.recipe, plan.profile
-    micro_batch = min(profiles.micro_batch(recipe, profile), recipe.completions_per_step // processes.count())
-    all_processes = replace(profile, micro_batch=micro_batch * processes.count())
     return backends.trainer_arguments(recipe, profile, plan.backend) | {
         "output_dir": str(plan.folder / "checkpoints"),
         "max_steps": recipe.max_steps,
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": recipe.lr_schedule,
         "warmup_steps": recipes.warmup_steps(recipe),
-        "per_device_train_batch_size": micro_batch,
-        "gradient_accumulation_steps": profiles.accumulation(recipe, all_processes),
+        "per_device_train_batch_size": profiles.micro_batch(recipe, profile, processes.count()),
+        "gradient_accumulation_steps": profiles.accumulation(recipe, profile, processes.count()),
         "num_generations": recipe.num_generations,
         "max_completion_length": recipe.max_completion_length,
         "temperature": recipe.temperature,

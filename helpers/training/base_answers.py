@@ -6,6 +6,7 @@ model answers anew in every run: that is seconds of hours, and sampling on a GPU
 
 import inspect
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from helpers.core import processes
 from helpers.core.files import write_json
 from helpers.policy import Policy, embedded, evaluation, generation
 from helpers.rewards import score_row
@@ -34,19 +36,21 @@ def evaluate_base(plan: Plan, policy: Policy, track: Track) -> Rows:
     if kept is None:
         return splits.evaluate_split(plan, policy, "eval", 0, track)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(kept.with_suffix(".lock")):
-        if answers := _read(kept):
+    with FileLock(kept.with_suffix(".lock")) if processes.is_first() else nullcontext():
+        if answers := processes.from_first(_read(kept)):
             rows = _rescored(answers["rows"], records, plan.settings)
             return splits.take_answers(rows, 0, track, answers["seconds"])
         rows = splits.evaluate_split(plan, policy, "eval", 0, track)
-        write_json(kept, jsonable({"seconds": splits.split_seconds(track.history, 0), "rows": rows}))
+        if processes.is_first():
+            write_json(kept, jsonable({"seconds": splits.split_seconds(track.history, 0), "rows": rows}))
     return rows
 
 
 def kept_at(policy: Policy, records: Rows, settings: generation.Settings) -> Path | None:
     """The file of an embedded policy's answers to `records`, whether it exists or not; None for any other policy.
 
-    Its name stands for the prompts, the way they are sampled, and what computes the answers: device, dtype and code.
+    Its name stands for the prompts, the way they are sampled, and what computes the answers: device, dtype, code, and
+    how many processes share them, since other batches round otherwise.
     """
     from helpers.policy.cpu import decoding
 
@@ -56,7 +60,7 @@ def kept_at(policy: Policy, records: Rows, settings: generation.Settings) -> Pat
     sampling = {key: value for key, value in asdict(settings).items() if key not in ("version", "parser")}
     prompts = [[record["id"], record["prompt"]] for record in records]
     code = [inspect.getsource(module) for module in (splits, decoding, evaluation, generation)]
-    computed_on = [str(policy.model.device), str(policy.model.dtype)]
+    computed_on = [str(policy.model.device), str(policy.model.dtype), processes.count()]
     name = sha256(json.dumps([sampling, prompts, computed_on, code]).encode()).hexdigest()[:12]
     return embedded.CACHE / f"answers-{weights[:12]}" / f"{name}.json"
 

@@ -180,6 +180,11 @@ class StopRuleCallback(TrainerCallback):
         self.actions: dict[str, stop_rules.Action] = dict.fromkeys(stop, "stop")
         self.triggered: set[str] = set()
 
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Of a resumed run, the warnings that its record triggers have been given before."""
+        triggered = [status for status in self._check(state) if status.state == "triggered" and not status.stops]
+        self.triggered = {status.rule.name for status in triggered}
+
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Report newly triggered rules, and stop where one says so."""
         statuses = self._check(state)

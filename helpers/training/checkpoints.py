@@ -69,6 +69,11 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
+def saved_by(checkpoint: Path) -> int:
+    """How many processes saved a checkpoint: of several, each keeps its own random state."""
+    return len(list(checkpoint.glob("rng_state*.pth")))
+
+
 def fault_of(checkpoint: Path) -> str:
     """Why a checkpoint cannot be resumed from; empty where it can.
 

@@ -16,7 +16,7 @@ from helpers.recipes.profiles import Profile
 from helpers.runs.record import CONFIG, EVENTS, identity, require_same_run
 from helpers.tasks.records import PAIRS_DIR, Rows, load_records, load_split
 from helpers.training import checkpoints
-from helpers.training.resume import Left, look
+from helpers.training.resume import Left, look, say_processes_changed
 
 LOCK = "run.lock"
 """The file in a run's folder that the process which trains there holds locked."""
@@ -73,13 +73,15 @@ def plan_run(
     `extra` is a file of additional training records, for a recipe that needs them. `resume` takes the newest whole
     checkpoint in `folder`, if there is one, and plans what is left to do.
     Raises `UserError` where records are missing, malformed or not what the recipe needs, where `folder` holds a run
-    and `resume` is off, where it holds a different run or no checkpoint that loads, or where a process trains in it.
+    and `resume` is off, where it holds a different run or no checkpoint that loads, where a process trains in it, or
+    where the processes of this launch cannot share a step's completions evenly.
     """
     if not 0 <= seed < _SEEDS:
         raise UserError(f"seed {seed}: a seed is a whole number from 0 to {_SEEDS - 1}")
     if processes.is_first():  # of several processes of one launch, the first one may hold it already
         locks.require_free(folder / LOCK)
     fitted, changes = profiles.fit(recipe, profile)
+    _require_even_shares(fitted, processes.count())
     train = [*load_split("train", pairs), *_load_extra(fitted, extra)]
     splits = {"train": [record for record in train if fitted.only_task in ("", record["task"])]}
     for split in ("eval", "test"):
@@ -92,6 +94,8 @@ def plan_run(
     elif checkpoints.numbered(folder):
         raise UserError(f"{folder}: holds checkpoints but no {CONFIG}; restore that file, or give another folder")
     left, checkpoint = look(folder, fitted.max_steps) if resume else ("training", None)
+    if checkpoint and left == "training":
+        say_processes_changed(checkpoint)
     backend, reason = backends.choose(profile)
     return Plan(
         recipe=fitted,
@@ -142,6 +146,18 @@ def _load_extra(recipe: Recipe, extra: Path | None) -> Rows:
     if others:
         raise UserError(f"{extra}: {', '.join(sorted(others))} records; recipe {recipe.name} adds {task}")
     return records
+
+
+def _require_even_shares(recipe: Recipe, count: int) -> None:
+    """`UserError` naming the numbers of processes that are possible where `count` cannot share the recipe's batches."""
+    batches = {"completions of a step": recipe.completions_per_step, "pairs of a warm-up batch": recipe.sft_batch}
+    for what, size in batches.items():
+        if size % count:
+            *others, last = [str(possible) for possible in range(1, size + 1) if size % possible == 0]
+            raise UserError(
+                f"recipe {recipe.name}: {count} processes cannot share the {size} {what} evenly; "
+                f"launch {', '.join(others)} or {last}"
+            )
 
 
 def _size(path: Path) -> int:

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from helpers.core import files
+from helpers.core import files, processes
+from helpers.core.files import shown
+from helpers.core.progress import say
 from helpers.runs.record import EVAL, EVENTS, METRICS, is_finished, split_prefix
 from helpers.tasks.records import Rows
 from helpers.training import checkpoints
@@ -34,6 +36,16 @@ def look(folder: Path, last: int) -> tuple[Left, Path | None]:
     return "adapter" if evaluated else "evaluation", checkpoint
 
 
+def say_processes_changed(checkpoint: Path) -> None:
+    """Say where another number of processes saved `checkpoint` than trains now: each samples its own completions."""
+    saved, now = checkpoints.saved_by(checkpoint), processes.count()
+    if saved != now:
+        say(
+            f"{shown(checkpoint)}: saved by {saved} process(es), now {now} go on: the same prompts per step, other "
+            "completions than without the change"
+        )
+
+
 def truncate_to_training(folder: Path, step: int) -> None:
     """Drop what a killed run recorded of its final evaluation after `step`, its last one."""
     metrics, answers, events = (_rows(folder / name) for name in (METRICS, EVAL, EVENTS))
@@ -46,6 +58,11 @@ def truncate_to_training(folder: Path, step: int) -> None:
     start = saved[-1] + 1 if saved else len(events)
     later = [row for row in events[start:] if row.get("kind") not in ("eval", "checkpoint")]
     files.write_jsonl(folder / EVENTS, events[:start] + later)
+
+
+def names(folder: Path, checkpoint: Path) -> bool:
+    """Whether the record has the event of `checkpoint`; a kill may come between its mark and that event."""
+    return any(row.get("message") == checkpoint.name for row in _rows(folder / EVENTS))
 
 
 def drop_end(folder: Path) -> None:

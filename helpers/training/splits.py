@@ -27,6 +27,7 @@ def evaluate_split(plan: Plan, policy: Policy, split: str, step: int, track: Tra
     for rows, metrics in evaluation.timed_by_mode(policy, records, settings, step, split):
         _record(rows, metrics, step, track)
         answers += rows
+    track.collect_errors()
     return answers
 
 

@@ -86,10 +86,12 @@ def _truncate(plan: Plan, recorder: RunRecorder) -> None:
     checkpoints.drop_after(plan.folder, step)
     if plan.left == "training":
         recorder.truncate_after(step)
-        return
-    resume.drop_end(plan.folder)
+    else:
+        resume.drop_end(plan.folder)
     if plan.left == "evaluation":
         resume.truncate_to_training(plan.folder, step)
+    if plan.checkpoint and not resume.names(plan.folder, plan.checkpoint):
+        recorder.log_event("checkpoint", step, plan.checkpoint.name)
 
 
 def describe_run(plan: Plan, policy: Policy, arguments: dict[str, Any]) -> dict[str, Any]:

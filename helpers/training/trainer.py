@@ -42,7 +42,8 @@ def build_trainer(
         )
     check_effective(trainer, arguments, plan.recipe)
     clock = attach_record(trainer, plan, policy, track, meter)
-    return trainer, replace(policy, model=trainer.model, sampler=backends.sampler(trainer, policy)), clock
+    sampler, by_first = backends.sampler(trainer, policy), backends.asks_server(trainer)
+    return trainer, replace(policy, model=trainer.model, sampler=sampler, by_first=by_first), clock
 
 
 def attach_record(trainer: Any, plan: Plan, policy: Policy, track: Track, meter: "RewardMeter") -> "PhaseClock":

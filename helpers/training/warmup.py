@@ -56,7 +56,7 @@ def _train(plan: Plan, policy: Policy, folder: Path) -> None:
     arguments = sft.sft_arguments(
         folder / "sft",
         epochs=recipe.sft_epochs,
-        batch=recipe.sft_batch,
+        batch=recipe.sft_batch // processes.count(),
         learning_rate=recipe.sft_learning_rate,
         max_length=recipe.max_seq_length,
         seed=plan.seed,
