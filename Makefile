@@ -6,8 +6,13 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 PYTHON ?=
-GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
-REQUIREMENTS := $(if $(GPU),requirements.txt,requirements-cpu.txt)
+PYTHONS := $(or $(PYTHON),python3 python3.12 python3.11)
+# The training set that fits the driver, and why: "requirements-cuda12.txt driver 550.54.14 ...". It can be overruled:
+# make REQUIREMENTS=requirements-cpu.txt
+FITTING := $(shell for python in $(wildcard $(PY)) $(PYTHONS); do $$python helpers/core/gpus.py 2>/dev/null && break; done)
+REQUIREMENTS := $(firstword $(FITTING))
+WHY := $(if $(filter $(REQUIREMENTS),$(FITTING)),$(wordlist 2,99,$(FITTING)),asked for)
+DEV_REQUIREMENTS := requirements-dev.txt
 # Linux wheels of torch on PyPI bring 2 GB of CUDA; this index has the same version without. Used where it answers.
 CPU_TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -77,21 +82,23 @@ venv:
 	start=$$(date +%s); \
 	if ! $(PY) -c "import pip; $$supported" 2>/dev/null; then \
 		base=; \
-		for candidate in $(or $(PYTHON),python3 python3.12 python3.11); do \
+		for candidate in $(PYTHONS); do \
 			if "$$candidate" -c "$$supported" 2>/dev/null; then base=$$candidate; break; fi; \
 		done; \
 		if [ -z "$$base" ]; then \
-			echo "error: no Python 3.11 or 3.12 with venv ($(or $(PYTHON),python3 python3.12 python3.11)):" \
+			echo "error: no Python 3.11 or 3.12 with venv ($(PYTHONS)):" \
 				"install one (Debian: python3-venv too) or name it, as in make PYTHON=/usr/bin/python3.12" >&2; exit 2; \
 		fi; \
 		echo "==> creating $(VENV) with $$("$$base" -V)"; \
 		"$$base" -m venv --clear $(VENV) || exit 1; \
 	fi; \
-	echo "==> installing $(REQUIREMENTS) into $(VENV) (2 GB on a CPU machine: a few minutes the first time)"; \
+	echo "==> installing $(REQUIREMENTS) ($(WHY)) and $(DEV_REQUIREMENTS) into $(VENV)" \
+		"(2 GB on a CPU machine: a few minutes the first time)"; \
 	extra=; \
-	if [ -z "$(GPU)" ] && curl -sfIo /dev/null --max-time 5 "$(CPU_TORCH_INDEX)/"; then \
+	if [ $(REQUIREMENTS) = requirements-cpu.txt ] && curl -sfIo /dev/null --max-time 5 "$(CPU_TORCH_INDEX)/"; then \
 		extra="--extra-index-url $(CPU_TORCH_INDEX)"; \
 	fi; \
-	$(PY) -m pip install -q --no-input --disable-pip-version-check $$extra -r $(REQUIREMENTS) || exit 1; \
+	$(PY) -m pip install -q --no-input --disable-pip-version-check $$extra \
+		-r $(REQUIREMENTS) -r $(DEV_REQUIREMENTS) || exit 1; \
 	rm -f $(VENV)/.installed-*; touch "$$stamp"; \
 	echo "==> $(VENV) is ready after $$(($$(date +%s) - start)) s"

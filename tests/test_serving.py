@@ -114,7 +114,7 @@ def test_a_rank_that_vllm_cannot_serve_is_refused(runs, tmp_path):
 
 
 def test_the_snapshot_of_vllms_arguments_is_of_the_pinned_version():
-    pins = (PROJECT_ROOT / "requirements.txt").read_text()
+    pins = (PROJECT_ROOT / "requirements-cuda13.txt").read_text()
     assert re.search(r"^vllm==(.+)$", pins, re.MULTILINE).group(1) == SNAPSHOT["version"]
 
 
