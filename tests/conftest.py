@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+collect_ignore = ["engines"]  # `make test-engines`, which has an environment of its own
 RUN_DIR = tempfile.mkdtemp(prefix="helpers-tests-")
 
 os.environ |= {

@@ -79,7 +79,7 @@ def test_an_unusable_python_is_one_clear_line(clone: Path) -> None:
 def test_make_alone_lists_the_targets(clone: Path) -> None:
     listed = [line.split()[1] for line in make(clone).stdout.splitlines()]
 
-    assert {"run", "series", "test", "test-slow", "lint", "bench", "notebooks"} <= set(listed)
+    assert {"run", "series", "test", "test-slow", "test-engines", "lint", "bench", "notebooks"} <= set(listed)
 
 
 def test_continuous_integration_runs_make_test() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import vllm_arguments
 
 from helpers import recipes, training
 from helpers.cli.doctor import read_pins
@@ -143,6 +144,24 @@ def test_the_vllm_of_each_set_is_one_that_its_trl_drives(pins, trl):
     supported = r'Version\("([\d.]+)"\) <= _vllm_base_version <= Version\("([\d.]+)"\)'
     ((low, high),) = re.findall(supported, trl["trl/import_utils.py"])
     assert numbers(low) <= numbers(pins["vllm"]) <= numbers(high)
+
+
+def test_vllm_takes_every_argument_of_our_calls_and_of_trls(pins, trl):
+    known = vllm_arguments.snapshot(pins["vllm"])
+    options = {name.removeprefix("--").replace("-", "_") for name in known["arguments"]}
+    start = method(trl["trl/generation/vllm_generation.py"], "VLLMGeneration", "_init_vllm")
+    assert keywords_of(start, "LLM") | {"dtype", "seed"} <= {*known["LLM"]["__init__"], *options}
+    ours = ast.parse(inspect.getsource(backends._ask_unsloth))
+    assert keywords_of(ours, "SamplingParams") <= set(known["SamplingParams"])
+    for name in ("generate", "sleep", "wake_up"):
+        assert keywords_of(ours, f"engine.{name}") <= set(known["LLM"][name])
+
+
+def keywords_of(function: ast.AST, called: str) -> set[str]:
+    """The keywords that a function passes in its calls of `called`."""
+    made = [node for node in ast.walk(function) if isinstance(node, ast.Call) and ast.unparse(node.func) == called]
+    assert made, f"{called} is no longer called: this test checks nothing"
+    return {keyword.arg for call in made for keyword in call.keywords if keyword.arg}
 
 
 def numbers(version: str) -> tuple[int, ...]:

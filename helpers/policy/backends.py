@@ -46,13 +46,17 @@ def missing(name: str) -> str | None:
     True
     """
     require_known("backend", name, BACKENDS)
-    absent = [package for package in _PACKAGES[name] if find_spec(package) is None]
-    if absent:
-        return f"{' and '.join(absent)} not installed"
-    if name == "transformers":
-        return None
+    absent = not_installed(name)
+    if absent or name == "transformers":
+        return absent
     cards, why_none = gpus.find()
     return None if cards else why_none
+
+
+def not_installed(name: str) -> str | None:
+    """Which packages the backend `name` lacks, in one line; None where all are there."""
+    absent = [package for package in _PACKAGES[name] if find_spec(package) is None]
+    return f"{' and '.join(absent)} not installed" if absent else None
 
 
 def choose(profile: Profile) -> tuple[str, str]:
