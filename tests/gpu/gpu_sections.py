@@ -133,7 +133,7 @@ def train(job: Job) -> dict[str, Any]:
     started = time.monotonic()
     recipe, profile, changes = setting(job)
     if job.on_cpu:
-        on_cpu.set_environment()
+        on_cpu.prepare(profile.backend)
     backends.begin(profile, profile.backend)
     if job.on_cpu and profile.backend == "vllm":
         on_cpu.let_weights_be_handed_over()
