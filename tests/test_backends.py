@@ -181,12 +181,12 @@ def test_the_base_is_kept_in_32_bits_where_trl_merges_lora_into_it(monkeypatch):
     assert loaded == ["float32", "bfloat16"]
 
 
-def test_trls_engine_is_made_in_32_bits_too_and_only_for_that_backend(monkeypatch):
+def test_trls_engine_is_made_in_32_bits_with_the_runs_seed_and_only_for_that_backend(monkeypatch):
     from trl.generation import vllm_generation
 
     monkeypatch.setattr(vllm_generation, "LLM", dict, raising=False)
-    with backends.engine_in_32_bits("vllm"):
-        assert vllm_generation.LLM(model="m") == {"model": "m", "dtype": "float32"}
+    with backends.engine_in_32_bits("vllm", seed=7):
+        assert vllm_generation.LLM(model="m", seed=1) == {"model": "m", "dtype": "float32", "seed": 8}
     with backends.engine_in_32_bits("unsloth"):
         assert vllm_generation.LLM(model="m") == {"model": "m"}
     assert vllm_generation.LLM is dict
@@ -205,9 +205,8 @@ def in_a_fresh_python(tmp_path, code):
     (tmp_path / "unsloth.py").write_text(FAKE_UNSLOTH)
     paths = os.pathsep.join([str(tmp_path), str(ROOT)])
     environment = os.environ | {"PYTHONPATH": paths, "SEEN": str(tmp_path / "seen.json")}
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
 
 TRAIN = """
@@ -338,12 +337,34 @@ def test_altered_arguments_of_a_trainer_are_a_hard_error_that_names_them(tmp_pat
     profile = profiles.get("smallest")
     fitted, _ = profiles.fit(recipes.V41, profile)
     requested = training.grpo_arguments(training.Plan(fitted, profile, tmp_path))
-    for name, altered in {"loss_type": "dapo", "beta": 0.001, "optim": "adamw_8bit", "top_k": -1}.items():
+    for name, altered in {"loss_type": "dapo", "beta": 0.001, "optim": "adamw_8bit", "top_k": -1, "seed": 3407}.items():
         trainer = SimpleNamespace(args=GRPOConfig(**requested))
         training.check_effective(trainer, requested, fitted)
         setattr(trainer.args, name, altered)
         with pytest.raises(RuntimeError, match=f"changed what was asked for: .*{name}"):
             training.check_effective(trainer, requested, fitted)
+
+
+def test_a_difference_that_changes_nothing_learned_is_said_and_not_refused(tmp_path, capsys):
+    from trl import GRPOConfig
+
+    profile = profiles.get("smallest")
+    fitted, _ = profiles.fit(recipes.V41, profile)
+    requested = training.grpo_arguments(training.Plan(fitted, profile, tmp_path))
+    half, twice = requested["per_device_train_batch_size"] // 2, requested["gradient_accumulation_steps"] * 2
+    args = GRPOConfig(**requested)
+    args.optim, args.per_device_train_batch_size, args.gradient_accumulation_steps = "adamw_torch_fused", half, twice
+    training.check_effective(SimpleNamespace(args=args), requested, fitted)
+    noted = capsys.readouterr().out
+    assert "optim = adamw_torch_fused, not adamw_torch: the run learns the same" in noted
+    assert noted.count("note: ") == 3
+
+
+def test_nothing_of_vllms_is_named_where_unsloth_generates_without_it(machine):
+    machine(packages=("unsloth", "unsloth_zoo"))
+    passed = backends.unsloth_model_arguments(recipes.V41, L4)
+    assert passed["fast_inference"] is False
+    assert not {"gpu_memory_utilization", "float8_kv_cache", "max_lora_rank", "disable_log_stats"} & set(passed)
 
 
 def test_two_processes_share_a_steps_completions(monkeypatch):

@@ -40,9 +40,16 @@ def test_a_cpu_build_of_a_package_is_off_only_where_there_is_a_gpu(monkeypatch: 
     assert [check.state for check in doctor.check_packages({"torch": "2.13.0"}, gpu=True)] == ["off"]
 
 
-@pytest.mark.parametrize(("driver", "state"), [("580.65.06", "ok"), ("535.183.01", "off")])
-def test_a_gpu_needs_a_driver_for_cuda_13(driver: str, state: str) -> None:
+@pytest.mark.parametrize(
+    ("driver", "state"), [("580.65.06", "ok"), ("535.183.01", "ok"), ("470.82.01", "off"), ("[N/A]", "off")]
+)
+def test_a_gpu_needs_a_driver_for_cuda_12(driver: str, state: str) -> None:
     assert doctor.check_gpu(Gpu("NVIDIA L4", 23034, 22563, driver)).state == state
+
+
+def test_jupyter_and_tests_off_their_pins_are_a_note_as_colab_keeps_its_own() -> None:
+    check = doctor.check_dev_packages({"ipython": "0.0.1", "numpy": metadata.version("numpy")})
+    assert (check.state, check.value) == ("note", "requirements-dev.txt: ipython not at the pin")
 
 
 def test_a_hub_that_never_answers_is_given_up(silent_server: str) -> None:
@@ -95,4 +102,16 @@ def test_json_holds_every_check(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["doctor", "--json"])
 
     names = [check["name"] for check in json.loads(capsys.readouterr().out)]
-    assert {"Python", "Machine", "Memory", "Disk", "GPU", "Profile", "Model hub", "W&B", "Data", "torch"} <= set(names)
+    assert {
+        "Python",
+        "Machine",
+        "Memory",
+        "Disk",
+        "GPU",
+        "Profile",
+        "Model hub",
+        "W&B",
+        "Data",
+        "Packages",
+        "torch",
+    } <= set(names)

@@ -136,6 +136,12 @@ def test_ratios_compare_unsloth_with_trl_under_the_same_generation_alone():
     assert found == {"unsloth": "unsloth", "trl": "trl", "step": 0.75, "training": 0.5, "peak": 0.5}
 
 
+def test_the_engine_against_the_trainer_is_told_where_it_was_recorded():
+    ratios = {"train/importance_ratio_min": [0.9998, 1.0], "train/importance_ratio_max": [1.0, 1.1]}
+    line = report._sampling("trl-vllm", {"train/logp_difference": [1e-6, 2e-6]} | ratios)
+    assert "at most 2e-06 per token" in line and "from 0.9998 to 1.1000" in line
+
+
 def test_a_step_without_a_known_price_has_no_cost():
     assert report.usd_per_1000_steps(18.0, 0.0) is None
 

@@ -15,8 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 def clone(tmp_path: Path) -> Path:
     """A clone whose requirement sets are empty, so that installing them takes no network."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / "requirements-cpu.txt").write_text("# nothing\n")
-    (tmp_path / "requirements.txt").write_text("-r requirements-cpu.txt\n")
+    (tmp_path / "helpers" / "core").mkdir(parents=True)
+    shutil.copy(ROOT / "helpers" / "core" / "gpus.py", tmp_path / "helpers" / "core")
+    for name in ("cpu", "cuda12", "cuda13", "dev"):
+        (tmp_path / f"requirements-{name}.txt").write_text("# nothing\n")
     return tmp_path
 
 
@@ -41,11 +43,17 @@ def test_venv_is_made_once_and_installed_again_only_when_a_requirement_changed(c
     assert "installing requirements-cpu.txt" in third
 
 
-def test_the_gpu_set_is_taken_where_nvidia_smi_answers(clone: Path) -> None:
-    (clone / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: NVIDIA L4'\n")
-    (clone / "nvidia-smi").chmod(0o755)
+def test_the_set_that_fits_the_driver_is_installed_and_says_why(clone: Path, simulated_driver) -> None:
+    done = make(clone, "venv", path=simulated_driver("550.54.14"))
 
-    assert "installing requirements.txt" in make(clone, "venv", path=str(clone)).stdout
+    reason = "driver 550.54.14 of the NVIDIA L4 is older than 580, the first for CUDA 13"
+    assert f"installing requirements-cuda12.txt ({reason}) and requirements-dev.txt" in done.stdout
+
+
+def test_the_set_can_be_asked_for_by_name(clone: Path, simulated_driver) -> None:
+    told = make(clone, "-n", "venv", "REQUIREMENTS=requirements-cpu.txt", path=simulated_driver("580.65.06"))
+
+    assert "installing requirements-cpu.txt (asked for)" in told.stdout
 
 
 def test_a_failed_installation_is_an_error_and_is_tried_again(clone: Path) -> None:
@@ -71,7 +79,7 @@ def test_an_unusable_python_is_one_clear_line(clone: Path) -> None:
 def test_make_alone_lists_the_targets(clone: Path) -> None:
     listed = [line.split()[1] for line in make(clone).stdout.splitlines()]
 
-    assert {"run", "series", "test", "test-slow", "lint", "bench", "notebooks"} <= set(listed)
+    assert {"run", "series", "test", "test-slow", "test-engines", "lint", "bench", "notebooks"} <= set(listed)
 
 
 def test_continuous_integration_runs_make_test() -> None:

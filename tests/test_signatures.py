@@ -1,12 +1,14 @@
-"""Every argument that we pass to TRL, peft, transformers and Unsloth exists in the pinned versions.
+"""Every argument that we pass to TRL, peft, transformers and Unsloth exists in the pinned versions of every set.
 
-TRL and peft are checked as installed. Unsloth cannot be installed without a GPU: its pinned wheels are fetched once (31
-MB) into .venv and read as text.
+peft and transformers are the same in all sets, and checked as installed. TRL and Unsloth are read as text: TRL as it is
+installed, and the older one of the CUDA 12 set from its wheel. The wheels are fetched once (32 MB) into .venv.
 """
 
 import ast
 import dataclasses
+import functools
 import inspect
+import re
 import subprocess
 import sys
 import zipfile
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import vllm_arguments
 
 from helpers import recipes, training
 from helpers.cli.doctor import read_pins
@@ -24,7 +27,8 @@ from helpers.recipes import profiles
 
 ROOT = Path(__file__).resolve().parent.parent
 WHEELS = ROOT / ".venv" / "wheels-read-by-tests"
-PINS = read_pins(ROOT / "requirements.txt")
+PINS = read_pins(ROOT / "requirements-cuda13.txt")
+OLDER_PINS = read_pins(ROOT / "requirements-cuda12.txt")
 
 CASES = [(profile, backend) for profile in profiles.PROFILES.values() for backend in backends.BACKENDS]
 each_case = pytest.mark.parametrize(("profile", "backend"), CASES, ids=lambda value: getattr(value, "name", value))
@@ -48,27 +52,46 @@ def assert_accepted(name: str, accepted: set[str]) -> None:
     assert [where for where, keyword in passed if keyword not in accepted] == []
 
 
-@each_case
-def test_grpo_config_has_every_argument_of_every_profile_and_backend(profile, backend):
-    from trl import GRPOConfig
+@pytest.fixture(scope="module", params=[PINS, OLDER_PINS], ids=["the CPU and CUDA 13 sets", "the CUDA 12 set"])
+def pins(request: pytest.FixtureRequest) -> dict[str, str]:
+    return request.param
 
+
+@pytest.fixture(scope="module")
+def trl(pins: dict[str, str]) -> dict[str, str]:
+    """Every Python file of a set's TRL: its text by its path."""
+    if pins["trl"] != metadata.version("trl"):
+        return sources("trl", pins["trl"])
+    folder = Path(str(metadata.distribution("trl").locate_file("")))
+    return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in folder.glob("trl/**/*.py")}
+
+
+def fields(trl: dict[str, str], name: str, file: str) -> set[str]:
+    """The fields of TRL's configuration `name`, and of what it inherits from."""
+    from transformers import TrainingArguments
+
+    bases = [(name, file), ("_BaseConfig", "trl/trainer/base_config.py")]
+    bodies = [node for owner, source in bases for node in class_of(trl[source], owner).body]
+    own = {node.target.id for node in bodies if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    return own | {field.name for field in dataclasses.fields(TrainingArguments)}
+
+
+@each_case
+def test_grpo_config_has_every_argument_of_every_profile_and_backend(trl, profile, backend):
     recipe, _ = profiles.fit(recipes.V41, profile)
     passed = training.grpo_arguments(training.Plan(recipe, profile, Path("run"), backend=backend))
-    assert set(passed) <= {field.name for field in dataclasses.fields(GRPOConfig)}
+    assert set(passed) <= fields(trl, "GRPOConfig", "trl/trainer/grpo_config.py")
 
 
-def test_sft_config_has_every_argument():
-    from trl import SFTConfig
-
+def test_sft_config_has_every_argument(trl):
     passed = sft.sft_arguments(Path("run"), 1.0, 8, 1e-4, 512, 0, on_gpu=True)
-    assert set(passed) <= {field.name for field in dataclasses.fields(SFTConfig)}
+    assert set(passed) <= fields(trl, "SFTConfig", "trl/trainer/sft_config.py")
 
 
-def test_the_trainers_accept_every_keyword_of_our_calls():
-    from trl import GRPOTrainer, SFTTrainer
-
-    assert_accepted("GRPOTrainer", parameters(GRPOTrainer.__init__))
-    assert_accepted("SFTTrainer", parameters(SFTTrainer.__init__))
+@pytest.mark.parametrize("name", ["GRPOTrainer", "SFTTrainer"])
+def test_the_trainers_accept_every_keyword_of_our_calls(trl, name):
+    file = f"trl/trainer/{name.removesuffix('Trainer').lower()}_trainer.py"
+    assert_accepted(name, named_arguments(method(trl[file], name, "__init__")))
 
 
 def test_peft_accepts_every_keyword_of_our_calls():
@@ -86,65 +109,103 @@ def test_transformers_has_the_4_bit_settings_that_we_pass():
     assert_accepted("BitsAndBytesConfig", parameters(BitsAndBytesConfig))
 
 
-def test_trls_vllm_generation_is_what_the_engine_sampler_drives():
-    from trl import GRPOTrainer
-    from trl.generation.vllm_generation import VLLMGeneration
-
-    made = parameters(VLLMGeneration.__init__)
-    assert {"max_completion_length", "temperature", "top_p", "top_k", "repetition_penalty"} <= made
-    assert {"prompts", "images", "num_generations"} <= parameters(VLLMGeneration.generate)
-    assert hasattr(VLLMGeneration, "sync_weights")
-    returned = [node for node in ast.walk(tree_of(VLLMGeneration.generate)) if isinstance(node, ast.Return)]
+def test_trls_vllm_generation_is_what_the_engine_sampler_drives(trl):
+    source = trl["trl/generation/vllm_generation.py"]
+    made, generate = (method(source, "VLLMGeneration", name) for name in ("__init__", "generate"))
+    settings = {"max_completion_length", "temperature", "top_p", "top_k", "repetition_penalty"}
+    assert settings <= named_arguments(made)
+    assert {"prompts", "images", "num_generations"} <= named_arguments(generate)
+    assert method(source, "VLLMGeneration", "sync_weights")
+    returned = [node for node in ast.walk(generate) if isinstance(node, ast.Return)]
     assert [len(node.value.elts) for node in returned] == [4]
-    trainer = inspect.getsource(GRPOTrainer)
+    trainer = trl["trl/trainer/grpo_trainer.py"]
     assert "self._last_loaded_step = self.state.global_step" in trainer
     assert "self.vllm_generation = VLLMGeneration(" in trainer
 
 
-def test_trl_names_no_dtype_for_its_engine_so_that_ours_is_the_only_one():
-    from trl.generation.vllm_generation import VLLMGeneration
-
-    tree = tree_of(VLLMGeneration._init_vllm)
-    made = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "LLM"]
+def test_trl_names_no_dtype_for_its_engine_and_a_seed_that_every_run_would_share(trl):
+    start = method(trl["trl/generation/vllm_generation.py"], "VLLMGeneration", "_init_vllm")
+    made = [node for node in ast.walk(start) if isinstance(node, ast.Call) and ast.unparse(node.func) == "LLM"]
     assert len(made) == 1
-    assert "dtype" not in {keyword.arg for keyword in made[0].keywords}
+    keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in made[0].keywords}
+    assert "dtype" not in keywords
+    assert keywords["seed"] == "accelerator.process_index // self.tensor_parallel_size"
 
 
-def tree_of(function: Any) -> ast.AST:
-    return ast.parse(inspect.cleandoc("\n" + inspect.getsource(function)))
+def test_trl_logs_every_metric_that_the_record_takes_from_it(trl):
+    from helpers.training.callbacks import _RENAMED
+
+    source = trl["trl/trainer/grpo_trainer.py"]
+    own = [name for name in _RENAMED if name.startswith(("sampling/", "clip_ratio/", "completions/"))]
+    assert own and not [name for name in own if f'"{name}"' not in source]
+
+
+def test_the_vllm_of_each_set_is_one_that_its_trl_drives(pins, trl):
+    supported = r'Version\("([\d.]+)"\) <= _vllm_base_version <= Version\("([\d.]+)"\)'
+    ((low, high),) = re.findall(supported, trl["trl/import_utils.py"])
+    assert numbers(low) <= numbers(pins["vllm"]) <= numbers(high)
+
+
+def test_vllm_takes_every_argument_of_our_calls_and_of_trls(pins, trl):
+    known = vllm_arguments.snapshot(pins["vllm"])
+    options = {name.removeprefix("--").replace("-", "_") for name in known["arguments"]}
+    start = method(trl["trl/generation/vllm_generation.py"], "VLLMGeneration", "_init_vllm")
+    assert keywords_of(start, "LLM") | {"dtype", "seed"} <= {*known["LLM"]["__init__"], *options}
+    ours = ast.parse(inspect.getsource(backends._ask_unsloth))
+    assert keywords_of(ours, "SamplingParams") <= set(known["SamplingParams"])
+    for name in ("generate", "sleep", "wake_up"):
+        assert keywords_of(ours, f"engine.{name}") <= set(known["LLM"][name])
+
+
+def keywords_of(function: ast.AST, called: str) -> set[str]:
+    """The keywords that a function passes in its calls of `called`."""
+    made = [node for node in ast.walk(function) if isinstance(node, ast.Call) and ast.unparse(node.func) == called]
+    assert made, f"{called} is no longer called: this test checks nothing"
+    return {keyword.arg for call in made for keyword in call.keywords if keyword.arg}
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 @pytest.fixture(scope="session")
 def unsloth() -> dict[str, str]:
     """Every Python file of the pinned unsloth and unsloth_zoo wheels: its text by its path in the wheel."""
-    texts = {}
-    for package in ("unsloth", "unsloth_zoo"):
-        with zipfile.ZipFile(wheel(package)) as archive:
-            for name in archive.namelist():
-                if name.startswith(f"{package}/") and name.endswith(".py"):
-                    texts[name] = archive.read(name).decode("utf-8")
-    return texts
+    return sources("unsloth", PINS["unsloth"]) | sources("unsloth_zoo", PINS["unsloth_zoo"])
 
 
-def wheel(package: str) -> Path:
-    """The wheel of exactly the pinned version, fetched where it is not there; skips where the index does not answer."""
-    pattern = f"{package}-{PINS[package]}-*.whl"
+def sources(package: str, version: str) -> dict[str, str]:
+    """Every Python file of a wheel: its text by its path."""
+    with zipfile.ZipFile(wheel(package, version)) as archive:
+        names = [name for name in archive.namelist() if name.startswith(f"{package}/") and name.endswith(".py")]
+        return {name: archive.read(name).decode("utf-8") for name in names}
+
+
+def wheel(package: str, version: str) -> Path:
+    """The wheel of exactly that version, fetched where it is not there; skips where the index does not answer."""
+    pattern = f"{package}-{version}-*.whl"
     if not any(WHEELS.glob(pattern)):
         pip = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--no-input"]
         options = ["--only-binary=:all:", "--retries=1", "--timeout=15", f"--dest={WHEELS}"]
-        command = [*pip, *options, f"{package}=={PINS[package]}"]
+        command = [*pip, *options, f"{package}=={version}"]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         if not any(WHEELS.glob(pattern)):
             reason = (answer.stderr.strip().splitlines() or ["pip said nothing"])[-1]
             if "No matching distribution" in reason and "from versions: none" not in answer.stderr:
-                pytest.fail(f"the index has no {package}=={PINS[package]}: {reason}")
-            pytest.skip(f"the package index does not give {package}=={PINS[package]}: {reason}")
+                pytest.fail(f"the index has no {package}=={version}: {reason}")
+            pytest.skip(f"the package index does not give {package}=={version}: {reason}")
     return next(WHEELS.glob(pattern))
 
 
+@functools.cache
+def class_of(source: str, name: str) -> ast.ClassDef:
+    (found,) = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == name]
+    return found
+
+
 def method(source: str, owner: str, name: str) -> ast.FunctionDef:
-    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == owner]
-    (found,) = [node for node in classes[0].body if isinstance(node, ast.FunctionDef) and node.name == name]
+    body = class_of(source, owner).body
+    (found,) = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == name]
     return found
 
 

@@ -134,6 +134,18 @@ def test_clipped_completions_entropy_and_reward_errors_are_watched_too() -> None
     assert states(curve("train/reward_errors", {3: 1}))["reward_errors"] == "triggered"
 
 
+@pytest.mark.parametrize(("gap", "state"), [(1.5e-6, "ok"), (0.02, "ok"), (0.05, "watch"), (0.2, "triggered")])
+def test_an_engine_that_drifts_from_the_trainer_triggers_when_it_lasts(gap: float, state: str) -> None:
+    assert states(flat("train/logp_difference", gap))["engine"] == state
+    assert states(flat("train/logp_difference", gap, steps=3))["engine"] in (state, "watch")
+
+
+def test_the_engines_row_tells_the_importance_ratio_too() -> None:
+    history = [{"step": 1, "train/logp_difference": 1e-6, "train/importance_ratio": 1.00001}]
+    status = {s.rule.name: s for s in evaluate_rules(history, 600)}["engine"]
+    assert status.message == "1e-06 per token on average since step 1; importance ratio 1.000 on average"
+
+
 def test_a_task_that_was_never_shown_is_watched() -> None:
     history = [{"step": 120, "train/prompts_seen/push": 0, "train/prompts_seen/extraction": 90}]
     status = {s.rule.name: s for s in evaluate_rules(history, 600)}["prompts_seen"]

@@ -28,7 +28,7 @@ except ModuleNotFoundError:  # nothing is installed yet: `check_packages` names 
     profiles = None  # type: ignore[assignment]
 
 SUPPORTED_PYTHONS = ((3, 11), (3, 12))
-CUDA_13_DRIVER = 580
+DEV_REQUIREMENTS = "requirements-dev.txt"
 HUB_SECONDS = 5.0
 
 
@@ -56,7 +56,7 @@ def examine(root: Path = PROJECT_ROOT) -> list[Check]:
     cards, _ = gpus.find()
     profile = check_profile()
     embedded = profiles is None or profile.state == "off" or profiles.get("auto").embedded
-    requirements = root / ("requirements.txt" if cards else "requirements-cpu.txt")
+    requirements, reason = gpus.requirement_set(cards)
     return [
         check_python(),
         *check_hardware(cards, root),
@@ -64,7 +64,9 @@ def examine(root: Path = PROJECT_ROOT) -> list[Check]:
         check_hub(needed=not embedded),
         Check("W&B", ": ".join(tracking.wandb_mode())),
         check_data(root),
-        *check_packages(read_pins(requirements), bool(cards)),
+        Check("Packages", f"{requirements}: {reason}"),
+        *check_packages(read_pins(root / requirements), bool(cards)),
+        check_dev_packages(read_pins(root / DEV_REQUIREMENTS)),
     ]
 
 
@@ -115,6 +117,14 @@ def check_packages(pins: dict[str, str], gpu: bool = False) -> Iterator[Check]:
             yield Check(name, installed)
 
 
+def check_dev_packages(pins: dict[str, str]) -> Check:
+    """What notebooks and tests need, in one check; a note where it differs, as in Colab, whose Jupyter is its own."""
+    differing = [check.name for check in check_packages(pins) if check.state != "ok"]
+    if not differing:
+        return Check("Notebooks", f"{DEV_REQUIREMENTS}: {len(pins)} packages at their pins")
+    return Check("Notebooks", f"{DEV_REQUIREMENTS}: {', '.join(differing)} not at the pin", "note", "make needs them")
+
+
 def check_hardware(cards: list[Gpu], root: Path) -> Iterator[Check]:
     """Cores, memory, disk and GPUs."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -135,10 +145,12 @@ def check_hardware(cards: list[Gpu], root: Path) -> Iterator[Check]:
 
 
 def check_gpu(gpu: Gpu) -> Check:
-    """A GPU's name, memory and driver; the pins' CUDA 13 needs driver 580 or later."""
+    """A GPU's name, memory and driver; the older of the two sets needs a driver for CUDA 12."""
     value = f"{gpu.name}, {gpu.free / 1024:.1f} of {gpu.gib:.1f} GiB free, driver {gpu.driver}"
-    if int(gpu.driver.split(".")[0]) < CUDA_13_DRIVER:
-        return Check("GPU", value, "off", f"the pins are for CUDA 13: update the driver to {CUDA_13_DRIVER} or later")
+    if gpu.driver_branch < gpus.CUDA_12_DRIVER:
+        return Check(
+            "GPU", value, "off", f"the pins are for CUDA 12 and 13: update the driver to {gpus.CUDA_12_DRIVER}+"
+        )
     return Check("GPU", value)
 
 

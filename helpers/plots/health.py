@@ -31,7 +31,8 @@ _STATE_MARKS = {"watch": "?", "triggered": "!"}
 
 
 def training_health(run: Run) -> Figure:
-    """Six signs of a sound run: lengths, cut completions, groups without difference, gradient, rate, entropy."""
+    """Signs of a sound run: lengths, cut completions, groups without difference, gradient, rate, entropy; where they
+    are recorded, clipped updates and how far vLLM's log-probabilities are from the trainer's."""
     limit = run.config.get("recipe", {}).get("max_completion_length")
     signs: tuple[tuple[str, str, float | None, str], ...] = (
         ("train/completion_length", "Completion length (tokens)", limit, f"limit {limit}"),
@@ -40,7 +41,11 @@ def training_health(run: Run) -> Figure:
         ("train/grad_norm", "Gradient norm", 2.0, "stop above"),
         ("train/learning_rate", "Learning rate applied", None, ""),
         ("train/entropy", "Entropy (nats per token)", None, ""),
+        ("train/clip_ratio", "Share of tokens with a clipped update", None, ""),
+        ("train/logp_difference", "Log-probs, engine against trainer", None, ""),
+        ("train/importance_ratio", "Importance ratio, mean", None, ""),
     )
+    signs = tuple(sign for place, sign in enumerate(signs) if place < 6 or run.series(sign[0]).notna().any())
     figure, axes = grid(len(signs), columns=3, row_height=2.6, sharex=True)
     for axis, (key, title, threshold, label) in zip(axes, signs, strict=True):
         series = run.series(key)

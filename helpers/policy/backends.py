@@ -6,7 +6,7 @@
 
 Unsloth rewrites trl, transformers and peft while it is imported and reads its environment then. The order is therefore
 environment, unsloth, trl and transformers: `begin` keeps to it, or says why it is too late. Line numbers below refer to
-unsloth and unsloth_zoo 2026.10.7, vllm 0.30.0 and trl 1.14.2; `tests/test_signatures.py` checks the names against them.
+unsloth and unsloth_zoo 2026.10.9, vllm 0.30.0 and trl 1.14.2; `tests/test_signatures.py` checks the names against them.
 """
 
 import functools
@@ -49,13 +49,17 @@ def missing(name: str) -> str | None:
     True
     """
     require_known("backend", name, BACKENDS)
-    absent = [package for package in _PACKAGES[name] if find_spec(package) is None]
-    if absent:
-        return f"{' and '.join(absent)} not installed"
-    if name == "transformers":
-        return None
+    absent = not_installed(name)
+    if absent or name == "transformers":
+        return absent
     cards, why_none = gpus.find()
     return None if cards else why_none
+
+
+def not_installed(name: str) -> str | None:
+    """Which packages the backend `name` lacks, in one line; None where all are there."""
+    absent = [package for package in _PACKAGES[name] if find_spec(package) is None]
+    return f"{' and '.join(absent)} not installed" if absent else None
 
 
 def choose(profile: Profile) -> tuple[str, str]:
@@ -136,6 +140,8 @@ def load_policy(recipe: Recipe, profile: Profile, backend: str, seed: int = 0, s
     """
     begin(profile, backend)
     if backend == "unsloth":
+        if profile.embedded is not None:
+            source = source or load_base(recipe, profile, pairs).source
         return _load_with_unsloth(recipe, profile, seed, source)
     # TRL merges LoRA into the base to hand it to vLLM. In half precision that would round most of a small update away,
     # from the engine's copy and, with every hand-over, from the base itself.
@@ -145,20 +151,26 @@ def load_policy(recipe: Recipe, profile: Profile, backend: str, seed: int = 0, s
 
 
 def unsloth_model_arguments(recipe: Recipe, profile: Profile, seed: int = 0, source: str = "") -> dict[str, Any]:
-    """What `FastLanguageModel.from_pretrained` gets (unsloth/models/loader.py:1122)."""
-    return {
+    """What `FastLanguageModel.from_pretrained` gets (unsloth/models/loader.py:1122).
+
+    Without vLLM nothing of vLLM's is named: Unsloth's loader for CPUs hands on to transformers what it does not know.
+    """
+    engine = {
+        "gpu_memory_utilization": profile.vllm_memory_share,
+        "float8_kv_cache": False,
+        "max_lora_rank": recipe.lora_r,
+        "disable_log_stats": True,
+    }
+    fast = with_vllm(profile, "unsloth")
+    return (engine if fast else {}) | {
         "model_name": source or recipe.model_id,
         "max_seq_length": recipe.max_seq_length,
         "dtype": profile.dtype,
         "load_in_4bit": profile.load_in_4bit,
         "use_exact_model_name": True,  # or Unsloth loads its own quantised mirror of some models
         "use_gradient_checkpointing": _checkpointing(profile),
-        "fast_inference": with_vllm(profile, "unsloth"),
-        "gpu_memory_utilization": profile.vllm_memory_share,
-        "float8_kv_cache": False,
-        "max_lora_rank": recipe.lora_r,
+        "fast_inference": fast,
         "random_state": seed,
-        "disable_log_stats": True,
     }
 
 
@@ -209,8 +221,9 @@ def trainer_arguments(recipe: Recipe, profile: Profile, backend: str) -> dict[st
 
 
 @contextmanager
-def engine_in_32_bits(backend: str) -> Iterator[None]:
-    """Within the block, TRL makes its vLLM engine in 32 bits, like the weights it will be handed."""
+def engine_in_32_bits(backend: str, seed: int = 0) -> Iterator[None]:
+    """Within the block, TRL makes its vLLM engine in 32 bits, like the weights it will be handed, and seeds it for this
+    run: TRL's own seed is the number of the process, the same in every run."""
     if backend != "vllm":
         yield
         return
@@ -218,7 +231,11 @@ def engine_in_32_bits(backend: str) -> Iterator[None]:
 
     # TRL names no dtype, and vLLM then picks half precision for a 32-bit model (`_resolve_auto_dtype`).
     engine = vllm_generation.LLM
-    vllm_generation.LLM = functools.partial(engine, dtype="float32")
+
+    def make(**arguments: Any) -> Any:
+        return engine(**arguments | {"dtype": "float32", "seed": seed + arguments.get("seed", 0)})
+
+    vllm_generation.LLM = make
     try:
         yield
     finally:

@@ -133,6 +133,16 @@ def _entropy(watch: Watch, points: list[Point]) -> Finding:
     return _state(share < 0.1, share < 0.3), value, f"{value:.3g} now, {start:.3g} at the start"
 
 
+def _engine(watch: Watch, points: list[Point]) -> Finding:
+    """0.03 is what rounding to bfloat16 explains (`preflight.tolerance`); wrong weights move log-probs by tenths."""
+    recent = watch.recent(points)
+    value, since = _mean_since(recent)
+    ratios = watch.values("train/importance_ratio")
+    ratio = f"; importance ratio {ratios[-1][1]:.3f} on average" if ratios else ""
+    message = f"{value:.2g} per token on average since step {since}{ratio}"
+    return _state(not value <= 0.1 and len(recent) >= min(10, watch.max_steps), not value <= 0.03), value, message
+
+
 def _reward_errors(watch: Watch, points: list[Point]) -> Finding:
     count = points[-1][1] if points else 0.0
     return _state(bool(count), False), count, f"{count:.0f} reward calls failed; events.jsonl names each"
@@ -236,6 +246,15 @@ RULES: tuple[StopRule, ...] = (
         "falls slowly",
         "below a tenth of its start",
         _entropy,
+        from_handoff=False,
+    ),
+    StopRule(
+        "engine",
+        "train/logp_difference",
+        "Log-probabilities, engine against trainer",
+        "below 0.03",
+        "above 0.1 for some time",
+        _engine,
         from_handoff=False,
     ),
     StopRule(

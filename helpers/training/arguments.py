@@ -8,6 +8,7 @@ from typing import Any
 
 from helpers import recipes
 from helpers.core import processes
+from helpers.core.progress import say
 from helpers.policy import backends
 from helpers.recipes import Recipe, profiles
 from helpers.training.plan import Plan
@@ -59,13 +60,35 @@ def effective_arguments(trainer: Any, arguments: dict[str, Any]) -> dict[str, An
     return {key: values.get(key, "no such argument") for key in [*arguments, "world_size"]}
 
 
+HARMLESS = (
+    "dataloader_pin_memory",
+    "disable_tqdm",
+    "gradient_accumulation_steps",  # times the micro-batch: the product is checked
+    "gradient_checkpointing",
+    "per_device_train_batch_size",
+    "report_to",
+    "torch_empty_cache_steps",
+    "use_cpu",
+    "vllm_enable_sleep_mode",
+    "vllm_gpu_memory_utilization",
+)
+"""Arguments that change how fast or in how much memory a run computes, not what is learned or recorded."""
+_SAME_OPTIMISER = {"adamw_torch", "adamw_torch_fused"}
+
+
 def check_effective(trainer: Any, arguments: dict[str, Any], recipe: Recipe) -> None:
     """Raise `RuntimeError` where the trainer has another value than it was given, or a step another number of prompts
-    than the recipe says (V4's `BATCH_SIZE = 2` counted completions, and so made a step of one prompt)."""
+    than the recipe says (V4's `BATCH_SIZE = 2` counted completions, and so made a step of one prompt).
+
+    A difference that changes neither what is learned nor what is recorded is said in one line.
+    """
     effective = effective_arguments(trainer, arguments)
     changed = {key: effective[key] for key, value in arguments.items() if effective[key] != value}
-    if changed:
-        raise RuntimeError(f"the trainer changed what was asked for: {changed}")
+    refused = {key: value for key, value in changed.items() if not _harmless(key, arguments[key], value)}
+    if refused:
+        raise RuntimeError(f"the trainer changed what was asked for: {refused}")
+    for key, value in changed.items():
+        say(f"note: the trainer works with {key} = {value}, not {arguments[key]}: the run learns the same")
     args = trainer.args
     completions = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     if completions != recipe.completions_per_step:
@@ -73,6 +96,10 @@ def check_effective(trainer: Any, arguments: dict[str, Any], recipe: Recipe) -> 
             f"a step would see {completions / recipe.num_generations:g} prompts; "
             f"recipe {recipe.name} says {recipe.prompts_per_step}"
         )
+
+
+def _harmless(key: str, asked: Any, effective: Any) -> bool:
+    return key in HARMLESS or (key == "optim" and {asked, effective} <= _SAME_OPTIMISER)
 
 
 def effective_line(effective: dict[str, Any]) -> str:

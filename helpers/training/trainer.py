@@ -31,7 +31,7 @@ def build_trainer(
     from helpers.training.callbacks import RewardMeter
 
     meter = RewardMeter(plan.recipe.num_generations, track.history)
-    with backends.engine_in_32_bits(policy.backend):
+    with backends.engine_in_32_bits(policy.backend, plan.seed):
         trainer = GRPOTrainer(
             model=policy.model,
             reward_funcs=[meter.wrap(function) for function in rewards.reward_functions(plan.recipe.version)],

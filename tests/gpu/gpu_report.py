@@ -115,10 +115,21 @@ def _speed(results: Results) -> list[str]:
         f"{first['limit']} tokens. Seconds are medians over the steps after the first, which warms up. "
         "GPU GiB: the most that the whole GPU had in use; torch GiB: the most that torch's tensors took."
     )
+    sampled = [_sampling(name, result["sampling"]) for name, result in done.items() if result.get("sampling")]
     changed = [
         f"- {BACKENDS[name]}, to fit: {', '.join(done[name]['changes'])}" for name in done if done[name]["changes"]
     ]
-    return [*rows, "", caption, "", *changed, *([""] if changed else [])]
+    return [*rows, "", caption, "", *sampled, *changed, *([""] if sampled or changed else [])]
+
+
+def _sampling(name: str, ranges: dict[str, list[float]]) -> str:
+    """How far the engine's log-probabilities were from the trainer's, and the ratios that correct for it."""
+    keys = ("logp_difference", "importance_ratio_min", "importance_ratio_max")
+    gap, low, high = (ranges[f"train/{key}"] for key in keys)
+    return (
+        f"- {BACKENDS[name]}, engine against trainer: log-probabilities differ by at most {gap[1]:.2g} per token in a "
+        f"step's mean; importance ratios from {low[0]:.4f} to {high[1]:.4f}"
+    )
 
 
 def _ratios(results: Results) -> list[str]:

@@ -7,6 +7,7 @@ import argparse
 import os
 import platform
 import shutil
+import sys
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -16,6 +17,9 @@ from typing import Any
 
 import gpu_report as report
 import random_policy
+
+sys.path.append(str(Path(__file__).parents[1] / "engines"))
+import on_cpu
 
 from helpers import recipes
 from helpers.cli.doctor import GIB
@@ -128,7 +132,11 @@ def train(job: Job) -> dict[str, Any]:
 
     started = time.monotonic()
     recipe, profile, changes = setting(job)
+    if job.on_cpu:
+        on_cpu.prepare(profile.backend)
     backends.begin(profile, profile.backend)
+    if job.on_cpu and profile.backend == "vllm":
+        on_cpu.let_weights_be_handed_over()
     capped = cap(job)
     folder = job.out / f"{job.shape}-{job.section}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -153,9 +161,12 @@ def setting(job: Job) -> tuple[Recipe, Profile, list[str]]:
     from helpers.policy import backends
 
     backend, vllm = ENGINES[job.section]
+    lacks = backends.not_installed if job.on_cpu else backends.missing
     for needed in (backend, "vllm") if vllm else (backend,):
-        if reason := backends.missing(needed):
+        if reason := lacks(needed):
             raise UserError(reason)
+    if job.on_cpu and (backend, vllm) == ("unsloth", True):
+        raise UserError("on a CPU Unsloth does not use vLLM")
     base = profile_of(job)
     profile = replace(base, backend=backend, vllm_memory_share=base.vllm_memory_share if vllm else 0.0)
     recipe = replace(profiles.fit(recipe_of(job), profile)[0], max_steps=job.steps, warmup_share=0.0)
@@ -174,9 +185,11 @@ def summary(folder: Path, recipe: Recipe) -> dict[str, Any]:
     later = run.metrics.dropna(subset=["time/step_s"]).iloc[1:]
     rows = later if len(later) else run.metrics
     step_s = float(rows["time/step_s"].median())
+    sampling = [key for key in rows if key.startswith(("train/logp_difference", "train/importance_ratio"))]
     return {
         "steps": run.last_step,
         "step_s": step_s,
+        "sampling": {key: [float(rows[key].min()), float(rows[key].max())] for key in sampling},
         "phases": speed.phase_seconds(run).loc[rows.index].median().to_dict(),
         "tokens_per_s": float(rows["time/tokens_per_s"].median()),
         "torch_gib": float(rows["time/peak_memory_gib"].max()),
@@ -263,7 +276,9 @@ def recipe_of(job: Job) -> Recipe:
 
 def profile_of(job: Job) -> Profile:
     """The L4's profile, on whatever GPU this is."""
-    return replace(profiles.get("smallest"), embedded=None) if job.on_cpu else profiles.get("l4")
+    if job.on_cpu:
+        return replace(profiles.get("smallest"), embedded=None, vllm_memory_share=0.3)
+    return profiles.get("l4")
 
 
 def on_card(profile: Profile) -> Profile:

@@ -21,7 +21,7 @@ from helpers.tasks import TASKS, build_prompt
 from helpers.tasks.records import SPLITS, load_split
 
 VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The values of --max-lora-rank that vLLM 0.30 accepts (vllm/config/lora.py, MaxLoRARanks)."""
+"""The values of --max-lora-rank that vLLM 0.19 and 0.30 accept (vllm/config/lora.py, MaxLoRARanks)."""
 
 GPU_SHARE = 0.9
 """Share of the GPU's memory for all servers of a route together; vLLM's own default for one is 0.92."""
@@ -116,12 +116,13 @@ def serve_commands(route: Route) -> list[str]:
     commands = []
     for number, (base, tasks) in enumerate(tasks_of.items()):
         policies = {task: route.policies[route.tasks[task].policy] for task in tasks}
-        recipes = [read_origin(policy.run).recipe for policy in policies.values()]
+        origins = [read_origin(policy.run) for policy in policies.values()]
+        recipes = [origin.recipe for origin in origins]
         adapters = {task: policy.run / policy.adapter for task, policy in policies.items()}
         arguments = [
             *("vllm", "serve", base),
             *_lora_arguments(adapters, max(recipe.lora_r for recipe in recipes)),
-            *("--dtype", "bfloat16"),
+            *("--dtype", origins[0].profile.dtype),
             *("--max-model-len", str(max(recipe.max_seq_length for recipe in recipes))),
             *("--generation-config", "vllm"),  # not the model card's sampling advice
             *("--gpu-memory-utilization", f"{GPU_SHARE / len(tasks_of):.2f}"),
