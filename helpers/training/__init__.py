@@ -16,8 +16,8 @@ from helpers.training.arguments import (
     grpo_arguments,
 )
 from helpers.training.fix import apply_fix
-from helpers.training.plan import Plan, plan_run
-from helpers.training.run import start_policy, train_beside, train_grpo, train_or_reuse
+from helpers.training.plan import Plan, at_work, plan_run
+from helpers.training.run import recording, start_policy, train_beside, train_grpo, train_or_reuse
 from helpers.training.track import Track, describe_run, open_record
 from helpers.training.trainer import attach_record, build_trainer, training_rows
 
@@ -25,6 +25,7 @@ __all__ = [
     "Plan",
     "Track",
     "apply_fix",
+    "at_work",
     "attach_record",
     "build_trainer",
     "check_effective",
@@ -35,6 +36,7 @@ __all__ = [
     "grpo_arguments",
     "open_record",
     "plan_run",
+    "recording",
     "start_policy",
     "train_beside",
     "train_grpo",

@@ -6,7 +6,8 @@ from helpers import recipes
 from helpers.recipes.profiles import Profile
 from helpers.tasks.pairs.build import write_extra_pairs
 from helpers.tasks.shop.schema import DB_PATH
-from helpers.training.run import OnEval, train_or_reuse
+from helpers.training.run import train_or_reuse
+from helpers.training.track import OnEval
 
 EXTRA_PAIRS = 200
 EXTRA_WHERE = "sentiment='negative'"
