@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from helpers.core import locks, processes
 from helpers.core.errors import UserError
 from helpers.core.files import shown
-from helpers.policy import backends, generation
+from helpers.policy import backends, generation, loading
 from helpers.recipes import Change, Recipe, profiles
 from helpers.recipes.profiles import Profile
 from helpers.runs.record import CONFIG, EVENTS, identity, require_same_run
@@ -52,6 +53,19 @@ class Plan:
     def first_step(self) -> int:
         """The step that training starts from: the checkpoint's, else 0."""
         return checkpoints.step_of(self.checkpoint) if self.checkpoint else 0
+
+    @property
+    def source(self) -> str:
+        """Where the policy that the run starts from lies: the hub's name, or an embedded policy's folder."""
+        return self.base[1]
+
+    @cached_property
+    def base(self) -> tuple[str, str]:
+        """Name and source of that policy; an embedded one is made where it does not exist yet."""
+        if self.profile.embedded is None:
+            return Path(self.recipe.model_id).name, self.recipe.model_id
+        policy = loading.load_base(self.recipe, self.profile)
+        return policy.name, policy.source
 
     @property
     def resume_from(self) -> str | None:

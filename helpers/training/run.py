@@ -71,6 +71,12 @@ def start_policy(plan: Plan) -> Policy:
     return lora.with_lora(policy, plan.recipe)
 
 
+def adopt(plan: Plan, model: Any, tokenizer: Any) -> Policy:
+    """`start_policy` for a cell that has loaded model and tokenizer from `plan.source` and put LoRA on the model."""
+    name, source = plan.base
+    return backends.adopt(model, tokenizer, source, plan.profile, plan.backend, name)
+
+
 @contextmanager
 def recording(plan: Plan, policy: Policy, trainer: Any) -> Iterator[Track]:
     """Record to the plan's folder and W&B what `trainer` does within the block; at its end save the adapter.
