@@ -3,6 +3,7 @@
 Standard library only: nothing is installed yet.
 """
 
+import importlib
 import os
 import re
 import subprocess
@@ -20,6 +21,8 @@ CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 """Linux wheels of torch on PyPI bring 2 GB of CUDA; this index has the same versions without."""
 COLABS_OWN = ("ipython", "ipykernel", "ipywidgets", "notebook", "jupyterlab", "jupyter_client", "tornado", "traitlets")
 """What runs the notebook itself stays as it is: Colab's front end needs its own, older versions."""
+_replaced: list[str] = []
+"""What was loaded when another version of it was installed; a restart forgets the packages, and this list."""
 _MODULES = {"pillow": "PIL", "scikit-learn": "sklearn", "Jinja2": "jinja2"}
 
 
@@ -36,15 +39,18 @@ def prepare(root: Path, drive: str = "") -> None:
     missing, other = compare(pins)
     if missing or (other and in_colab()):
         print(f"installing {requirements} ({reason}); the first time this takes minutes")
+        replaced = loaded(other)
         install(root / requirements, pins)
+        importlib.invalidate_caches()
+        _replaced.extend(replaced)
         missing, other = compare(pins)
-    if stale := loaded_in_another_version(pins):
-        were = f"{', '.join(stale)} {'was' if len(stale) == 1 else 'were'} loaded"
+    if _replaced:
+        were = f"{', '.join(_replaced)} {'was' if len(_replaced) == 1 else 'were'} loaded"
         raise SystemExit(f"Restart the kernel and run this cell again: {were} before the right version was there")
     if not (root / "data" / "commerce.db").is_file():
         _call([sys.executable, "-m", "helpers", "data", "--db-only"], root, "the shop's database cannot be built")
     note = f"; not at their pins: {', '.join(sorted(other))}" if other else ""
-    print(f"{root.name}: {requirements} ({reason}){note}")
+    print(f"{requirements}: {reason}{note}")
 
 
 def read_pins(path: Path) -> dict[str, str]:
@@ -82,15 +88,10 @@ def install(requirements: Path, pins: dict[str, str]) -> None:
         )
 
 
-def loaded_in_another_version(pins: Iterable[str]) -> list[str]:
-    """The packages that this process imported before another version of them was installed."""
-    stale = []
-    for name in pins:
-        module = sys.modules.get(_MODULES.get(name, name.replace("-", "_")))
-        loaded = getattr(module, "__version__", None)
-        if loaded is not None and _public(str(loaded)) != _installed(name):
-            stale.append(f"{name} {loaded}")
-    return stale
+def loaded(packages: Iterable[str]) -> list[str]:
+    """Those of the packages that this process has imported, with the version that it got."""
+    names = {name: _MODULES.get(name, name.replace("-", "_")) for name in packages}
+    return [f"{name} {_installed(name)}" for name, module in sorted(names.items()) if module in sys.modules]
 
 
 def in_colab() -> bool:
