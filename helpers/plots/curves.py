@@ -79,12 +79,12 @@ def training_parts(run: Run) -> Figure:
     for axis, task in zip(axes, TASKS, strict=True):
         for index, part in enumerate(WEIGHTS.get(run.reward_version, {}).get(task, {})):
             mean = moving_mean(run.series(f"{PARTS}{task}/{part}"), run)
-            style = LINES[index // len(SERIES_COLORS)]
-            axis.plot(mean.index, mean, style, color=SERIES_COLORS[index % len(SERIES_COLORS)], label=part)
+            color, style = SERIES_COLORS[index % len(SERIES_COLORS)], LINES[index % len(LINES)]
+            axis.plot(mean.index, mean, style, color=color, label=part.replace("_", " "))
         axis.set(title=task_label(task), ylim=(-0.02, 1.02))
         if axis.lines:
             axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
-    label_outer(axes, 2, "Training step", "Share")
+    label_outer(axes, 2, "Training step", "Share in training")
     return figure
 
 
