@@ -1,6 +1,5 @@
 """A base policy that was made here answers its eval prompts once; every run from it starts from those answers."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +8,7 @@ import pytest
 
 from helpers import recipes
 from helpers.core.files import read_jsonl
-from helpers.policy import generation, loading
+from helpers.policy import embedded, generation, loading
 from helpers.recipes import profiles
 from helpers.runs.record import KNOWN_EVAL_SECONDS, RunRecorder
 from helpers.tasks.records import eval_subset, load_split
@@ -26,10 +25,11 @@ def plan_for(records, recipe=RECIPE):
 
 
 @pytest.fixture
-def policy(tmp_path):
-    """The tests' base policy in a folder of its own, so that nothing is kept there yet."""
+def policy(tmp_path, monkeypatch):
+    """The tests' base policy, where nothing is kept of its answers yet."""
     made = loading.load_base(RECIPE, PROFILE)
-    return replace(made, source=str(shutil.copytree(made.source, tmp_path / "made", ignore=lambda *_: ["answers"])))
+    monkeypatch.setattr(embedded, "CACHE", tmp_path / "cache")
+    return made
 
 
 @pytest.fixture

@@ -1,55 +1,85 @@
-"""The embedded policy is made from the train split alone, once, and speaks the hub model's chat format."""
+"""The embedded policies: read nothing of eval and test, are made once, ship with their card, speak ChatML."""
 
+import json
+import random
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
+import torch
 from filelock import FileLock
+from transformers import TrainerCallback
 
 from helpers.core.errors import UserError
+from helpers.core.files import write_json
+from helpers.parsing import extract_json, parse_completion
 from helpers.policy import embedded
+from helpers.policy.embedded import build, habits, load, pretrain
 from helpers.recipes import profiles
-from helpers.tasks.records import PAIRS_DIR, load_split
+from helpers.tasks import ROWS, TASKS
+from helpers.tasks.pairs.leaks import find_leaks
+from helpers.tasks.records import load_split
 
 PROFILE = profiles.get("smallest")
-PAIRS = PAIRS_DIR / "train.jsonl"
+SETTINGS = PROFILE.embedded
+SHIPPED = [settings for settings in profiles.SHIPPED.values() if (embedded.SHIPPED / settings.name).is_dir()]
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
-    embedded.base_policy(PROFILE, cache=folder)
+    embedded.base_policy(SETTINGS, PROFILE, folder)
     return folder
 
 
-def test_a_second_call_loads_what_the_first_one_trained(cache):
+@pytest.fixture(scope="module")
+def policy(cache):
+    return embedded.base_policy(SETTINGS, PROFILE, cache)
+
+
+def test_a_second_call_loads_what_the_first_one_made(cache):
     (weights,) = cache.glob("*/model.safetensors")
     before = weights.stat().st_mtime_ns
-    policy = embedded.base_policy(PROFILE, cache=cache)
+    policy = embedded.base_policy(SETTINGS, PROFILE, cache)
     assert weights.stat().st_mtime_ns == before
-    assert policy.model.config.model_type == "qwen3"
+    assert policy.model.config.model_type == "qwen3" and policy.model.dtype == torch.float32
 
 
-def test_other_pairs_or_other_settings_make_another_policy(tmp_path):
-    other_pairs = tmp_path / "train.jsonl"
-    other_pairs.write_bytes(PAIRS.read_bytes()[:-1])
-    other_settings = replace(PROFILE.embedded, layers=3)
-    keys = {
-        embedded.cache_key(PROFILE.embedded, PAIRS),
-        embedded.cache_key(PROFILE.embedded, other_pairs),
-        embedded.cache_key(other_settings, PAIRS),
-    }
-    assert len(keys) == 3
+def test_a_policy_made_again_has_the_same_weights_to_the_byte(cache, tmp_path):
+    (made,) = cache.glob("*/embedded.json")
+    again = embedded.base_policy(SETTINGS, PROFILE, tmp_path)
+    assert embedded.fingerprint(made.parent) == embedded.fingerprint(tmp_path / made.parent.name)
+    assert again.source != str(made.parent)
 
 
-def test_a_training_that_was_killed_leaves_nothing_that_loads(cache, tmp_path):
-    key = embedded.cache_key(PROFILE.embedded, PAIRS)
-    (tmp_path / f"{key}.building").mkdir()
-    (tmp_path / f"{key}.building" / "config.json").write_text("{}")
-    policy = embedded.base_policy(PROFILE, cache=tmp_path)
-    assert policy.model.num_parameters() > 0
-    assert not list(tmp_path.glob("*.building"))
+def test_other_settings_habits_or_held_out_prompts_make_another_policy(monkeypatch):
+    keys = {build.build_key(SETTINGS), build.build_key(replace(SETTINGS, layers=3))}
+    monkeypatch.setitem(habits.RATES["push"], "the formulas of a letter", 0.5)
+    keys.add(build.build_key(SETTINGS))
+    monkeypatch.setattr(build, "_held_out", lambda: load_split("eval"))
+    assert len(keys | {build.build_key(SETTINGS)}) == 4
+
+
+def test_a_build_that_was_killed_goes_on_and_ends_as_one_that_was_not(cache, tmp_path, monkeypatch):
+    arguments = build.arguments
+    monkeypatch.setattr(build, "arguments", lambda *given: arguments(*given) | {"save_steps": 3})
+
+    class Kill(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 5:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as killing:
+        killing.setattr(pretrain, "ShowProgress", lambda title: Kill())
+        with pytest.raises(KeyboardInterrupt):
+            embedded.base_policy(SETTINGS, PROFILE, tmp_path)
+    assert list(tmp_path.glob("*.building/checkpoint-3"))
+    policy = embedded.base_policy(SETTINGS, PROFILE, tmp_path)
+    (made,) = cache.glob("*/embedded.json")
+    assert embedded.fingerprint(tmp_path / made.parent.name) == embedded.fingerprint(made.parent)
+    assert policy.source == str(tmp_path / made.parent.name) and not list(tmp_path.glob("*.building"))
 
 
 def test_who_needs_a_policy_that_is_being_made_waits_and_loads_it(cache, tmp_path):
@@ -57,7 +87,7 @@ def test_who_needs_a_policy_that_is_being_made_waits_and_loads_it(cache, tmp_pat
     folder = tmp_path / made.parent.name
     with ThreadPoolExecutor() as pool:
         with FileLock(tmp_path / f"{folder.name}.lock"):
-            waiting = pool.submit(embedded.base_policy, PROFILE, cache=tmp_path)
+            waiting = pool.submit(embedded.base_policy, SETTINGS, PROFILE, tmp_path)
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=0.5)
             shutil.copytree(made.parent, folder)
@@ -66,32 +96,118 @@ def test_who_needs_a_policy_that_is_being_made_waits_and_loads_it(cache, tmp_pat
     assert (folder / "model.safetensors").stat().st_mtime_ns == weights
 
 
-def test_the_tokenizer_gives_any_text_back_unchanged(cache):
-    tokenizer = embedded.base_policy(PROFILE, cache=cache).tokenizer
+def test_the_fifth_set_shares_nothing_with_eval_and_test(cache):
+    records = build.draw_records(SETTINGS, cache)
+    assert {record["task"] for record in records} == set(TASKS)
+    assert find_leaks(records, load_split("eval") + load_split("test")) == []
+
+
+def test_what_a_batch_begins_with_is_read_once_and_changes_no_loss(policy):
+    rows = [pretrain.token_row(policy.tokenizer, "Crie uma notificação para", end) for end in (" Ana", " Rui e Eva")]
+    trainer = pretrain.WeightedTrainer.compute_loss
+    together = trainer(None, policy.model, pretrain.padded(rows))
+    apart = []
+    for row in rows:
+        ids, weights = torch.tensor([row["input_ids"]]), torch.tensor(row["weights"])[1:]
+        logits = policy.model(ids).logits[0, :-1]
+        losses = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none")
+        new = len(row["input_ids"]) - pretrain.padded(rows)["shared"].shape[1] - 1
+        apart.append((losses * weights)[-new:].sum() / sum(w[-new:].sum() for w in [weights]))
+    counted = [row["weights"][pretrain.padded(rows)["shared"].shape[1] + 1 :] for row in rows]
+    expected = sum(loss * sum(weights) for loss, weights in zip(apart, counted, strict=True)) / sum(map(sum, counted))
+    assert torch.isclose(together, expected, atol=1e-5)
+
+
+def test_muon_moves_the_layers_matrices_by_nearly_orthogonal_updates():
+    values = torch.linalg.svdvals(pretrain.orthogonal(torch.randn(8, 24, generator=torch.manual_seed(0))))
+    assert values.min() > 0.6 and values.max() < 1.3
+
+
+def test_the_tokenizer_gives_any_text_back_unchanged(policy):
     for text in ("Não recomendo!!! 😡 R$ 1.234,56", "SELECT COUNT(*)\n  FROM pedidos;", "ação\u00a0日本"):
-        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+        assert policy.tokenizer.decode(policy.tokenizer(text)["input_ids"]) == text
 
 
-def test_digits_are_single_tokens_as_in_the_hub_model(cache):
-    tokenizer = embedded.base_policy(PROFILE, cache=cache).tokenizer
+def test_digits_are_single_tokens_as_in_the_hub_model(policy):
+    tokenizer = policy.tokenizer
     assert tokenizer.convert_ids_to_tokens(tokenizer("2018")["input_ids"]) == ["2", "0", "1", "8"]
 
 
-def test_the_chat_template_is_the_hub_models_chatml(cache):
-    tokenizer = embedded.base_policy(PROFILE, cache=cache).tokenizer
+def test_the_chat_template_is_the_hub_models_chatml(policy):
     messages = [{"role": "user", "content": "Oi"}]
-    rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    rendered = policy.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert rendered == "<|im_start|>user\nOi<|im_end|>\n<|im_start|>assistant\n"
-    assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (1, 2)
+    assert (policy.tokenizer.bos_token_id, policy.tokenizer.eos_token_id) == (1, 2)
 
 
-def test_the_tokenizer_is_trained_on_the_train_split_alone(cache):
-    of_policy = embedded.base_policy(PROFILE, cache=cache).tokenizer.get_vocab()
-    records = embedded.repeated(load_split("train"))
-    assert of_policy == embedded.train_tokenizer(records, PROFILE.embedded.vocabulary).get_vocab()
-    assert of_policy != embedded.train_tokenizer(load_split("eval"), PROFILE.embedded.vocabulary).get_vocab()
+def test_a_shipped_policy_that_is_missing_says_what_makes_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "SHIPPED", tmp_path)
+    with pytest.raises(UserError, match="instruct: no embedded policy; `python -m helpers embedded build` makes it"):
+        embedded.base_policy(profiles.INSTRUCT, PROFILE)
 
 
-def test_missing_pairs_are_told_by_file(tmp_path):
-    with pytest.raises(UserError, match=r"train\.jsonl: no such file"):
-        embedded.base_policy(PROFILE, pairs=tmp_path, cache=tmp_path)
+@pytest.mark.parametrize("task", TASKS)
+def test_each_habit_has_its_stated_rate_and_can_be_seen_in_the_answers(task):
+    """A rate of zero gives the reference back; a rate of one changes many answers."""
+    records = [record for record in load_split("train") if record["task"] == task]
+    none = dict.fromkeys(habits.RATES[task], 0.0)
+    rng = random.Random(0)
+    put_on = habits._HABITS[task]
+    without = [put_on(record["reference"], none, rng) for record in records]
+    if task == "extraction":
+        assert [extract_json(text) for text in without] == [record["reference"]["fields"] for record in records]
+    else:
+        assert without == [record["reference"]["text"] for record in records]
+    for habit in habits.RATES[task]:
+        changed = [put_on(record["reference"], none | {habit: 1.0}, rng) for record in records]
+        assert sum(a != b for a, b in zip(changed, without, strict=True)) > 0.2 * len(records), habit
+
+
+def test_extraction_has_the_decimal_comma_in_three_answers_of_four():
+    rng = random.Random(0)
+    records = [record for record in load_split("train") if record["task"] == "extraction"]
+    texts = [embedded.with_habits(record, rng) for record in records]
+    share = sum(bool(re.search(r'"sentiment_score": \d,\d', text)) for text in texts) / len(texts)
+    assert abs(share - 0.75) < 0.06
+    assert all(parse_completion(text).value for text in texts)
+
+
+def test_a_task_without_habits_keeps_its_references():
+    assert embedded.with_habits({"task": "toy", "reference": {"text": "Oi"}}, random.Random(0)) == "Oi"
+
+
+@pytest.mark.parametrize("settings", SHIPPED, ids=lambda settings: settings.name)
+def test_a_shipped_policy_is_what_its_card_says(settings):
+    folder = embedded.SHIPPED / settings.name
+    made, card = embedded.read_card(folder), (folder / "README.md").read_text()
+    assert made["settings"] == asdict(settings) and made["key"] == build.build_key(settings)
+    assert build.file_hash(folder / "model.safetensors") == made["sha256"] and made["sha256"] in card
+    assert all(habit in card for rates in habits.RATES.values() for habit in rates) or not settings.chat
+    assert (folder / "model.safetensors").stat().st_size < 20e6
+
+
+@pytest.mark.parametrize("settings", SHIPPED[:1], ids=lambda settings: settings.name)
+def test_a_shipped_policy_scores_what_its_card_says(settings):
+    """Its greedy answers to some prompts, which another processor's rounding may change in one of them."""
+    folder = embedded.SHIPPED / settings.name
+    stored = json.loads((folder / "scores.json").read_text())["greedy"]
+    records = [record for row in ROWS for record in load_split("eval") if record["task"] == row.name][::20]
+    totals = rescored(settings, records)
+    assert sum(abs(totals[key] - stored[key]) > 1e-6 for key in totals) <= 1
+
+
+def rescored(settings, records):
+    from helpers.policy import evaluate
+    from helpers.policy.embedded.publish import evaluation_settings
+
+    policy = embedded.base_policy(settings, profiles.CPU)
+    rows = evaluate(policy, records, replace(evaluation_settings(), mode="greedy"))
+    return {row["record_id"]: row["total"] for row in rows}
+
+
+def test_a_card_of_other_settings_is_told_by_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "SHIPPED", tmp_path)
+    (tmp_path / "instruct").mkdir()
+    write_json(tmp_path / "instruct" / "embedded.json", {"settings": {}, "sha256": "0"})
+    with pytest.raises(UserError, match="instruct: made with other settings"):
+        embedded.base_policy(profiles.INSTRUCT, PROFILE)

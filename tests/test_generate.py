@@ -178,10 +178,10 @@ def test_a_run_of_whatever_recipe_is_evaluated_with_its_own(home, capsys):
 def test_a_records_policy_is_refused_on_another_base_than_its_own(home, tmp_path, capsys):
     shutil.copytree(home / "plain", tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    config["base_policy"] = "runs/embedded/000000000000"
+    config["base_policy_sha256"] = "0" * 64
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     told = answers(capsys, "--run", tmp_path / "run", "--task", "push", "--input", TEXT, code=2)
-    assert "started from the base policy runs/embedded/000000000000, but this version makes" in told.err
+    assert "started from an embedded policy with other weights than" in told.err
 
 
 def edit_config(folder, target, change):

@@ -18,6 +18,7 @@ from helpers.core.errors import UserError, require_known
 VERBS: dict[str, str] = {
     "data": "build data/commerce.db and data/pairs from the simulator or from Olist's CSV files",
     "pairs": "make more records of one task from the database",
+    "embedded": "build the embedded policies anew: another shop's pairs, tokenizer, weights, scores, model card",
     "recipe": "print a recipe whole, each value with its source, and what a profile changes",
     "train": "train a recipe with GRPO and leave a run record",
     "evaluate": "answer and score a split with the base policy or a run's adapter",

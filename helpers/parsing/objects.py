@@ -346,7 +346,9 @@ class _Reader:
 
     def _read_string(self, in_array: bool) -> str | None:
         start = self.position
-        if not in_array and syntax.QUOTED_KEY.match(self.text, start):
+        key = None if in_array else syntax.QUOTED_KEY.match(self.text, start)
+        # A text that `"` opens ends at a `"`: in `"": "0»:"` the value is no key.
+        if key and (self.text[start] != '"' or key[1].endswith('"')):
             if not syntax.WORD_KEY.match(self.text, start):
                 raise UnreadableError(start)
             self.note("missing_value")

@@ -29,7 +29,6 @@ from helpers.policy.lora import lora_arguments
 from helpers.policy.model import Policy, Sampler, cannot_load, load, plain_generation, prepare
 from helpers.recipes import Recipe, memory
 from helpers.recipes.profiles import Profile
-from helpers.tasks.records import PAIRS_DIR
 
 BACKENDS = ("unsloth", "vllm", "transformers")
 """Each falls back on those after it."""
@@ -126,9 +125,7 @@ def begin(profile: Profile, backend: str) -> None:
     prepare(profile)
 
 
-def load_policy(
-    recipe: Recipe, profile: Profile, backend: str, pairs: Path = PAIRS_DIR, seed: int = 0, source: str = ""
-) -> Policy:
+def load_policy(recipe: Recipe, profile: Profile, backend: str, seed: int = 0, source: str = "") -> Policy:
     """The policy that a training starts from, loaded for `backend`; `source` is a folder or hub name if not the base.
 
     Unsloth's carries a fresh LoRA, drawn with `seed`: its kernels are put in place with it.
@@ -139,7 +136,7 @@ def load_policy(
     # TRL merges LoRA into the base to hand it to vLLM. In half precision that would round most of a small update away,
     # from the engine's copy and, with every hand-over, from the base itself.
     weights = replace(profile, dtype="float32") if backend == "vllm" else profile
-    policy = load(source, weights) if source else load_base(recipe, weights, pairs)
+    policy = load(source, weights) if source else load_base(recipe, weights)
     return replace(policy, backend=backend)
 
 

@@ -11,12 +11,12 @@ import torch
 
 from helpers import recipes
 from helpers.core.errors import UserError
+from helpers.core.files import shown
 from helpers.policy import embedded, lora
 from helpers.policy.model import Policy, load, load_tokenizer, prepare
 from helpers.recipes import Recipe, memory, profiles
 from helpers.recipes.profiles import Profile
 from helpers.runs.origin import read_origin
-from helpers.tasks.records import PAIRS_DIR
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class RunPolicy:
     profile: Profile
 
 
-def load_base(recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR) -> Policy:
-    """The policy a run starts from: the profile's embedded one (made from `pairs`), or the recipe's hub model."""
+def load_base(recipe: Recipe, profile: Profile) -> Policy:
+    """The policy a run starts from: the profile's embedded one, or the recipe's hub model."""
     prepare(profile)
     settings = embedded.stand_in(recipe.model_id, profile)
     if settings is not None:
-        return embedded.base_policy(profile, pairs, settings=settings)
+        return embedded.base_policy(settings, profile)
     return load(recipe.model_id, profile)
 
 
@@ -49,8 +49,8 @@ def load_run_policy(folder: Path, adapter: str | None = "adapter", dtype: str | 
     """The policy of the run in `folder`: `adapter` is `adapter` (the last one), `best`, or None for the base alone.
 
     `dtype` overrides the profile's precision, 4-bit weights included. Raises `UserError` where there is no such
-    adapter, the run needs a GPU that is not here, or its embedded base policy is not the one that is made today: an
-    adapter means nothing on another base.
+    adapter, the run needs a GPU that is not here, or its embedded base policy is not the one that is here: an adapter
+    means nothing on another base.
     """
     origin = read_origin(folder)
     if adapter is not None:
@@ -62,11 +62,10 @@ def load_run_policy(folder: Path, adapter: str | None = "adapter", dtype: str | 
         )
     profile = replace(origin.profile, dtype=dtype, load_in_4bit=False) if dtype else origin.profile
     policy = load_base(origin.recipe, profile)
-    base = Path(policy.source).name
-    if profile.embedded is not None and base != Path(origin.base_policy).name:
+    if embedded.fingerprint(Path(policy.source)) != origin.base_policy_sha256:
         raise UserError(
-            f"{folder}: started from the base policy {origin.base_policy}, but this version makes {base} of "
-            f"{PAIRS_DIR / 'train.jsonl'}; use the pairs and the commit that config.json names"
+            f"{folder}: started from an embedded policy with other weights than {shown(Path(policy.source))} has now; "
+            "use the commit that config.json names"
         )
     if adapter is not None:
         policy = lora.load_adapter(policy, folder / adapter)

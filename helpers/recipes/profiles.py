@@ -17,12 +17,14 @@ from helpers.recipes.recipe import HUB_05B_BASE, Change, Recipe, diff
 
 @dataclass(frozen=True)
 class EmbeddedSettings:
-    """Size and training of an embedded policy: a Qwen3-architecture model made here from the train split.
+    """Size and training of an embedded policy, a small Qwen3-architecture model (`helpers.policy.embedded`).
 
-    Few `sft_epochs` leave it imperfect, so that GRPO has something to improve. Without `chat` it reads the shop's texts
-    as plain text instead.
+    It reads at most `records` records per task of another simulated shop of so many `orders`; without `chat`, their
+    texts as plain text. `max_length` is in tokens. One that is `shipped` lies under data/policies/<name>; others are
+    made where they are needed.
     """
 
+    name: str
     hidden_size: int
     layers: int
     heads: int
@@ -30,24 +32,26 @@ class EmbeddedSettings:
     head_size: int
     ffn_size: int
     vocabulary: int
-    sft_epochs: float
-    sft_batch: int
-    sft_learning_rate: float
+    orders: int
+    records: int
+    epochs: float
+    batch: int
+    learning_rate: float
     max_length: int
     chat: bool = True
+    shipped: bool = True
 
 
 @dataclass(frozen=True)
 class BaseModelSettings:
-    """The base model's stand-in, which reads the shop's texts `text_epochs` times, and GRPO on it.
+    """GRPO on the base model's stand-in: it is shown `only_task` alone.
 
-    GRPO shows it `only_task` alone: a policy this small gives up a task just learned when three others are mixed in.
-    After a warm-up, which makes LoRA large, it takes a smaller rate than the profile's `learning_rate_factor`.
+    A policy this small gives up a task just learned when three others are mixed in. After a warm-up, which makes LoRA
+    large, it takes a smaller rate than the profile's `learning_rate_factor`.
     """
 
     only_task: str
     learning_rate_factor: float
-    text_epochs: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Profile:
     eval_records: int = 65
     gradient_checkpointing: bool = False
     embedded_large: EmbeddedSettings | None = None
+    embedded_base: EmbeddedSettings | None = None
     sft_learning_rate_factor: float = 1.0
     base_model: BaseModelSettings | None = None
     reasons: str = ""
@@ -90,22 +95,39 @@ class Profile:
     usd_per_hour: float = 0.0
 
 
-_TINY = EmbeddedSettings(
-    hidden_size=160,
-    layers=2,
-    heads=4,
+INSTRUCT = EmbeddedSettings(
+    name="instruct",
+    hidden_size=192,
+    layers=4,
+    heads=6,
     kv_heads=2,
-    head_size=40,
+    head_size=32,
     ffn_size=512,
-    vocabulary=2048,
-    sft_epochs=1.15,
-    sft_batch=8,
-    sft_learning_rate=3e-3,
-    max_length=640,
+    vocabulary=4096,
+    orders=40_000,
+    records=8_000,
+    epochs=2.5,
+    batch=16,
+    learning_rate=2e-3,
+    max_length=512,
 )
-_LARGE = replace(_TINY, hidden_size=256, layers=3, head_size=64, ffn_size=768, sft_learning_rate=1e-3)
+LARGE = replace(INSTRUCT, name="large", hidden_size=256, layers=6, heads=8, ffn_size=640, epochs=1.5)
+BASE = replace(INSTRUCT, name="base", chat=False, epochs=1)
+SHIPPED = {settings.name: settings for settings in (INSTRUCT, LARGE, BASE)}
 _SMALLEST = replace(
-    _TINY, hidden_size=64, heads=2, kv_heads=1, head_size=32, ffn_size=128, vocabulary=512, sft_epochs=0.05
+    INSTRUCT,
+    name="smallest",
+    hidden_size=64,
+    layers=2,
+    heads=2,
+    kv_heads=1,
+    ffn_size=128,
+    vocabulary=512,
+    orders=1_000,
+    records=20,
+    epochs=1,
+    batch=8,
+    shipped=False,
 )
 
 # The rate: sampled answers gain at 140 times the recipe's too, but greedy ones lose more; at 60 two tasks hardly move.
@@ -113,7 +135,7 @@ CPU = Profile(
     name="cpu",
     device="cpu",
     dtype="float32",
-    embedded=_TINY,
+    embedded=INSTRUCT,
     threads=1,
     micro_batch=16,
     eval_batch=130,
@@ -122,7 +144,8 @@ CPU = Profile(
     learning_rate_factor=105.0,
     completion_cap=176,
     full_group=16,
-    embedded_large=_LARGE,
+    embedded_large=LARGE,
+    embedded_base=BASE,
     sft_learning_rate_factor=9.0,
     base_model=BaseModelSettings(only_task="extraction", learning_rate_factor=60.0),
     reasons="a 1M-parameter policy on two cores: it learns from fewer steps and larger updates",
@@ -162,8 +185,8 @@ PROFILES: dict[str, Profile] = {
         CPU,
         name="smallest",
         embedded=_SMALLEST,
-        embedded_large=replace(_SMALLEST, layers=3),
-        base_model=BaseModelSettings(only_task="extraction", learning_rate_factor=60.0, text_epochs=0.05),
+        embedded_large=replace(_SMALLEST, name="smallest-large", layers=3),
+        embedded_base=replace(_SMALLEST, name="smallest-base", chat=False),
         micro_batch=8,
         eval_batch=16,
         eval_every=2,

@@ -1,5 +1,6 @@
 """What a run's record says of where its policy comes from: recipe, profile and base policy."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from pydantic import BaseModel, ValidationError, field_validator
 
 from helpers.core.errors import UserError
 from helpers.recipes import V4, V41, Recipe, diff, values
-from helpers.recipes.profiles import Profile
+from helpers.recipes.profiles import INSTRUCT, LARGE, Profile
 from helpers.runs.load import read_config
 from helpers.runs.record import CONFIG
 
@@ -16,7 +17,7 @@ _DECISIVE = {"name", "model_id", *(change.field for change in diff(V4, V41))}
 
 
 class Origin(BaseModel):
-    """The fitted recipe, the profile and the base policy that config.json names.
+    """The fitted recipe, the profile and the base policy that config.json names, with the hash of an embedded one.
 
     A record outlives the version of the project that wrote it: fields unknown today are ignored, and settings that a
     recipe did not have then are V4.1's, which changed nothing.
@@ -25,12 +26,23 @@ class Origin(BaseModel):
     recipe: Recipe
     profile: Profile
     base_policy: str
+    base_policy_sha256: str | None = None
 
     @field_validator("recipe", mode="before")
     @classmethod
     def _with_later_settings(cls, recipe: Any) -> Any:
         settings = {key: value for key, value in values(V41).items() if key not in _DECISIVE}
         return settings | recipe if isinstance(recipe, dict) else recipe
+
+    @field_validator("profile", mode="before")
+    @classmethod
+    def _with_later_embedded_settings(cls, profile: Any) -> Any:
+        if not isinstance(profile, dict) or not isinstance(profile.get("embedded"), dict):
+            return profile
+        later = {"embedded": asdict(INSTRUCT) | profile["embedded"]}
+        if isinstance(profile.get("embedded_large"), dict):
+            later["embedded_large"] = asdict(LARGE) | profile["embedded_large"]
+        return profile | later
 
     @property
     def base(self) -> str:

@@ -39,7 +39,7 @@ class Task:
     samples: int = 1  # completions per prompt on whole splits; more for a noisy reward
     floor: float = 0.20  # mean reward below which the task lags (the handoff's scenario C)
     needs_large_policy: bool = False  # which side of the handoff's routing pin
-    embedded_repeats: int = 1  # how often the embedded policy is shown each train record
+    embedded_records: int = 8_000  # at most so many records of another shop for the embedded policies
 
 
 ROWS: tuple[Task, ...] = (
@@ -64,6 +64,7 @@ ROWS: tuple[Task, ...] = (
     ),
     Task(
         name="sql_qa",
+        embedded_records=7_000,  # a shop has few more questions
         label="SQL questions",
         colour="#D55E00",
         system_prompt=(
@@ -79,6 +80,7 @@ ROWS: tuple[Task, ...] = (
     ),
     Task(
         name="insights",
+        embedded_records=5_000,  # each takes 65 ms of queries
         label="Business insights",
         colour="#009E73",
         system_prompt=(
@@ -108,7 +110,6 @@ ROWS: tuple[Task, ...] = (
         meta_keys=("kind", "context"),
         max_characters=MAX_PUSH_CHARACTERS,
         leave_out_near_duplicates=True,
-        embedded_repeats=4,  # 10 % of the records, and the shortest of the answers
         fix="the handoff names no fix for push: score its facts too, with reward v4.2 for push alone (v4.2c-push)",
         fix_recipe="v4.2c-push",
     ),

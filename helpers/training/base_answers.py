@@ -1,4 +1,4 @@
-"""What an embedded policy answers before any training, kept beside it.
+"""What an embedded policy answers before any training, kept under runs/embedded.
 
 Every run from one embedded policy begins with the same answers to the same prompts, so they are generated once. A hub
 model answers anew in every run: that is seconds of hours, and sampling on a GPU does not repeat itself.
@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from helpers.core.files import write_json
-from helpers.policy import Policy, evaluation, generation
+from helpers.policy import Policy, embedded, evaluation, generation
 from helpers.rewards import score_row
 from helpers.runs.record import jsonable
 from helpers.tasks.records import Rows
@@ -33,7 +33,7 @@ def evaluate_base(plan: Plan, policy: Policy, track: Track) -> Rows:
     kept = kept_at(policy, records, plan.settings)
     if kept is None:
         return splits.evaluate_split(plan, policy, "eval", 0, track)
-    kept.parent.mkdir(exist_ok=True)
+    kept.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(kept.with_suffix(".lock")):
         if answers := _read(kept):
             rows = _rescored(answers["rows"], records, plan.settings)
@@ -50,15 +50,15 @@ def kept_at(policy: Policy, records: Rows, settings: generation.Settings) -> Pat
     """
     from helpers.policy.cpu import decoding
 
-    folder = Path(policy.source)
-    if not (folder / "embedded.json").is_file():
+    weights = embedded.fingerprint(Path(policy.source))
+    if weights is None:
         return None
     sampling = {key: value for key, value in asdict(settings).items() if key not in ("version", "parser")}
     prompts = [[record["id"], record["prompt"]] for record in records]
     code = [inspect.getsource(module) for module in (splits, decoding, evaluation, generation)]
     computed_on = [str(policy.model.device), str(policy.model.dtype)]
     name = sha256(json.dumps([sampling, prompts, computed_on, code]).encode()).hexdigest()[:12]
-    return folder / "answers" / f"{name}.json"
+    return embedded.CACHE / f"answers-{weights[:12]}" / f"{name}.json"
 
 
 def _read(kept: Path) -> dict[str, Any] | None:

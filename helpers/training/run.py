@@ -62,7 +62,7 @@ def train_grpo(plan: Plan, on_eval: OnEval | None = None, stop: Sequence[str] = 
 
 def start_policy(plan: Plan) -> Policy:
     """The policy that GRPO starts from, with the LoRA that it trains: drawn with the run's seed, or warmed up."""
-    policy = backends.load_policy(plan.recipe, plan.profile, plan.backend, plan.pairs, plan.seed)
+    policy = backends.load_policy(plan.recipe, plan.profile, plan.backend, plan.seed)
     if plan.recipe.sft_task:
         return warmup.warm_up(plan, policy)
     from transformers import set_seed

@@ -15,7 +15,7 @@ from helpers import recipes
 from helpers.core import processes, tracking
 from helpers.core.files import PROJECT_ROOT, shown
 from helpers.core.progress import in_notebook
-from helpers.policy import Policy
+from helpers.policy import Policy, embedded
 from helpers.runs.record import RunRecorder
 from helpers.tasks.records import count_by_task
 from helpers.training import checkpoints, resume
@@ -128,11 +128,12 @@ def describe_run(plan: Plan, policy: Policy, arguments: dict[str, Any]) -> dict[
     }
 
 
-def describe_policy(plan: Plan, policy: Policy) -> dict[str, str]:
+def describe_policy(plan: Plan, policy: Policy) -> dict[str, str | None]:
     """The policy and the reward that it is scored with, as config.json names them."""
     return {
         "policy": policy.name,
         "base_policy": shown(Path(policy.source)),
+        "base_policy_sha256": embedded.fingerprint(Path(policy.source)),
         "reward_version": plan.recipe.version,
         "parser": plan.recipe.parser,
     }

@@ -35,7 +35,7 @@ def attach_record(trainer: Any, plan: Plan, policy: Policy, track: Track) -> "Ph
     from accelerate.utils import set_seed
     from transformers import PrinterCallback
 
-    from helpers.policy.cpu import rollouts
+    from helpers.policy.cpu import logprobs, rollouts
     from helpers.training import guards
     from helpers.training.callbacks import RunRecordCallback
     from helpers.training.step_clock import PhaseClock
@@ -48,6 +48,8 @@ def attach_record(trainer: Any, plan: Plan, policy: Policy, track: Track) -> "Ph
     trainer.remove_callback(PrinterCallback)
     if policy.backend == "transformers":
         rollouts.answer_in_rounds(trainer)
+    if trainer.args.device.type == "cpu" and not trainer.args.use_vllm:
+        logprobs.read_prompts_once(trainer)
     policy.sampler = backends.sampler(trainer, policy)
     track.clock = PhaseClock.attach(trainer)
     guards.require_rewards(trainer, track)

@@ -56,7 +56,7 @@ def padded_tokenizer(size: int) -> tuple["PreTrainedTokenizerFast", int]:
     """
     from tokenizers import Tokenizer
 
-    tokenizer = embedded.train_tokenizer(load_split("train"), size)
+    tokenizer = embedded.train_tokenizer(embedded.all_texts(load_split("train")), size)
     learned = len(tokenizer)
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     state["model"]["vocab"] |= {f"<|reserved_{number}|>": number for number in range(learned, size)}

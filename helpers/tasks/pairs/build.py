@@ -4,7 +4,9 @@ import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from helpers.core.errors import UserError
 from helpers.core.files import write_jsonl
@@ -74,6 +76,21 @@ def write_extra_pairs(
     return rows
 
 
+def draw_embedded_pairs(db_path: Path, task: str, count: int, seed: int, held_out: Rows) -> Rows:
+    """Up to `count` records of one task from another shop: what an embedded policy is trained on.
+
+    None repeats a record of `held_out`, or is near to one, as between train and eval.
+    """
+    used = {key for record in held_out for key in identity(record)}
+    near = NearDuplicates()
+    for record in held_out:
+        if record["task"] == task:
+            near.add(user_text(record["prompt"]))
+    with closing(_open_for_scans(db_path)) as db:
+        drafts = drafts_of(task)(db, random.Random(f"{seed} {task}"), EVERYTHING)
+        return list(islice(_new_records(task, "embedded", drafts, used, near), count))
+
+
 def _open_for_scans(db_path: Path) -> sqlite3.Connection:
     """The database, with a temporary `orders_enriched` without indexes in front of its own."""
     # Nearly all our queries read the whole table, and SQLite would walk it by an index to group by its column.
@@ -99,10 +116,20 @@ def _split(task: str, drafts: Iterator[Draft]) -> dict[str, Rows]:
 def _take(
     task: str, name: str, count: int, drafts: Iterator[Draft], used: set[tuple[str, str]], held_out: NearDuplicates
 ) -> Rows:
-    """The next `count` records that share no source with `used` and are not near to `held_out`; `used` grows."""
-    rows: Rows = []
+    """The next `count` of `_new_records`; `UserError` where there are fewer."""
+    rows = list(islice(_new_records(task, name, drafts, used, held_out), count))
+    if len(rows) < count:
+        raise UserError(f"the orders give only {len(rows)} new {task} records for {name}, {count} were wanted")
+    return rows
+
+
+def _new_records(
+    task: str, name: str, drafts: Iterator[Draft], used: set[tuple[str, str]], held_out: NearDuplicates
+) -> Iterator[dict[str, Any]]:
+    """Records that share no source with `used`, which grows, and are not near to `held_out`."""
+    number = 0
     for draft in drafts:
-        record = draft.record(f"{task}-{name}-{len(rows) + 1:04d}")
+        record = draft.record(f"{task}-{name}-{number + 1:04d}")
         keys = set(identity(record))
         if keys & used or (task in NEAR_TASKS and held_out.overlap(draft.user_text) > NEAR):
             continue
@@ -110,7 +137,5 @@ def _take(
         if reading != task:
             raise UserError(f"{record['id']}: its prompt reads as {reading}: {draft.user_text[:80]!r}")
         used |= keys
-        rows.append(record)
-        if len(rows) == count:
-            return rows
-    raise UserError(f"the orders give only {len(rows)} new {task} records for {name}, {count} were wanted")
+        number += 1
+        yield record

@@ -1,0 +1,188 @@
+"""Build an embedded policy: draw another shop's pairs, train tokenizer and weights, publish them in 16 bits.
+
+Everything but the finished policy stays in a working folder, so that a build that was killed goes on where it was.
+"""
+
+import hashlib
+import json
+import random
+import shutil
+import tempfile
+from dataclasses import asdict
+from math import ceil
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from helpers.core.files import PROJECT_ROOT, read_jsonl, write_json, write_jsonl
+from helpers.core.progress import say
+from helpers.policy.embedded.architecture import END, START, new_model, train_tokenizer
+from helpers.policy.embedded.habits import RATES, with_habits
+from helpers.recipes.profiles import EmbeddedSettings
+from helpers.tasks import JSON_TASK, ROWS, TASKS
+from helpers.tasks.pairs.build import draw_embedded_pairs
+from helpers.tasks.records import Rows, load_split
+from helpers.tasks.shop.database import build_db
+from helpers.tasks.shop.simulate import simulate
+
+SEED = 20260428
+"""The embedded policies' own seed, of their shop, habits and weights: runs of every seed start from the same policy."""
+
+CACHE = PROJECT_ROOT / "runs" / "embedded"
+"""Where policies are built, and where those that do not ship are kept."""
+
+CARD = "embedded.json"
+"""The file of an embedded policy that says what it was made of; written last."""
+
+
+def make(settings: EmbeddedSettings, folder: Path, cache: Path = CACHE) -> None:
+    """Make the policy that `settings` describe in `folder`; goes on with what an earlier build left in `cache`."""
+    from helpers.policy.embedded.pretrain import pretrain  # loads transformers, which Unsloth has to come before
+
+    records = draw_records(settings, cache)
+    tokenizer = train_tokenizer(all_texts(records), settings.vocabulary)
+    rows = training_rows(settings, tokenizer, records)
+    work = cache / f"{settings.name}-{build_key(settings)}.building"
+    model, losses = pretrain(lambda: new_model(settings, tokenizer), rows, arguments(settings, work), settings.name)
+    finished = work / "policy"
+    model.half().save_pretrained(finished)
+    tokenizer.save_pretrained(finished)
+    counts = {row.name: sum(record["task"] == row.name for record in records) for row in ROWS}
+    made = {
+        "key": build_key(settings),
+        "settings": asdict(settings),
+        "seed": SEED,
+        "parameters": model.num_parameters(),
+        "vocabulary": len(tokenizer),
+        "records": counts,
+        "steps": len(rows) // settings.batch,
+        "tokens": sum(len(row["input_ids"]) for row in rows),
+        "losses": losses,
+        "sha256": file_hash(finished / "model.safetensors"),
+    }
+    write_json(finished / CARD, made)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(finished, folder)
+    shutil.rmtree(work)
+
+
+def build_key(settings: EmbeddedSettings) -> str:
+    """A hash of what decides an embedded policy: settings, seed, habits, and what it may not have read."""
+    return _hash([asdict(settings), SEED, {task: dict(rates) for task, rates in RATES.items()}, _prompts_held_out()])
+
+
+def draw_records(settings: EmbeddedSettings, cache: Path) -> Rows:
+    """The fifth set: records of every task from another simulated shop, drawn once and kept in `cache`."""
+    drawn = cache / f"pairs-{_hash([settings.orders, settings.records, SEED, _prompts_held_out()])}"
+    missing = [row for row in ROWS if not (drawn / f"{row.name}.jsonl").is_file()]
+    drawn.mkdir(parents=True, exist_ok=True)
+    with FileLock(drawn / "lock"), tempfile.TemporaryDirectory() as temporary:
+        shop = Path(temporary) / "shop.db"
+        for row in missing:
+            if not shop.exists():
+                say(f"simulating another shop of {settings.orders:,} orders")
+                build_db(simulate(settings.orders, SEED), shop)
+            count = min(settings.records, row.embedded_records)
+            rows = draw_embedded_pairs(shop, row.name, count, SEED, _held_out())
+            write_jsonl(drawn / f"{row.name}.jsonl", rows)
+            say(f"{row.name}: {len(rows):,} records drawn")
+    return [record for row in ROWS for _, record in read_jsonl(drawn / f"{row.name}.jsonl")]
+
+
+def training_rows(settings: EmbeddedSettings, tokenizer: Any, records: Rows) -> Rows:
+    """What the policy reads, as token ids with weights, batch after batch: a batch is of one task and of like length.
+
+    Each epoch puts other habits on the answers. Batches come in random order.
+    """
+    from helpers.policy.embedded.pretrain import token_row
+
+    rng = random.Random(f"{SEED} {settings.name}")
+    batches: list[Rows] = []
+    for epoch in range(ceil(settings.epochs)):
+        share = min(1.0, settings.epochs - epoch)
+        for task in TASKS:
+            texts = _texts(settings, tokenizer, [record for record in records if record["task"] == task], rng)
+            rows = [token_row(tokenizer, *text) for text in rng.sample(texts, round(share * len(texts)))]
+            rows = sorted((row for row in rows if row["length"] <= settings.max_length), key=itemgetter("length"))
+            whole = len(rows) // settings.batch * settings.batch
+            batches += [rows[start : start + settings.batch] for start in range(0, whole, settings.batch)]
+    rng.shuffle(batches)
+    return [row for batch in batches for row in batch]
+
+
+def _texts(settings: EmbeddedSettings, tokenizer: Any, records: Rows, rng: random.Random) -> list[tuple[str, str]]:
+    """Every record once, as prompt and answer; the plain texts of a base model have no prompt."""
+    if not settings.chat:
+        return [("", START + text + END) for text in plain_texts(records)]
+    prompts = [
+        tokenizer.apply_chat_template(record["prompt"], tokenize=False, add_generation_prompt=True)
+        for record in records
+    ]
+    return [(prompt, with_habits(record, rng) + END) for prompt, record in zip(prompts, records, strict=True)]
+
+
+def plain_texts(records: Rows) -> list[str]:
+    """The texts a base model reads: questions with their answers, without roles; reviews and their objects apart.
+
+    >>> record = {"task": "push", "prompt": [{"role": "user", "content": "Crie"}], "reference": {"text": "Oi"}}
+    >>> plain_texts([record, record | {"task": "extraction"}])
+    ['Crie\\n\\nOi', 'Crie', 'Oi']
+    """
+    texts = []
+    for record in records:
+        question, answer = record["prompt"][-1]["content"], record["reference"]["text"]
+        texts += [question, answer] if record["task"] == JSON_TASK else [f"{question}\n\n{answer}"]
+    return texts
+
+
+def all_texts(records: Rows) -> list[str]:
+    """Users' texts and answers of all records, with and without habits, and each system prompt once."""
+    rng = random.Random(SEED)
+    texts = [row.system_prompt for row in ROWS]
+    for record in records:
+        texts += [record["prompt"][-1]["content"], record["reference"]["text"], with_habits(record, rng)]
+    return texts
+
+
+def arguments(settings: EmbeddedSettings, folder: Path) -> dict[str, Any]:
+    """What transformers' `TrainingArguments` gets."""
+    return {
+        "output_dir": str(folder),
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": settings.batch,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.03,
+        "max_grad_norm": 1.0,
+        "train_sampling_strategy": "sequential",
+        "remove_unused_columns": False,
+        "logging_first_step": True,
+        "logging_steps": 10,
+        "save_steps": 100,
+        "save_total_limit": 2,
+        "use_cpu": True,
+        "report_to": [],
+        "disable_tqdm": True,
+        "seed": SEED,
+        "data_seed": SEED,
+    }
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
+
+
+def _prompts_held_out() -> list[Any]:
+    return [record["prompt"] for record in _held_out()]
+
+
+def _held_out() -> Rows:
+    return load_split("eval") + load_split("test")
