@@ -64,6 +64,22 @@ def test_the_cells_of_02_make_the_run_that_the_command_line_makes(
     assert (tmp_path / "v4.1" / "eval.jsonl").read_bytes() == (tiny_run / "eval.jsonl").read_bytes()
 
 
+def test_after_a_kill_the_cells_go_on_from_the_checkpoint_and_a_finished_run_is_used_as_it_is(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "v4.1"
+    shutil.copytree(tiny_run, folder)
+    shutil.rmtree(folder / "checkpoints" / "checkpoint-4")
+    shutil.rmtree(folder / "adapter")
+    run_cells("02_grpo_v41", tmp_path, monkeypatch, seed=3)
+    assert metrics(folder) == metrics(tiny_run)
+    assert (folder / "eval.jsonl").read_bytes() == (tiny_run / "eval.jsonl").read_bytes()
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+    events = (folder / "events.jsonl").read_bytes()
+    run_cells("02_grpo_v41", tmp_path, monkeypatch, seed=3)
+    assert (folder / "events.jsonl").read_bytes() == events
+
+
 def test_the_step_by_hand_is_the_trainers_where_rewards_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The smallest policy's answers are all worth the same; here an answer's length stands for its reward."""
 
