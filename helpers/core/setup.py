@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -130,10 +129,8 @@ def _answers(url: str) -> bool:
 def _drive(folder: str) -> Path:
     """A folder of Google Drive, which is mounted first where this is Colab; Colab asks its user for leave then."""
     mount = Path("/") / "content" / "drive"
-    if find_spec("google") and find_spec("google.colab") and not mount.is_dir():
-        from google.colab import drive
-
-        drive.mount(str(mount))
+    if in_colab() and not mount.is_dir():
+        importlib.import_module("google.colab.drive").mount(str(mount))
     path = (mount if mount.is_dir() else Path.home()) / folder
     path.mkdir(parents=True, exist_ok=True)
     return path
