@@ -197,7 +197,9 @@ def in_a_fresh_python(tmp_path, code):
     (tmp_path / "unsloth.py").write_text(FAKE_UNSLOTH)
     paths = os.pathsep.join([str(tmp_path), str(ROOT)])
     environment = os.environ | {"PYTHONPATH": paths, "SEEN": str(tmp_path / "seen.json")}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 TRAIN = """

@@ -66,7 +66,7 @@ def test_a_run_leaves_executed_copies_html_and_the_main_numbers(
     assert str(folder / "02_second.html") in told
 
 
-def test_in_place_takes_over_outputs_and_nothing_else(series: Path) -> None:
+def test_in_place_takes_over_outputs_and_the_time_they_took_and_nothing_else(series: Path) -> None:
     before = nbformat.read(series / "02_second.ipynb", as_version=4)
 
     assert main(["notebooks", "--notebooks", "02", "--in-place"]) == 0
@@ -74,6 +74,8 @@ def test_in_place_takes_over_outputs_and_nothing_else(series: Path) -> None:
     after = nbformat.read(series / "02_second.ipynb", as_version=4)
     assert streamed(series / "02_second.ipynb") == ["second"]
     assert [cell.metadata for cell in after.cells] == [cell.metadata for cell in before.cells]
+    measured = after.metadata.pop("measured")
+    assert measured["seconds"] >= 0 and measured["profile"] == "smallest"
     assert after.metadata == before.metadata
     assert "second" not in (series / "01_first.ipynb").read_text().replace("02_second", "")
 

@@ -28,6 +28,7 @@ VERBS: dict[str, str] = {
     "audit-rewards": "score right answers in other dress, wrong ones and cheats under each reward version",
     "report": "write a run as one HTML page and print its decision",
     "compare": "put runs side by side, paired where the eval set is the same",
+    "results": "make the tables of RESULTS.md, and the README's figure and times, from the shipped records",
     "preflight": "check policy, data and two training steps before a long run",
     "notebooks": "run notebooks in order; executed copies, HTML and run records go to runs/<time>/",
     "doctor": "tell what this machine is, which profile it gets, and what is off",

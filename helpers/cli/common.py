@@ -50,3 +50,18 @@ def write_results(folder: Path, name: str, frame: pd.DataFrame, figures: Mapping
     for title, figure in figures.items():
         save_png(figure, folder / f"{title}.png")
     print(f"wrote {name}.csv and {len(figures)} figures to {folder}")
+
+
+def put_between_markers(text: str, name: str, part: str) -> str:
+    """`text` with what stands between the markers of `name` replaced; `UserError` where a marker is missing.
+
+    >>> put_between_markers("<!-- n -->\\nold\\n<!-- /n -->", "n", "new")
+    '<!-- n -->\\nnew\\n<!-- /n -->'
+    """
+    before, opening, rest = text.partition(f"<!-- {name} -->\n")
+    _, closing_mark, after = rest.partition(f"<!-- /{name} -->")
+    if not opening or not closing_mark:
+        raise UserError(
+            f"the page has lost its markers <!-- {name} --> and <!-- /{name} -->: put them back, then renew it"
+        )
+    return f"{before}{opening}{part}\n{closing_mark}{after}"

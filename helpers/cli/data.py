@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.cli.common import require_positive
+from helpers.cli.common import put_between_markers, require_positive
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT, replacing, write_text
 from helpers.plots.data import plot_shop
@@ -99,16 +99,3 @@ def counts_table(pairs_dir: Path = PAIRS_DIR) -> str:
         counts = count_by_task(load_split(name, pairs_dir))
         lines.append(f"| {name} | {' | '.join(str(counts[task]) for task in TASKS)} | {sum(counts.values())} |")
     return "\n".join(lines)
-
-
-def put_between_markers(text: str, name: str, part: str) -> str:
-    """`text` with what stands between the markers of `name` replaced; `UserError` where a marker is missing.
-
-    >>> put_between_markers("<!-- n -->\\nold\\n<!-- /n -->", "n", "new")
-    '<!-- n -->\\nnew\\n<!-- /n -->'
-    """
-    before, opening, rest = text.partition(f"<!-- {name} -->\n")
-    _, closing_mark, after = rest.partition(f"<!-- /{name} -->")
-    if not opening or not closing_mark:
-        raise UserError(f"the data card has lost its markers <!-- {name} --> and <!-- /{name} -->")
-    return f"{before}{opening}{part}\n{closing_mark}{after}"

@@ -194,11 +194,13 @@ def execute(notebook: Path, run_folder: Path) -> Path:
 
 
 def refresh(notebook: Path, executed: Path) -> None:
-    """Put the outputs and execution counts of `executed` into `notebook`, and nothing else: no times, no paths."""
+    """Put the outputs and execution counts of `executed` into `notebook`, how long it took and on what; no paths."""
     target, source = (nbformat.read(path, as_version=4) for path in (notebook, executed))
     for old, new in zip(target.cells, source.cells, strict=True):
         if old.cell_type == "code":
             old.outputs, old.execution_count = new.outputs, new.execution_count
+    seconds, profile = round(source.metadata.papermill.duration), profiles.get("auto").name
+    target.metadata.measured = {"seconds": seconds, "profile": profile, "cores": os.cpu_count()}
     write_text(notebook, nbformat.writes(target) + "\n")
 
 

@@ -14,7 +14,7 @@ from helpers.core.files import PROJECT_ROOT, shown
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    parser.add_argument("--recipe", default="v4.1", help="v4, v4.1 (default), v4.2a, v4.2b, v4.2c ...: see README")
+    parser.add_argument("--recipe", default="v4.1", help="v4, v4.1 (default), v4.2a, v4.2b ...: see docs/reference.md")
     parser.add_argument("--profile", default="auto", help="cpu, smallest, l4, or auto (default): what this machine is")
     parser.add_argument(
         "--backend",

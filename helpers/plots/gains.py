@@ -18,8 +18,16 @@ _PARSERS = {"regex": "V4's regular expression", "handoff": "the handoff's fix", 
 
 def gain_bars(run: Run) -> Figure:
     """The paired gain over the base policy of each task, sampled at temperature 1 and greedy, with 95 % intervals."""
+    figure, axis = panel(0.7 + 0.5 * (1 + len(TASKS)))
+    draw_gains(axis, run)
+    axis.set(xlabel="Gain of the mean reward over the base policy, same prompts")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=2)
+    return figure
+
+
+def draw_gains(axis: Axes, run: Run) -> None:
+    """What `gain_bars` shows, on given axes: filled marks sampled, hollow ones greedy, labelled for a legend."""
     rows = (ALL, *TASKS)
-    figure, axis = panel(0.7 + 0.5 * len(rows))
     for mode, label, offset in (("sample", "sampled at temperature 1", 0.15), ("greedy", "greedy", -0.15)):
         gains = analysis.gains(run, mode=mode)
         for position, task in enumerate(rows):
@@ -28,9 +36,7 @@ def gain_bars(run: Run) -> Figure:
         axis.plot([], [], "o", color=MUTED, mfc=MUTED if mode == "sample" else "white", label=label)
     axis.axvline(0, color=MUTED, lw=1)
     name_rows(axis, [task_label(task) for task in rows])
-    axis.set(ylim=(0.5 - len(rows), 0.5), xlabel="Gain of the mean reward over the base policy, same prompts")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=2)
-    return figure
+    axis.set(ylim=(0.5 - len(rows), 0.5))
 
 
 def parser_effects(effects: Effects) -> Figure:

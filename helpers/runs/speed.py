@@ -83,9 +83,15 @@ def mean_of_next(seen: Sequence[float] | np.ndarray, count: int) -> Interval:
     return Interval(mean, mean - float(width), mean + float(width), n)
 
 
+def seconds_spent(run: Run) -> tuple[float, float]:
+    """Seconds of all training steps, and of all evaluations, whole splits included; 0 where not recorded."""
+    steps, evaluations = (sum(row.get(key, 0.0) for row in run.history) for key in (_STEP, "time/eval_s"))
+    return steps, evaluations
+
+
 def evaluation_share(run: Run) -> float:
     """Seconds of evaluation, whole splits included, as a share of all steps and evaluations; NaN where not recorded."""
-    steps, evaluations = (sum(row.get(key, 0.0) for row in run.history) for key in (_STEP, "time/eval_s"))
+    steps, evaluations = seconds_spent(run)
     return evaluations / (steps + evaluations) if steps else math.nan
 
 

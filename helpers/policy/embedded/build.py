@@ -59,7 +59,7 @@ def make(settings: EmbeddedSettings, folder: Path, cache: Path = CACHE) -> None:
         "records": counts,
         "steps": len(rows) // settings.batch,
         "tokens": sum(len(row["input_ids"]) for row in rows),
-        "losses": losses,
+        "losses": losses[::5],
         "sha256": file_hash(finished / "model.safetensors"),
     }
     write_json(finished / CARD, made)
