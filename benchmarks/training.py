@@ -77,7 +77,9 @@ def block(kind: str, plan: training.Plan, track: training.Track) -> np.ndarray:
     set_seed(SEED)
     arguments = training.grpo_arguments(plan) | {"max_steps": STEPS, "save_strategy": "no"}
     if kind == "ours":
-        trainer, _, _ = training.build_trainer(plan, policy, arguments, track)
+        policy = lora.with_lora(policy, plan.recipe)
+        trainer = training.build_trainer(plan, policy, arguments)
+        training.attach_record(trainer, plan, policy, track)
         trainer.add_callback(callbacks.StopRuleCallback(plan, track))
     else:
         policy.model.set_attn_implementation("sdpa")

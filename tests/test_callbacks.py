@@ -13,7 +13,7 @@ from helpers.recipes import profiles
 from helpers.runs.record import RunRecorder
 from helpers.tasks.records import eval_subset, load_split
 from helpers.training import Plan, Track
-from helpers.training.callbacks import EvalRewardCallback, RewardMeter, StopRuleCallback
+from helpers.training.callbacks import EvalRewardCallback, RunRecordCallback, StopRuleCallback, prompts_seen
 
 
 class NoWandb:
@@ -45,8 +45,8 @@ def test_the_subset_is_answered_between_the_ends_but_not_shortly_before_the_last
     recipe, profile = replace(RECIPE, max_completion_length=2), replace(PROFILE, eval_every=5)
     records = eval_subset(load_split("eval"))[::16]
     plan = Plan(recipe, profile, track.recorder.folder, splits={"eval": records})
-    clock = SimpleNamespace(phase=lambda _: nullcontext())
-    judge = EvalRewardCallback(plan, loading.load_base(recipe, profile), track, clock)
+    track.clock = SimpleNamespace(phase=lambda _: nullcontext())
+    judge = EvalRewardCallback(plan, loading.load_base(recipe, profile), track)
     for step in range(1, 13):
         judge.on_step_end(None, SimpleNamespace(global_step=step, max_steps=12), None)
     assert [row["step"] for row in track.history if "eval/mean_reward" in row] == [5]
@@ -82,22 +82,35 @@ def test_an_error_inside_a_reward_is_kept_with_the_completion_that_caused_it(tra
     assert track.reward_errors == 1
 
 
-def test_the_meter_keeps_a_reward_functions_name_and_values():
-    def push(prompts, completions, **columns):
-        return [0.5 if task == "push" else None for task in columns["task"]]
-
-    meter = RewardMeter(num_generations=2, history=[])
-    wrapped = meter.wrap(push)
-    tasks = ["push", "push", "sql_qa", "sql_qa"]
-    assert wrapped.__name__ == "push"
-    assert wrapped(prompts=[0] * 4, completions=[""] * 4, task=tasks) == [0.5, 0.5, None, None]
-    assert meter.prompts_seen()["train/prompts_seen/push"] == 1
-    assert meter.prompts_seen()["train/prompts_seen/sql_qa"] == 0
+def log(callback, step, **logs):
+    callback.on_log(None, SimpleNamespace(global_step=step, max_steps=600), None, {"reward": 0.5} | logs)
 
 
-def test_a_resumed_meter_goes_on_counting_where_the_record_stands():
-    history = [{"step": 4, "train/prompts_seen/push": 3.0} | dict.fromkeys(KEYS, 0.0)]
-    assert RewardMeter(num_generations=2, history=history).prompts_seen()["train/prompts_seen/push"] == 3
+@pytest.fixture
+def recorder(track):
+    track.clock = SimpleNamespace(take=dict)
+    callback = RunRecordCallback(Plan(RECIPE, PROFILE, track.recorder.folder), track)
+    callback.on_train_begin(None, SimpleNamespace(max_steps=600), None)
+    yield callback
+    callback.line.close()
 
 
-KEYS = [f"train/prompts_seen/{task}" for task in ("extraction", "sql_qa", "insights")]
+def test_the_parts_of_rewards_are_recorded_by_task_and_part(track, recorder):
+    log(recorder, 1, **{"parts/push/length": 0.25, "parts/push/personal": None, "something/else": 1.0})
+    assert {key: value for key, value in track.history[-1].items() if "/push/" in key} == {"parts/push/length": 0.25}
+    assert "something/else" not in track.history[-1]
+
+
+def test_prompts_seen_are_the_rows_of_a_task_by_the_size_of_a_group(track, recorder):
+    group = RECIPE.num_generations
+    log(recorder, 1, **{"rows/push": 2.0 * group, "rows/sql_qa": 0.0})
+    log(recorder, 2, **{"rows/push": 1.0 * group})
+    seen = {task: track.history[-1][f"train/prompts_seen/{task}"] for task in ("push", "sql_qa")}
+    assert seen == {"push": 3, "sql_qa": 0}
+
+
+def test_a_resumed_run_goes_on_counting_prompts_where_the_record_stands():
+    assert prompts_seen([{"step": 4, "train/prompts_seen/push": 3.0} | KEYS, {"step": 4}])["push"] == 3
+
+
+KEYS = dict.fromkeys([f"train/prompts_seen/{task}" for task in ("extraction", "sql_qa", "insights")], 0.0)

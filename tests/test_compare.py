@@ -140,16 +140,17 @@ def test_each_fix_changes_one_thing_about_v41():
     assert set(recipes.FIXES) == set(TASKS)
 
 
-def test_sql_qa_is_accepted_without_training(tmp_path):
-    assert fix.apply_fix("sql_qa", profiles.get("smallest"), tmp_path) is None
+def test_sql_qa_is_accepted_without_training_and_only_insights_gets_more_pairs(tmp_path):
+    assert recipes.FIXES["sql_qa"] is None
+    assert [fix.extra_pairs(recipes.FIXES[task], tmp_path) for task in ("extraction", "push")] == [None, None]
     assert not list(tmp_path.iterdir())
 
 
 def test_the_insights_fix_trains_on_two_hundred_more_pairs_from_the_same_base_policy(tmp_path, commerce_db):
     profile = replace(profiles.get("smallest"), step_share=2 / 600)
-    folder = fix.apply_fix("insights", profile, tmp_path, seed=1)
-    assert folder is not None
-    config = load_run(folder).config
+    recipe = recipes.FIXES["insights"]
+    extra = fix.extra_pairs(recipe, tmp_path)
+    config = load_run(training.train_or_reuse(recipe, profile, tmp_path / recipe.name, seed=1, extra=extra)).config
     plain = load_run(training.train_or_reuse(recipes.V41, profile, tmp_path / "v4.1", seed=1)).config
     more = {task: config["coverage"][task]["records"] - plain["coverage"][task]["records"] for task in TASKS}
     assert more == {"extraction": 0, "sql_qa": 0, "insights": 200, "push": 0}

@@ -464,7 +464,7 @@ def test_of_several_processes_of_one_launch_only_the_first_takes_the_lock(run, h
     monkeypatch.setenv("RANK", "1")
     kill_at_step_2(run)
     plan = training.plan_run(recipes.V41, PROFILE, run, seed=3, resume=True)
-    with training.plan.alone(plan):
+    with training.at_work(plan):
         pass
 
 

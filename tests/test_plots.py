@@ -23,6 +23,7 @@ FIGURES = [
     plots.gain_bars,
     plots.reward_curve,
     plots.reward_parts,
+    plots.training_parts,
     plots.training_health,
     plots.coverage_bars,
     plots.repairs_over_time,

@@ -11,6 +11,8 @@ from helpers.core.errors import UserError
 from helpers.core.files import read_jsonl, write_jsonl
 from helpers.policy import loading, lora
 from helpers.recipes import profiles
+from helpers.rewards import WEIGHTS
+from helpers.rewards.base import total_of
 from helpers.runs import analysis
 from helpers.runs.load import load_run
 from helpers.tasks import TASKS
@@ -90,28 +92,30 @@ def test_a_trainer_put_together_by_hand_trains_the_same_run(run_folder, tmp_path
     from trl import GRPOConfig, GRPOTrainer
 
     from helpers import rewards
-    from helpers.training.callbacks import EvalRewardCallback, RewardMeter, StopRuleCallback
+    from helpers.training.callbacks import EvalRewardCallback, StopRuleCallback
 
     plan = training.plan_run(recipes.V41, PROFILE, tmp_path / "by hand", seed=3)
     policy = training.start_policy(plan)
-    arguments = training.grpo_arguments(plan)
-    track = training.open_record(plan, training.describe_run(plan, policy, arguments))
-    meter = RewardMeter(plan.recipe.num_generations, track.history)
     trainer = GRPOTrainer(
         model=policy.model,
-        reward_funcs=[meter.wrap(function) for function in rewards.reward_functions("v4.1")],
-        args=GRPOConfig(**arguments),
-        train_dataset=Dataset.from_list(training.training_rows(plan.splits["train"])),
         processing_class=policy.tokenizer,
-        peft_config=lora.lora_config(plan.recipe),
+        reward_funcs=rewards.reward_functions("v4.1"),
+        args=GRPOConfig(**training.grpo_arguments(plan)),
+        train_dataset=Dataset.from_list(training.training_rows(plan.splits["train"])),
     )
-    policy.model = trainer.model
-    clock = training.attach_record(trainer, plan, policy, track, meter)
-    trainer.add_callback(EvalRewardCallback(plan, policy, track, clock))
-    trainer.add_callback(StopRuleCallback(plan, track))
-    trainer.train()
-    between = [row for row in metrics(run_folder) if row.keys() & {"train/reward", "eval/mean_reward"}]
-    assert metrics(plan.folder) == [row for row in between if row["step"] in (1, 2, 3) or "train/reward" in row]
+    with training.at_work(plan), training.recording(plan, policy, trainer) as track:
+        evaluation = EvalRewardCallback(plan, policy, track)
+        trainer.add_callback(evaluation)
+        trainer.add_callback(StopRuleCallback(plan, track))
+        evaluation.at_start()
+        trainer.train()
+        evaluation.at_end()
+    assert metrics(plan.folder) == metrics(run_folder)
+    assert (plan.folder / "eval.jsonl").read_bytes() == (run_folder / "eval.jsonl").read_bytes()
+    assert not any(isinstance(callback, StopRuleCallback) for callback in trainer.callback_handler.callbacks)
+
+    with pytest.raises(UserError, match="trained already"), training.recording(plan, policy, trainer):
+        pass
 
 
 def test_a_killed_run_resumes_to_the_same_metrics_as_one_that_was_not(run_folder, tmp_path):
@@ -141,6 +145,16 @@ def test_prompts_seen_count_the_prompts_that_each_task_showed(run_folder):
     last = [row for row in metrics(run_folder) if "train/reward" in row][-1]
     seen = {task: last[f"train/prompts_seen/{task}"] for task in TASKS}
     assert sum(seen.values()) == 4 * 2
+
+
+def test_every_part_of_every_tasks_reward_is_recorded_where_the_task_was_shown(run_folder):
+    for row in metrics(run_folder):
+        rewarded = {task for task in TASKS if f"train/reward/{task}" in row}
+        logged = {key for key in row if key.startswith("parts/")}
+        assert logged == {f"parts/{task}/{part}" for task in rewarded for part in WEIGHTS["v4.1"][task]}
+        for task in rewarded:
+            parts = {part: row[f"parts/{task}/{part}"] for part in WEIGHTS["v4.1"][task]}
+            assert total_of(parts, WEIGHTS["v4.1"][task]) == pytest.approx(row[f"train/reward/{task}"], abs=1e-5)
 
 
 def test_training_moves_every_lora_matrix_off_its_start_at_zero(run_folder):

@@ -118,8 +118,8 @@ def test_what_the_first_answers_cost_is_what_the_warm_up_paid_for_them(run_folde
     assert not any("time/eval_s" in row for row in run.history if row["step"] == 0)
 
 
-def test_the_answers_taken_over_are_those_of_the_policy_that_grpo_starts_from(run_folder, pairs):
-    policy = lora.with_lora(loading.load_base(RECIPE, PROFILE, pairs), RECIPE)
+def test_the_answers_taken_over_are_those_of_the_policy_that_grpo_starts_from(run_folder):
+    policy = lora.with_lora(loading.load_base(RECIPE, PROFILE), RECIPE)
     lora.restore_adapter(policy, run_folder / "warmup" / "adapter")
     scored = load_run(run_folder).scored
     for mode in generation.MODES:

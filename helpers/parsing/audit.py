@@ -1,6 +1,5 @@
 """How far each parser can be trusted, on texts of known meaning and on completions."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from helpers.parsing.repairs import REPAIRS, repair_class
 from helpers.parsing.trials import PARSER_NAMES, Trial, run_trials
 
 QUIRKS = PROJECT_ROOT / "data" / "parser_quirks.jsonl"
-_DECIMAL_POINT = re.compile(r'("\s*:\s*-?\d+)\.(\d+)(?=\s*[,}\n])')
 UNKNOWN = object()
 """The expected value of a completion whose meaning nobody wrote down."""
 
@@ -153,12 +151,3 @@ def repairs_seen(texts: Iterable[str]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["repair", "class", "texts"])
     table.attrs["classes"] = dict(classes)
     return table
-
-
-def with_decimal_commas(text: str) -> str:
-    """`text` as a model that writes Portuguese numbers would have written it: commas for the points of bare numbers.
-
-    >>> with_decimal_commas('{"sentiment_score": 4.5, "main_complaint": "Nota 4.5"}')
-    '{"sentiment_score": 4,5, "main_complaint": "Nota 4.5"}'
-    """
-    return _DECIMAL_POINT.sub(r"\1,\2", text)

@@ -4,7 +4,7 @@ Unless its docstring says otherwise, a function returns a matplotlib `Figure` in
 """
 
 from helpers.plots.audits import family_map, kind_heat_map, outcome_bars, probe_heat_map
-from helpers.plots.curves import eval_curves, reward_curve, reward_distributions, reward_parts
+from helpers.plots.curves import eval_curves, reward_curve, reward_distributions, reward_parts, training_parts
 from helpers.plots.data import plot_shop
 from helpers.plots.gains import before_after_table, gain_bars, gain_rows, headline, on_test, parser_effects
 from helpers.plots.health import (

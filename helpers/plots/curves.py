@@ -15,6 +15,7 @@ from helpers.plots.style import (
     MANY_POINTS,
     MARKERS,
     MUTED,
+    SERIES_COLORS,
     grid,
     label_outer,
     panels,
@@ -25,6 +26,7 @@ from helpers.rewards import WEIGHTS
 from helpers.runs import analysis
 from helpers.runs.analysis import ALL
 from helpers.runs.load import Run, evaluated_steps
+from helpers.runs.record import PARTS
 from helpers.tasks import TASKS
 
 
@@ -68,6 +70,21 @@ def reward_curve(run: Run) -> Figure:
     for axis in axes.flat:
         axis.set(xlabel="Training step", ylim=(0, 1))
         axis.legend(loc="best")
+    return figure
+
+
+def training_parts(run: Run) -> Figure:
+    """The share that each part of each task's reward reaches in training, as a moving mean: which part moves."""
+    figure, axes = grid(len(TASKS), columns=2, row_height=2.2, sharex=True, sharey=True)
+    for axis, task in zip(axes, TASKS, strict=True):
+        for index, part in enumerate(WEIGHTS.get(run.reward_version, {}).get(task, {})):
+            mean = moving_mean(run.series(f"{PARTS}{task}/{part}"), run)
+            color, style = SERIES_COLORS[index % len(SERIES_COLORS)], LINES[index % len(LINES)]
+            axis.plot(mean.index, mean, style, color=color, label=part.replace("_", " "))
+        axis.set(title=task_label(task), ylim=(-0.02, 1.02))
+        if axis.lines:
+            axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    label_outer(axes, 2, "Training step", "Share in training")
     return figure
 
 

@@ -1,4 +1,4 @@
-"""What grows in the notebook while a run trains: one panel per task and the stop table, redrawn at each evaluation."""
+"""What grows in the notebook while a run trains: a panel per task, its reward parts, and the stop table."""
 
 from pathlib import Path
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import pandas as pd
 from IPython.display import display
 
-from helpers.plots.curves import eval_curves
+from helpers.plots.curves import eval_curves, training_parts
 from helpers.plots.health import stop_panel
 from helpers.runs import load_run
 
 
 class LivePlot:
-    """Pass an instance as `on_eval` to `train_grpo`: it rewrites two displays from the run record as it grows."""
+    """Pass an instance as `on_eval`: after each evaluation it redraws three displays from the run record so far."""
 
     def __init__(self) -> None:
         self.handles: list[Any] = []
@@ -21,7 +21,7 @@ class LivePlot:
         """Redraw from the run record in `folder`."""
         run = load_run(folder)
         table = pd.DataFrame(stop_panel(run)).set_index("Watched")[["Value", "Expected", "State", "Because"]]
-        items = [eval_curves([run]), table]
+        items = [eval_curves([run]), training_parts(run), table]
         if not self.handles:
             self.handles = [display(item, display_id=True) for item in items]
         else:

@@ -141,13 +141,37 @@ def load_policy(recipe: Recipe, profile: Profile, backend: str, seed: int = 0, s
     begin(profile, backend)
     if backend == "unsloth":
         if profile.embedded is not None:
-            source = source or load_base(recipe, profile, pairs).source
+            source = source or load_base(recipe, profile).source
         return _load_with_unsloth(recipe, profile, seed, source)
     # TRL merges LoRA into the base to hand it to vLLM. In half precision that would round most of a small update away,
     # from the engine's copy and, with every hand-over, from the base itself.
     weights = replace(profile, dtype="float32") if backend == "vllm" else profile
     policy = load(source, weights) if source else load_base(recipe, weights)
     return replace(policy, backend=backend)
+
+
+def adopt(model: Any, tokenizer: Any, source: str, profile: Profile, backend: str, name: str = "") -> Policy:
+    """The policy of a model that was loaded from `source` and carries LoRA: its card's sampling advice is dropped, and
+    it answers evaluations as its backend does best."""
+    from transformers import GenerationConfig
+
+    from helpers.policy.cpu import attention
+
+    base = model.get_base_model()
+    tokenizer.padding_side = "left"
+    policy = Policy(model, tokenizer, name or Path(source).name, source, backend)
+    if backend != "unsloth":
+        plain_generation(base, tokenizer)
+        if profile.device == "cpu":
+            base.set_attn_implementation(attention.NAME)
+        return policy
+    with suppress(OSError):  # a model rebuilt from vLLM's weights lacks the generation config that may name end tokens
+        base.generation_config = GenerationConfig.from_pretrained(source)
+    plain_generation(base, tokenizer)
+    # Without vLLM the answers come from one call of `generate` instead of rounds: Unsloth's decoder keeps keys and
+    # values in buffers of its own and cannot go on with a given cache.
+    ask = _ask_unsloth if with_vllm(profile, backend) else generation.generate_at_once
+    return replace(policy, sampler=functools.partial(ask, policy))
 
 
 def unsloth_model_arguments(recipe: Recipe, profile: Profile, seed: int = 0, source: str = "") -> dict[str, Any]:
@@ -307,7 +331,6 @@ def _ask_unsloth(policy: Policy, token_ids: list[list[int]], settings: generatio
 
 
 def _load_with_unsloth(recipe: Recipe, profile: Profile, seed: int, source: str) -> Policy:
-    from transformers import GenerationConfig
     from unsloth import FastLanguageModel
 
     arguments = unsloth_model_arguments(recipe, profile, seed, source)
@@ -316,16 +339,8 @@ def _load_with_unsloth(recipe: Recipe, profile: Profile, seed: int, source: str)
         model, tokenizer = FastLanguageModel.from_pretrained(**arguments)
     except OSError as error:
         raise cannot_load(name, error) from error
-    with suppress(OSError):  # a model rebuilt from vLLM's weights lacks the generation config that may name end tokens
-        model.generation_config = GenerationConfig.from_pretrained(name)
-    plain_generation(model, tokenizer)
-    tokenizer.padding_side = "left"
     model = FastLanguageModel.get_peft_model(model, **unsloth_lora_arguments(recipe, profile, seed))
-    policy = Policy(model, tokenizer, Path(name).name, name, "unsloth")
-    # Without vLLM the answers come from one call of `generate` instead of rounds: Unsloth's decoder keeps keys and
-    # values in buffers of its own and cannot go on with a given cache.
-    ask = _ask_unsloth if arguments["fast_inference"] else generation.generate_at_once
-    return replace(policy, sampler=functools.partial(ask, policy))
+    return adopt(model, tokenizer, name, profile, "unsloth")
 
 
 def _unfit(name: str, profile: Profile) -> str | None:

@@ -48,6 +48,11 @@ def has_lora(model: Any) -> bool:
     return hasattr(model, "peft_config")
 
 
+def moved(model: Any) -> bool:
+    """Whether the LoRA on the model has been trained: its B matrices start at zero."""
+    return any(bool(weight.detach().any()) for name, weight in model.named_parameters() if "lora_B" in name)
+
+
 def restore_adapter(policy: Policy, folder: Path) -> None:
     """Put the adapter weights of `folder` into the LoRA that `policy` carries; `UserError` where they do not fit."""
     from peft import load_peft_weights, set_peft_model_state_dict

@@ -11,11 +11,13 @@ from functools import lru_cache
 from typing import Any
 
 from helpers.core.errors import UserError
-from helpers.rewards.base import version_for
+from helpers.rewards.base import Score, version_for
 from helpers.rewards.scoring import score
 from helpers.tasks import TASKS
 
 Sink = Callable[[dict[str, Any]], None]
+LogMetric = Callable[[str, float], None]
+"""TRL's `log_metric`: the values given under one name are averaged over the completions of a step."""
 
 _ASSISTANT = ("assistant", "model")
 """How chat templates call the policy's own turns."""
@@ -34,13 +36,19 @@ class RewardFunction:
         return self.task
 
     def __call__(
-        self, prompts: Any, completions: Sequence[Any], completion_ids: Any = None, **columns: Any
+        self,
+        prompts: Any,
+        completions: Sequence[Any],
+        completion_ids: Any = None,
+        log_metric: LogMetric | None = None,
+        **columns: Any,
     ) -> list[float | None]:
         """Score the rows of this task; None for the others, which TRL leaves out.
 
-        `columns` holds `task` and `record` (a dict or its JSON) of each row. Raises `UserError` where one of them is
-        missing or a row's task is none of ours, because such a row would train nothing; `ValueError` where the numbers
-        of rows differ; for errors inside scoring see `record_errors`.
+        `columns` holds `task` and `record` (a dict or its JSON) of each row. Through `log_metric` TRL logs the mean of
+        each part (`parts/<task>/<part>`) and the number of this task's rows (`rows/<task>`). Raises `UserError` where
+        a column is missing or a row's task is none of ours, because such a row would train nothing; `ValueError` where
+        the numbers of rows differ; for errors inside scoring see `record_errors`.
         """
         tasks = _column(columns, "task", len(completions))
         records = _column(columns, "record", len(completions))
@@ -48,12 +56,22 @@ class RewardFunction:
             if task not in TASKS:
                 raise UserError(f"row {number} of the batch: task is {task!r}; the valid ones are: {', '.join(TASKS)}")
         rows = zip(tasks, completions, records, strict=True)
-        return [self._reward(text, record) if task == self.task else None for task, text, record in rows]
+        scores = [self._score(text, record) if task == self.task else None for task, text, record in rows]
+        if log_metric:
+            self._log(scores, list(tasks).count(self.task), log_metric)
+        return [None if scored is None else scored.total for scored in scores]
 
-    def _reward(self, completion: Any, record: str | dict[str, Any]) -> float | None:
+    def _log(self, scores: Sequence[Score | None], rows: int, log_metric: LogMetric) -> None:
+        """Log each completion's parts one by one: TRL's mean is then over completions, however many processes."""
+        log_metric(f"rows/{self.task}", float(rows))
+        for scored in scores:
+            for part, share in scored.parts.items() if scored else ():
+                log_metric(f"parts/{self.task}/{part}", share)
+
+    def _score(self, completion: Any, record: str | dict[str, Any]) -> Score | None:
         try:
             parsed = _parsed(record) if isinstance(record, str) else _without_padding(record)
-            return score(self.task, completion_text(completion), parsed, self.version).total
+            return score(self.task, completion_text(completion), parsed, self.version)
         except UserError:
             raise
         except Exception as error:

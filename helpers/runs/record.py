@@ -25,6 +25,8 @@ from helpers.recipes import Recipe
 from helpers.recipes.profiles import Profile
 
 CONFIG, METRICS, EVAL, EVENTS = "config.json", "metrics.jsonl", "eval.jsonl", "events.jsonl"
+PARTS = "parts/"
+"""The metric keys `parts/<task>/<part>`: a step's mean share of each reward part, over the completions of its task."""
 PHASES = ("generation", "rewards", "log_probs", "backward", "optimiser", "sync", "eval", "other")
 """What a training step's seconds go to; `sync` moves the weights to vLLM, `log_probs` is every scoring forward pass."""
 KNOWN_EVAL_SECONDS = "time/known_eval_s"

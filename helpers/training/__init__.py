@@ -15,16 +15,17 @@ from helpers.training.arguments import (
     effective_table,
     grpo_arguments,
 )
-from helpers.training.fix import apply_fix
-from helpers.training.plan import Plan, plan_run
-from helpers.training.run import start_policy, train_beside, train_grpo, train_or_reuse
+from helpers.training.fix import extra_pairs
+from helpers.training.plan import Plan, at_work, plan_run
+from helpers.training.run import adopt, recording, start_policy, train_beside, train_grpo, train_or_reuse
 from helpers.training.track import Track, describe_run, open_record
 from helpers.training.trainer import attach_record, build_trainer, training_rows
 
 __all__ = [
     "Plan",
     "Track",
-    "apply_fix",
+    "adopt",
+    "at_work",
     "attach_record",
     "build_trainer",
     "check_effective",
@@ -32,9 +33,11 @@ __all__ = [
     "effective_arguments",
     "effective_line",
     "effective_table",
+    "extra_pairs",
     "grpo_arguments",
     "open_record",
     "plan_run",
+    "recording",
     "start_policy",
     "train_beside",
     "train_grpo",

@@ -1,8 +1,6 @@
 """What happens around a training step: the run record, the progress line, evaluation, and the stop rules."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
@@ -12,13 +10,12 @@ from helpers.core.progress import Progress, in_notebook, say
 from helpers.policy import Policy, evaluation
 from helpers.rewards import score_row
 from helpers.runs import stop_rules
-from helpers.runs.record import evaluation_due
+from helpers.runs.record import PARTS, evaluation_due
 from helpers.tasks import JSON_TASK, TASKS
 from helpers.tasks.records import Rows, eval_subset
-from helpers.training import checkpoints
+from helpers.training import base_answers, checkpoints, splits, warmup
 from helpers.training.plan import Plan
-from helpers.training.step_clock import PhaseClock
-from helpers.training.track import Track
+from helpers.training.track import OnEval, Track
 
 # TRL's metric names, and the handoff's, which W&B gets.
 _RENAMED = {
@@ -46,43 +43,18 @@ _SEEN = "train/prompts_seen/"
 _SUBSET = "eval_subset"
 
 
-class RewardMeter:
-    """Wraps a run's reward functions to count the prompts per task that this process has shown.
-
-    `history` holds the metric rows of a resumed run; the first process continues from their counts.
-    """
-
-    def __init__(self, num_generations: int, history: list[dict[str, Any]]) -> None:
-        self.num_generations = num_generations
-        self.completions: Counter[str] = Counter()
-        counted = [row for row in history if f"{_SEEN}{TASKS[0]}" in row]
-        if counted and processes.is_first():
-            for task in TASKS:
-                self.completions[task] = round(counted[-1][f"{_SEEN}{task}"] * num_generations)
-
-    def wrap(self, function: Callable[..., list[float | None]]) -> Callable[..., list[float | None]]:
-        """`function` with the same name and rewards, its rows counted."""
-
-        def metered(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
-            values = function(prompts=prompts, completions=completions, **columns)
-            applied = zip(columns["task"], values, strict=True)
-            self.completions.update(task for task, value in applied if value is not None)
-            return values
-
-        metered.__name__ = function.__name__
-        return metered
-
-    def prompts_seen(self) -> dict[str, float]:
-        """Prompts per task that all processes have shown so far, under metric keys."""
-        completions = processes.total(self.completions)
-        return {f"{_SEEN}{task}": completions[task] / self.num_generations for task in TASKS}
+def prompts_seen(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Prompts per task that a run had shown by its last logged step; 0 at its start."""
+    counted: Mapping[str, Any] = next((row for row in reversed(history) if f"{_SEEN}{TASKS[0]}" in row), {})
+    return {task: counted.get(f"{_SEEN}{task}", 0.0) for task in TASKS}
 
 
 class RunRecordCallback(TrainerCallback):
     """Writes each logged step with its step report to the run record and W&B, and shows one progress line."""
 
-    def __init__(self, plan: Plan, track: Track, meter: RewardMeter, clock: PhaseClock) -> None:
-        self.name, self.track, self.meter, self.clock = plan.recipe.name, track, meter, clock
+    def __init__(self, plan: Plan, track: Track) -> None:
+        self.name, self.group, self.track = plan.recipe.name, plan.recipe.num_generations, track
+        self.seen = prompts_seen(track.history)
         self.recent: list[float] = []
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -97,10 +69,17 @@ class RunRecordCallback(TrainerCallback):
         if "train/reward" not in values:
             return
         self.track.collect_errors()
-        counts = self.meter.prompts_seen() | {"train/reward_errors": self.track.reward_errors}
-        self.track.metrics(state.global_step, values | counts | self.clock.take())
+        parts = {key: value for key, value in (logs or {}).items() if key.startswith(PARTS) and value is not None}
+        counts = self._count(logs or {}) | {"train/reward_errors": self.track.reward_errors}
+        self.track.metrics(state.global_step, values | parts | counts | self.track.clock.take())
         self.recent = [*self.recent[-9:], values["train/reward"]]
         self.line.update(state.global_step, f"reward {sum(self.recent) / len(self.recent):.3f} (mean of 10 steps)")
+
+    def _count(self, logs: dict[str, Any]) -> dict[str, float]:
+        """Prompts per task that all processes have shown so far, under metric keys."""
+        for task in TASKS:  # TRL logs the mean over processes of the rows that each has shown
+            self.seen[task] += logs.get(f"rows/{task}", 0.0) * processes.count() / self.group
+        return {f"{_SEEN}{task}": round(seen, 3) for task, seen in self.seen.items()}
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Mark the checkpoint as whole, once every process has written its part, and remove older ones."""
@@ -119,30 +98,42 @@ class RunRecordCallback(TrainerCallback):
 class EvalRewardCallback(TrainerCallback):
     """Answers the fixed subset of the eval split every `eval_every` steps: each task's mean with its interval.
 
-    At both ends of a run the whole split is answered, and `take` picks the subset's answers from those. `on_eval` is
-    called with the run's folder after each evaluation.
+    Around the training, `at_start` and `at_end` answer whole splits; the subset's answers are picked from those.
+    `on_eval` is called with the run's folder after each evaluation.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        policy: Policy,
-        track: Track,
-        clock: PhaseClock,
-        on_eval: Callable[[Path], None] | None = None,
-    ) -> None:
-        self.policy, self.track, self.clock, self.on_eval = policy, track, clock, on_eval
+    def __init__(self, plan: Plan, policy: Policy, track: Track, on_eval: OnEval | None = None) -> None:
+        self.plan, self.policy, self.track, self.on_eval = plan, policy, track, on_eval
         self.records = eval_subset(plan.splits["eval"])
         self.settings, self.every = plan.settings, plan.profile.eval_every
 
+    def at_start(self) -> None:
+        """Answer the eval split before the first step: with what the warm-up or another run of the same embedded
+        policy answered, where that exists; nothing in a run that resumes."""
+        if self.plan.checkpoint is not None:
+            return
+        rows, seconds = warmup.last_answers(self.plan)
+        if rows:
+            self._take(0, splits.take_answers(rows, 0, self.track, seconds))
+        else:
+            self._take(0, base_answers.evaluate_base(self.plan, self.policy, self.track))
+
+    def at_end(self) -> None:
+        """Answer the eval split after the last step, and the test split, unless that was done before a kill."""
+        if self.plan.left == "adapter":
+            return
+        step = self.track.step
+        self._take(step, splits.evaluate_split(self.plan, self.policy, "eval", step, self.track))
+        splits.evaluate_split(self.plan, self.policy, "test", step, self.track)
+
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Answer the subset where an evaluation is due; the end of the run is left to `take`."""
+        """Answer the subset where an evaluation is due; the end of the run is left to `at_end`."""
         step, last = state.global_step, state.max_steps
         if step < last and evaluation_due(step, self.every, last):
-            with self.clock.phase("eval"):
+            with self.track.clock.phase("eval"):
                 self._record(step, *evaluation.timed_evaluate(self.policy, self.records, self.settings, step, _SUBSET))
 
-    def take(self, step: int, rows: Rows) -> None:
+    def _take(self, step: int, rows: Rows) -> None:
         """Record the first sampled answers to the subset among `rows`, the answers to the whole split."""
         ids = {record["id"] for record in self.records}
         first = [row for row in rows if row["mode"] == "sample" and row["sample"] == 0]

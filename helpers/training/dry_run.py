@@ -17,10 +17,10 @@ from helpers.recipes.profiles import Profile
 from helpers.rewards import record_errors
 from helpers.runs.record import RunRecorder, identity
 from helpers.tasks.records import PAIRS_DIR, load_split
-from helpers.training.arguments import grpo_arguments
+from helpers.training.arguments import check_effective, grpo_arguments
 from helpers.training.plan import Plan
 from helpers.training.track import Track, describe_run
-from helpers.training.trainer import build_trainer
+from helpers.training.trainer import attach_record, build_trainer
 
 ROWS = 8
 """Completions whose log-probabilities are compared."""
@@ -91,10 +91,13 @@ def dry_run(
         identity=identity(recipe, profile, seed, PAIRS_DIR),
     )
     set_seed(seed)
+    policy = lora.with_lora(policy, recipe)
     arguments = grpo_arguments(plan) | {"save_strategy": "no"}
     track = Track(RunRecorder(folder))
     track.recorder.write_config(describe_run(plan, policy, arguments) | {"command": "a dry run"})
-    trainer, _, _ = build_trainer(plan, policy, arguments, track)
+    trainer = build_trainer(plan, policy, arguments)
+    check_effective(trainer, arguments, recipe)
+    attach_record(trainer, plan, policy, track)
     watch = Watch(trainer, seconds)
     trainer.add_callback(watch)
     with record_errors(track.reward_error):

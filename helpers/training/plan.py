@@ -2,20 +2,21 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from helpers.core import locks, processes
 from helpers.core.errors import UserError
 from helpers.core.files import shown
-from helpers.policy import backends, generation
+from helpers.policy import backends, generation, loading
 from helpers.recipes import Change, Recipe, profiles
 from helpers.recipes.profiles import Profile
 from helpers.runs.record import CONFIG, EVENTS, identity, require_same_run
 from helpers.tasks.records import PAIRS_DIR, Rows, load_records, load_split
-from helpers.training import checkpoints
+from helpers.training import checkpoints, failures
 from helpers.training.resume import Left, look, say_processes_changed
 
 LOCK = "run.lock"
@@ -52,6 +53,24 @@ class Plan:
     def first_step(self) -> int:
         """The step that training starts from: the checkpoint's, else 0."""
         return checkpoints.step_of(self.checkpoint) if self.checkpoint else 0
+
+    @property
+    def source(self) -> str:
+        """Where the policy that the run starts from lies: the hub's name, or an embedded policy's folder."""
+        return self.base[1]
+
+    @cached_property
+    def base(self) -> tuple[str, str]:
+        """Name and source of that policy; an embedded one is made where it does not exist yet."""
+        if self.profile.embedded is None:
+            return Path(self.recipe.model_id).name, self.recipe.model_id
+        policy = loading.load_base(self.recipe, self.profile)
+        return policy.name, policy.source
+
+    @property
+    def resume_from(self) -> str | None:
+        """What `trainer.train` takes as `resume_from_checkpoint`."""
+        return str(self.checkpoint) if self.checkpoint else None
 
     @property
     def settings(self) -> generation.Settings:
@@ -115,18 +134,18 @@ def plan_run(
 
 
 @contextmanager
-def alone(plan: Plan) -> Iterator[None]:
-    """Hold the lock of the plan's folder for the length of the block; the first process does, for all of its launch.
+def at_work(plan: Plan) -> Iterator[None]:
+    """Hold the lock of the plan's folder for the length of the block, and record an error that ends it.
 
-    Raises `UserError` where another process trains there, or has done so since the plan was made.
+    Of several processes the first one holds it for all. Raises `UserError` where another process trains there, or has
+    done so since the plan was made; else as `failures.recorded`.
     """
-    if not processes.is_first():
-        yield
-        return
-    with locks.hold(plan.folder / LOCK):
-        if _size(plan.folder / EVENTS) != plan.events_size:
+    processes.wait()  # every process has seen whether the folder holds a run before the first one writes to it
+    with locks.hold(plan.folder / LOCK) if processes.is_first() else nullcontext():
+        if processes.is_first() and _size(plan.folder / EVENTS) != plan.events_size:
             raise UserError(f"{shown(plan.folder)}: another training was here since this one was planned; start again")
-        yield
+        with failures.recorded(plan.folder):
+            yield
 
 
 def _load_extra(recipe: Recipe, extra: Path | None) -> Rows:

@@ -5,31 +5,35 @@ torchrun --nproc_per_node 2 -m helpers train --recipe v4.1 --profile l4 --out ru
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from helpers.core import processes
-from helpers.core.errors import require_known
+from helpers.core.errors import UserError, require_known
 from helpers.core.files import shown
 from helpers.core.progress import in_notebook, say
-from helpers.policy import Policy, backends, loading
+from helpers.policy import Policy, backends, loading, lora
 from helpers.recipes import Recipe, profiles
 from helpers.recipes.profiles import Profile
 from helpers.rewards import record_errors
 from helpers.runs import stop_rules
-from helpers.tasks.records import Rows
-from helpers.training import apart, base_answers, failures, resume, splits, warmup
-from helpers.training.arguments import effective_arguments, effective_line, effective_table, grpo_arguments
-from helpers.training.plan import Plan, alone, plan_run
-from helpers.training.track import Track, describe_run, open_record
-from helpers.training.trainer import build_trainer, train_remaining
-
-OnEval = Callable[[Path], None]
-"""Called with the run's folder after each evaluation; a notebook passes its live plot."""
+from helpers.training import apart, resume, warmup
+from helpers.training.arguments import (
+    check_effective,
+    effective_arguments,
+    effective_line,
+    effective_table,
+    grpo_arguments,
+)
+from helpers.training.plan import Plan, at_work, plan_run
+from helpers.training.track import OnEval, Track, describe_run, open_record
+from helpers.training.trainer import attach_record, build_trainer, load_trained
 
 
 def train_grpo(plan: Plan, on_eval: OnEval | None = None, stop: Sequence[str] = ()) -> Path:
-    """Carry out what is left of `plan`; returns the run's folder.
+    """Carry out what is left of `plan`; returns the run's folder. Notebook 02 does the same in its cells.
 
     The policy answers the whole eval split before and after, sampled and greedy, and the test split once, at the end.
     Stop rules warn; those named in `stop` end the run. Raises `UserError` where another process trains in the folder,
@@ -40,59 +44,75 @@ def train_grpo(plan: Plan, on_eval: OnEval | None = None, stop: Sequence[str] = 
     if plan.left == "nothing":
         say(f"{shown(plan.folder)}: finished, nothing to do")
         return plan.folder
-    processes.wait()  # every process has seen whether the folder holds a run before the first one writes to it
-    with alone(plan), failures.recorded(plan.folder):
-        _train(plan, on_eval, stop)
+    with at_work(plan):
+        policy = start_policy(plan)
+        from helpers.training.callbacks import EvalRewardCallback, InterruptCallback, StopRuleCallback
+
+        trainer = build_trainer(plan, policy, grpo_arguments(plan))
+        with recording(plan, policy, trainer) as track:
+            evaluation = EvalRewardCallback(plan, policy, track, on_eval)
+            for callback in (evaluation, StopRuleCallback(plan, track, stop), InterruptCallback()):
+                trainer.add_callback(callback)
+            evaluation.at_start()
+            if plan.left == "training":
+                trainer.train(resume_from_checkpoint=plan.resume_from)
+            evaluation.at_end()
     return plan.folder
 
 
-def _train(plan: Plan, on_eval: OnEval | None, stop: Sequence[str]) -> None:
-    policy = start_policy(plan)
-    from helpers.training.callbacks import EvalRewardCallback, InterruptCallback, StopRuleCallback
+def start_policy(plan: Plan) -> Policy:
+    """The policy that GRPO starts from, with the LoRA that it trains: drawn with the run's seed, or warmed up."""
+    policy = backends.load_policy(plan.recipe, plan.profile, plan.backend, plan.seed)
+    if plan.recipe.sft_task:
+        return warmup.warm_up(plan, policy)
+    from transformers import set_seed
 
+    set_seed(plan.seed)
+    return lora.with_lora(policy, plan.recipe)
+
+
+def adopt(plan: Plan, model: Any, tokenizer: Any) -> Policy:
+    """`start_policy` for a cell that has loaded model and tokenizer from `plan.source` and put LoRA on the model."""
+    name, source = plan.base
+    return backends.adopt(model, tokenizer, source, plan.profile, plan.backend, name)
+
+
+@contextmanager
+def recording(plan: Plan, policy: Policy, trainer: Any) -> Iterator[Track]:
+    """Record to the plan's folder and W&B what `trainer` does within the block; at its end save the adapter.
+
+    A record that is resumed is first cut back to its checkpoint. Raises `RuntimeError` where the trainer's arguments
+    are not the plan's (`check_effective`), `UserError` where the policy has been trained already.
+    """
     arguments = grpo_arguments(plan)
+    check_effective(trainer, arguments, plan.recipe)
+    _require_untrained(plan, trainer)
     config = describe_run(plan, policy, arguments)
     track = open_record(plan, config)
-    trainer, policy, clock = build_trainer(plan, policy, arguments, track)
-    evaluation = EvalRewardCallback(plan, policy, track, clock, on_eval)
-    trainer.add_callback(evaluation)
-    trainer.add_callback(StopRuleCallback(plan, track, stop))
-    trainer.add_callback(InterruptCallback())
+    callbacks = list(trainer.callback_handler.callbacks)
+    attach_record(trainer, plan, policy, track)
     effective = effective_arguments(trainer, arguments) | {"output_dir": "checkpoints"}
     track.recorder.write_config(config | {"effective_args": effective})
     if processes.is_first():
         on_gpu = plan.profile.device == "cuda"
         print(f"{plan.backend_reason}\n{effective_table(effective)}" if on_gpu else effective_line(effective))
-    with record_errors(track.reward_error):
-        if plan.checkpoint is None:
-            evaluation.take(0, first_answers(plan, policy, track))
-        step = train_remaining(trainer, plan)
-        if plan.left != "adapter":
-            evaluation.take(step, splits.evaluate_split(plan, policy, "eval", step, track))
-            splits.evaluate_split(plan, policy, "test", step, track)
+    if plan.left != "training":
+        load_trained(trainer, plan)
+    try:
+        with record_errors(track.reward_error):
+            yield track
+    finally:
+        trainer.callback_handler.callbacks = callbacks  # a cell that is run again adds its own anew
     trainer.save_model(str(plan.folder / resume.ADAPTER))
-    track.recorder.log_event("end", step, f"{step} steps")
+    track.recorder.log_event("end", track.step, f"{track.step} steps")
     track.wandb_run.finish()
 
 
-def start_policy(plan: Plan) -> Policy:
-    """The policy that GRPO starts from, warmed up where the recipe says so; random states begin with the run's seed."""
-    policy = backends.load_policy(plan.recipe, plan.profile, plan.backend, plan.seed)
-    from transformers import set_seed
-
-    if plan.recipe.sft_task:
-        policy = warmup.warm_up(plan, policy)
-    set_seed(plan.seed)
-    return policy
-
-
-def first_answers(plan: Plan, policy: Policy, track: Track) -> Rows:
-    """The starting policy's answers to the eval split: those of its warm-up or of another run from the same embedded
-    policy where they exist, else new ones."""
-    rows, seconds = warmup.last_answers(plan)
-    if rows:
-        return splits.take_answers(rows, 0, track, seconds)
-    return base_answers.evaluate_base(plan, policy, track)
+def _require_untrained(plan: Plan, trainer: Any) -> None:
+    """`UserError` where a run would start from LoRA that has moved, as when a cell is run again after a Ctrl-C."""
+    trained = trainer.state.global_step or (not plan.recipe.sft_task and lora.moved(trainer.model))
+    if trained and plan.checkpoint is None:
+        raise UserError("this policy has been trained already: run the cells again from the one that loads it")
 
 
 def train_or_reuse(

@@ -3,12 +3,13 @@
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helpers import recipes
 from helpers.core import processes, tracking
@@ -19,6 +20,12 @@ from helpers.runs.record import RunRecorder
 from helpers.tasks.records import count_by_task
 from helpers.training import checkpoints, resume
 from helpers.training.plan import Plan
+
+if TYPE_CHECKING:
+    from helpers.training.step_clock import PhaseClock
+
+OnEval = Callable[[Path], None]
+"""Called with the run's folder after each evaluation; a notebook passes its live plot."""
 
 _VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "unsloth", "vllm")
 
@@ -34,7 +41,8 @@ def _version(package: str) -> str:
 
 @dataclass
 class Track:
-    """The run record, W&B under the same keys, and `history`, the metric rows that the stop rules look at.
+    """The run record, W&B under the same keys, `history`, the metric rows that the stop rules look at, and the clock
+    that times the trainer's steps.
 
     Only the first process writes the record; `unsent` holds reward errors of another one until `collect_errors`.
     """
@@ -45,6 +53,12 @@ class Track:
     reward_errors: int = 0
     last_reward_error: str = ""
     unsent: list[dict[str, Any]] = field(default_factory=list)
+    clock: "PhaseClock | Any" = None
+
+    @property
+    def step(self) -> int:
+        """The step of the newest row of metrics; 0 before there is one."""
+        return self.history[-1]["step"] if self.history else 0
 
     def metrics(self, step: int, values: dict[str, Any]) -> None:
         """Record one row of metrics."""
@@ -63,8 +77,7 @@ class Track:
             return
         self.reward_errors += 1
         self.last_reward_error = event["error"]
-        step = self.history[-1]["step"] if self.history else 0
-        self.recorder.log_event("reward_error", step, event.pop("error"), **event)
+        self.recorder.log_event("reward_error", self.step, event.pop("error"), **event)
 
     def collect_errors(self) -> None:
         """Record the reward errors of the other processes; every process must call this."""
