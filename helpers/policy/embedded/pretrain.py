@@ -77,7 +77,7 @@ class WeightedTrainer(Trainer):
     A system prompt that the whole batch begins with is read once: it is half of all tokens.
     """
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:  # type: ignore[override]
         """Nothing attends to padding: it stands after the text, and attention is causal."""
         cache = None
         if inputs["shared"].numel():
@@ -88,15 +88,14 @@ class WeightedTrainer(Trainer):
         counted = weights > 0
         logits = model.lm_head(hidden[:, :-1][counted])
         losses = cross_entropy(logits, inputs["input_ids"][:, 1:][counted], reduction="none")
-        loss = (losses * weights[counted]).sum() / weights.sum()
-        return (loss, {"logits": logits}) if return_outputs else loss
+        return (losses * weights[counted]).sum() / weights.sum()
 
     def create_optimizer(self, *_: Any) -> torch.optim.Optimizer:
         """Muon for the matrices inside the layers, AdamW for embeddings and norms."""
         if self.optimizer is None:
-            inside, others = [], []
-            for name, parameter in self.model.named_parameters():
-                (inside if parameter.ndim == 2 and ".layers." in name else others).append(parameter)
+            named = dict(self.model.named_parameters())  # type: ignore[union-attr]
+            inside = [parameter for name, parameter in named.items() if parameter.ndim == 2 and ".layers." in name]
+            others = [parameter for name, parameter in named.items() if parameter.ndim != 2 or ".layers." not in name]
             rate = self.args.learning_rate
             groups = [{"params": inside, "muon": True, "lr": MUON_FACTOR * rate}, {"params": others, "muon": False}]
             self.optimizer = MuonAdamW(groups, lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
@@ -110,7 +109,7 @@ class MuonAdamW(torch.optim.AdamW):
     """
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         """Move Muon's matrices and drop their gradients; AdamW then passes over them."""
         for group in self.param_groups:
             for parameter in group["params"] if group["muon"] else ():
@@ -122,7 +121,7 @@ class MuonAdamW(torch.optim.AdamW):
                 scale = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
                 parameter.grad = None
-        super().step()
+        return super().step(closure)
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:

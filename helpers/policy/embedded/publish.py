@@ -33,7 +33,7 @@ def publish(settings: EmbeddedSettings) -> None:
     scores = score(policy, load_split("eval"))
     scores["known_words"] = known_words(build.draw_records(settings, build.CACHE), scores.pop("completions"))
     write_json(folder / SCORES, scores)
-    write_text(folder / "README.md", model_card(read_card(folder), scores))
+    write_text(folder / "README.md", model_card(read_card(folder) or {}, scores))
     say(f"{shown(folder)}: {scores['summary']['v4.1 sample']['eval/mean_reward']:.3f} under v4.1, sampled")
 
 
