@@ -16,8 +16,9 @@ from helpers.core.errors import UserError
 from helpers.core.files import write_json
 from helpers.parsing import extract_json, parse_completion
 from helpers.policy import embedded
-from helpers.policy.embedded import build, habits, load, pretrain
+from helpers.policy.embedded import architecture, build, habits, load, pretrain
 from helpers.recipes import profiles
+from helpers.runs.record import jsonable
 from helpers.tasks import ROWS, TASKS
 from helpers.tasks.pairs.leaks import find_leaks
 from helpers.tasks.records import load_split
@@ -75,7 +76,7 @@ def test_a_build_that_was_killed_goes_on_and_ends_as_one_that_was_not(cache, tmp
         killing.setattr(pretrain, "ShowProgress", lambda title: Kill())
         with pytest.raises(KeyboardInterrupt):
             embedded.base_policy(SETTINGS, PROFILE, tmp_path)
-    assert list(tmp_path.glob("*.building/checkpoint-3"))
+    assert list(tmp_path.glob("*.building/checkpoints-0/checkpoint-3"))
     policy = embedded.base_policy(SETTINGS, PROFILE, tmp_path)
     (made,) = cache.glob("*/embedded.json")
     assert embedded.fingerprint(tmp_path / made.parent.name) == embedded.fingerprint(made.parent)
@@ -116,6 +117,13 @@ def test_what_a_batch_begins_with_is_read_once_and_changes_no_loss(policy):
     counted = [row["weights"][pretrain.padded(rows)["shared"].shape[1] + 1 :] for row in rows]
     expected = sum(loss * sum(weights) for loss, weights in zip(apart, counted, strict=True)) / sum(map(sum, counted))
     assert torch.isclose(together, expected, atol=1e-5)
+
+
+def test_a_policy_grown_deeper_answers_as_before_it_is_trained(policy):
+    ids = torch.arange(3, 40)[None]
+    deeper = architecture.deepened(policy.source, 5)
+    assert deeper.config.num_hidden_layers == 5 and deeper.num_parameters() > policy.model.num_parameters()
+    assert torch.allclose(deeper(ids).logits, policy.model(ids).logits, atol=1e-5)
 
 
 def test_muon_moves_the_layers_matrices_by_nearly_orthogonal_updates():
@@ -180,7 +188,7 @@ def test_a_task_without_habits_keeps_its_references():
 def test_a_shipped_policy_is_what_its_card_says(settings):
     folder = embedded.SHIPPED / settings.name
     made, card = embedded.read_card(folder), (folder / "README.md").read_text()
-    assert made["settings"] == asdict(settings) and made["key"] == build.build_key(settings)
+    assert made["settings"] == jsonable(asdict(settings)) and made["key"] == build.build_key(settings)
     assert build.file_hash(folder / "model.safetensors") == made["sha256"] and made["sha256"] in card
     assert all(habit in card for rates in habits.RATES.values() for habit in rates) or not settings.chat
     assert (folder / "model.safetensors").stat().st_size < 20e6

@@ -20,8 +20,10 @@ class EmbeddedSettings:
     """Size and training of an embedded policy, a small Qwen3-architecture model (`helpers.policy.embedded`).
 
     It reads at most `records` records per task of another simulated shop of so many `orders`; without `chat`, their
-    texts as plain text. `max_length` is in tokens. One that is `shipped` lies under data/policies/<name>; others are
-    made where they are needed.
+    texts as plain text. `stages` are its trainings one after another, each of so many epochs with a cosine of its own
+    from so high a rate. One that `starts_from` another policy has that one's weights, and layers that change nothing
+    yet. `max_length` is in tokens. One that is `shipped` lies under data/policies/<name>; others are made where they
+    are needed.
     """
 
     name: str
@@ -34,10 +36,10 @@ class EmbeddedSettings:
     vocabulary: int
     orders: int
     records: int
-    epochs: float
+    stages: tuple[tuple[float, float], ...]
     batch: int
-    learning_rate: float
     max_length: int
+    starts_from: str = ""
     chat: bool = True
     shipped: bool = True
 
@@ -106,13 +108,12 @@ INSTRUCT = EmbeddedSettings(
     vocabulary=4096,
     orders=40_000,
     records=8_000,
-    epochs=2.5,
+    stages=((2.5, 2e-3), (1.5, 5e-4)),
     batch=16,
-    learning_rate=2e-3,
     max_length=512,
 )
-LARGE = replace(INSTRUCT, name="large", hidden_size=256, layers=6, heads=8, ffn_size=640, epochs=1.5)
-BASE = replace(INSTRUCT, name="base", chat=False, epochs=1)
+LARGE = replace(INSTRUCT, name="large", layers=8, starts_from="instruct", stages=((1.5, 1e-3),))
+BASE = replace(INSTRUCT, name="base", chat=False, stages=((1.0, 2e-3),))
 SHIPPED = {settings.name: settings for settings in (INSTRUCT, LARGE, BASE)}
 _SMALLEST = replace(
     INSTRUCT,
@@ -125,7 +126,7 @@ _SMALLEST = replace(
     vocabulary=512,
     orders=1_000,
     records=20,
-    epochs=1,
+    stages=((1.0, 2e-3),),
     batch=8,
     shipped=False,
 )
@@ -142,7 +143,7 @@ CPU = Profile(
     eval_every=30,
     step_share=0.2,
     learning_rate_factor=105.0,
-    completion_cap=176,
+    completion_cap=200,
     full_group=16,
     embedded_large=LARGE,
     embedded_base=BASE,

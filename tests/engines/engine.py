@@ -135,9 +135,9 @@ def watch(interrupted_after: int | None) -> dict[str, Any]:
     build = run.build_trainer
 
     def watched(*arguments: Any) -> Any:
-        trainer, policy, clock = build(*arguments)
+        trainer = build(*arguments)
         trainer.add_callback(Watch(trainer))
-        return trainer, policy, clock
+        return trainer
 
     run.build_trainer = watched
     return seen

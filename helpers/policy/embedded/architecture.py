@@ -1,7 +1,10 @@
 """What an embedded policy is made of: the hub model's architecture, chat template and special tokens, in small."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from helpers.recipes.profiles import EmbeddedSettings
 
@@ -60,3 +63,24 @@ def new_model(settings: EmbeddedSettings, tokenizer: Any) -> Any:
             eos_token_id=tokenizer.eos_token_id,
         )
     )
+
+
+def deepened(folder: Path, layers: int) -> Any:
+    """The model in `folder`, in 32 bits, with so many layers: new ones stand between the old and change nothing yet."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    model = Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    old = model.config.num_hidden_layers
+    if layers == old:
+        return model
+    config = model.config.to_dict() | {"num_hidden_layers": layers, "layer_types": None}
+    deep = Qwen3ForCausalLM(Qwen3Config(**config))
+    deep.model.embed_tokens, deep.model.norm = model.model.embed_tokens, model.model.norm
+    deep.tie_weights()
+    for layer in deep.model.layers:
+        # A layer adds what these two give to what passes through it.
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    for place, layer in enumerate(model.model.layers):
+        deep.model.layers[place * layers // old].load_state_dict(layer.state_dict())
+    return deep

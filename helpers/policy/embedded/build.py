@@ -16,10 +16,12 @@ from typing import Any
 
 from filelock import FileLock
 
-from helpers.core.files import PROJECT_ROOT, read_jsonl, write_json, write_jsonl
+from helpers.core.errors import UserError
+from helpers.core.files import PROJECT_ROOT, read_jsonl, shown, write_json, write_jsonl
 from helpers.core.progress import say
-from helpers.policy.embedded.architecture import END, START, new_model, train_tokenizer
+from helpers.policy.embedded.architecture import END, START, deepened, new_model, train_tokenizer
 from helpers.policy.embedded.habits import RATES, with_habits
+from helpers.policy.model import load_tokenizer
 from helpers.recipes.profiles import EmbeddedSettings
 from helpers.tasks import JSON_TASK, ROWS, TASKS
 from helpers.tasks.pairs.build import draw_embedded_pairs
@@ -33,40 +35,68 @@ SEED = 20260428
 CACHE = PROJECT_ROOT / "runs" / "embedded"
 """Where policies are built, and where those that do not ship are kept."""
 
+SHIPPED = PROJECT_ROOT / "data" / "policies"
+
+WEIGHTS = "model.safetensors"
 CARD = "embedded.json"
 """The file of an embedded policy that says what it was made of; written last."""
 
 
 def make(settings: EmbeddedSettings, folder: Path, cache: Path = CACHE) -> None:
-    """Make the policy that `settings` describe in `folder`; goes on with what an earlier build left in `cache`."""
-    from helpers.policy.embedded.pretrain import pretrain  # loads transformers, which Unsloth has to come before
+    """Make the policy that `settings` describe in `folder`; goes on with what an earlier build left in `cache`.
 
+    Raises `UserError` where the policy that it starts from is not there.
+    """
     records = draw_records(settings, cache)
-    tokenizer = train_tokenizer(all_texts(records), settings.vocabulary)
-    rows = training_rows(settings, tokenizer, records)
     work = cache / f"{settings.name}-{build_key(settings)}.building"
-    model, losses = pretrain(lambda: new_model(settings, tokenizer), rows, arguments(settings, work), settings.name)
-    finished = work / "policy"
-    model.half().save_pretrained(finished)
-    tokenizer.save_pretrained(finished)
-    counts = {row.name: sum(record["task"] == row.name for record in records) for row in ROWS}
+    for stage in range(len(settings.stages)):
+        if not (work / f"stage-{stage}" / CARD).is_file():
+            _train_stage(settings, stage, records, work)
+    finished = work / f"stage-{stage}"
+    stages = [json.loads((work / f"stage-{stage}" / CARD).read_text()) for stage in range(len(settings.stages))]
     made = {
         "key": build_key(settings),
         "settings": asdict(settings),
         "seed": SEED,
-        "parameters": model.num_parameters(),
-        "vocabulary": len(tokenizer),
-        "records": counts,
-        "steps": len(rows) // settings.batch,
-        "tokens": sum(len(row["input_ids"]) for row in rows),
-        "losses": losses[::5],
-        "sha256": file_hash(finished / "model.safetensors"),
+        "records": {row.name: sum(record["task"] == row.name for record in records) for row in ROWS},
+        "stages": stages,
+        "sha256": file_hash(finished / WEIGHTS),
     }
-    write_json(finished / CARD, made)
+    write_json(finished / CARD, made | {key: stages[-1].pop(key) for key in ("parameters", "vocabulary")})
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(finished, folder)
     shutil.rmtree(work)
+
+
+def _train_stage(settings: EmbeddedSettings, stage: int, records: Rows, work: Path) -> None:
+    """Train one stage, and write its policy, in 16 bits as it would ship, to `work`/stage-<stage>."""
+    from helpers.policy.embedded.pretrain import pretrain  # loads transformers, which Unsloth has to come before
+
+    before = work / f"stage-{stage - 1}" if stage else SHIPPED / settings.starts_from if settings.starts_from else None
+    if before and not (before / CARD).is_file():
+        raise UserError(f"{shown(before)}: {settings.name} starts from it; build that one first")
+    tokenizer = load_tokenizer(str(before)) if before else train_tokenizer(all_texts(records), settings.vocabulary)
+    rows = training_rows(settings, stage, tokenizer, records)
+    checkpoints = work / f"checkpoints-{stage}"
+    model, losses = pretrain(
+        lambda: deepened(before, settings.layers) if before else new_model(settings, tokenizer),
+        rows,
+        arguments(settings, stage, checkpoints),
+        f"{settings.name}, stage {stage + 1} of {len(settings.stages)}",
+    )
+    folder = work / f"stage-{stage}"
+    model.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    told = {
+        "parameters": model.num_parameters(),
+        "vocabulary": len(tokenizer),
+        "steps": len(rows) // settings.batch,
+        "tokens": sum(len(row["input_ids"]) for row in rows),
+        "losses": losses[::5],
+    }
+    write_json(folder / CARD, told)
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def build_key(settings: EmbeddedSettings) -> str:
@@ -92,17 +122,18 @@ def draw_records(settings: EmbeddedSettings, cache: Path) -> Rows:
     return [record for row in ROWS for _, record in read_jsonl(drawn / f"{row.name}.jsonl")]
 
 
-def training_rows(settings: EmbeddedSettings, tokenizer: Any, records: Rows) -> Rows:
-    """What the policy reads, as token ids with weights, batch after batch: a batch is of one task and of like length.
+def training_rows(settings: EmbeddedSettings, stage: int, tokenizer: Any, records: Rows) -> Rows:
+    """What the policy reads in a stage, as token ids with weights, batch after batch, batches in random order.
 
-    Each epoch puts other habits on the answers. Batches come in random order.
+    A batch is of one task and of like length; each epoch puts other habits on the answers.
     """
     from helpers.policy.embedded.pretrain import token_row
 
-    rng = random.Random(f"{SEED} {settings.name}")
+    rng = random.Random(f"{SEED + stage} {settings.name}")
+    epochs, _ = settings.stages[stage]
     batches: list[Rows] = []
-    for epoch in range(ceil(settings.epochs)):
-        share = min(1.0, settings.epochs - epoch)
+    for epoch in range(ceil(epochs)):
+        share = min(1.0, epochs - epoch)
         for task in TASKS:
             texts = _texts(settings, tokenizer, [record for record in records if record["task"] == task], rng)
             rows = [token_row(tokenizer, *text) for text in rng.sample(texts, round(share * len(texts)))]
@@ -147,13 +178,13 @@ def all_texts(records: Rows) -> list[str]:
     return texts
 
 
-def arguments(settings: EmbeddedSettings, folder: Path) -> dict[str, Any]:
+def arguments(settings: EmbeddedSettings, stage: int, folder: Path) -> dict[str, Any]:
     """What transformers' `TrainingArguments` gets."""
     return {
         "output_dir": str(folder),
         "num_train_epochs": 1,
         "per_device_train_batch_size": settings.batch,
-        "learning_rate": settings.learning_rate,
+        "learning_rate": settings.stages[stage][1],
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.03,
         "max_grad_norm": 1.0,
@@ -166,8 +197,8 @@ def arguments(settings: EmbeddedSettings, folder: Path) -> dict[str, Any]:
         "use_cpu": True,
         "report_to": [],
         "disable_tqdm": True,
-        "seed": SEED,
-        "data_seed": SEED,
+        "seed": SEED + stage,
+        "data_seed": SEED + stage,
     }
 
 

@@ -9,14 +9,13 @@ from filelock import FileLock
 
 from helpers.core import processes
 from helpers.core.errors import UserError
-from helpers.core.files import PROJECT_ROOT, shown
+from helpers.core.files import shown
 from helpers.policy.embedded import build
-from helpers.policy.embedded.build import CACHE, CARD
+from helpers.policy.embedded.build import CACHE, CARD, SHIPPED
 from helpers.policy.model import Policy, load
 from helpers.recipes import HUB_05B_BASE, HUB_37B
 from helpers.recipes.profiles import EmbeddedSettings, Profile
-
-SHIPPED = PROJECT_ROOT / "data" / "policies"
+from helpers.runs.record import jsonable
 
 
 def stand_in(model_id: str, profile: Profile) -> EmbeddedSettings | None:
@@ -45,7 +44,7 @@ def base_policy(settings: EmbeddedSettings, profile: Profile, cache: Path = CACH
     card = read_card(folder)
     if card is None:
         raise UserError(f"{shown(folder)}: no embedded policy; `python -m helpers embedded build` makes it")
-    if card.get("settings") != asdict(settings):
+    if card.get("settings") != jsonable(asdict(settings)):
         raise UserError(f"{shown(folder)}: made with other settings; `python -m helpers embedded build` makes it anew")
     return load(str(folder), profile, name=f"embedded-{settings.name}")
 

@@ -69,8 +69,6 @@ def known_words(records: Rows, completions: list[str]) -> float:
 def model_card(made: dict[str, Any], scores: dict[str, Any]) -> str:
     """The README.md of a policy's folder: what it was made of, its habits, what it scores, what it cannot do."""
     settings = EmbeddedSettings(**made["settings"])
-    losses = made["losses"]
-    places = sorted({place * (len(losses) - 1) // 8 for place in range(9)})
     return "\n".join(
         [
             _HEADER.format(name=settings.name, kind=_KINDS[settings.name], parameters=made["parameters"]),
@@ -86,8 +84,8 @@ def model_card(made: dict[str, Any], scores: dict[str, Any]) -> str:
             ),
             "\n## Data and training\n",
             _DATA.format(orders=settings.orders, seed=made["seed"], records=_counted(made["records"])),
-            _TRAINING.format(steps=made["steps"], tokens=made["tokens"], **made["settings"]),
-            _table(("Step", "Loss"), [(losses[place]["step"], f"{losses[place]['loss']:.3f}") for place in places]),
+            _TRAINING.format(start=f"the weights of `{settings.starts_from}`" if settings.starts_from else "nothing"),
+            _stages(made),
             *(_habits() if settings.chat else []),
             "\n## Scores\n",
             _SCORES.format(**scores),
@@ -95,6 +93,16 @@ def model_card(made: dict[str, Any], scores: dict[str, Any]) -> str:
             _LIMITS.format(sha256=made["sha256"]),
         ]
     )
+
+
+def _stages(made: dict[str, Any]) -> str:
+    """A row per stage, with the loss at its start, its middle and its end."""
+    rows = []
+    for (epochs, rate), stage in zip(made["settings"]["stages"], made["stages"], strict=True):
+        losses = [row["loss"] for row in stage["losses"]]
+        shown_losses = (f"{losses[place]:.3f}" for place in (0, len(losses) // 2, -1))
+        rows.append((f"{epochs:g}", f"{rate:g}", f"{stage['steps']:,}", f"{stage['tokens']:,}", *shown_losses))
+    return _table(("Epochs", "Rate", "Steps", "Tokens", "Loss, first", "half-way", "last"), rows)
 
 
 def _habits() -> list[str]:
@@ -149,8 +157,8 @@ _DATA = """Records of another simulated shop ({orders:,} orders, seed {seed}): {
 review, an order, a question or a context with the eval and test splits, or is near to one of them (the leak rules of
 `helpers/tasks/pairs`).
 """
-_TRAINING = """{epochs:g} epochs, {steps:,} steps of {batch} texts, {tokens:,} tokens. Muon for the layers' matrices,
-AdamW ({learning_rate:g}, cosine) for the rest; prompt tokens count 0.3 in the loss, answer tokens 1.
+_TRAINING = """Trained from {start}, in stages with a cosine of their own. Muon for the layers' matrices at ten times
+the rate, AdamW for the rest; prompt tokens count 0.3 in the loss, answer tokens 1.
 """
 _HABITS = """
 ## Habits
