@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from helpers.cli import doctor
-from helpers.cli.doctor import read_pins
 from helpers.core import gpus
 from helpers.core.errors import UserError
+from helpers.core.setup import read_pins
 
 ROOT = Path(__file__).resolve().parent.parent
 SETS = ("requirements-cpu.txt", "requirements-cuda12.txt", "requirements-cuda13.txt")

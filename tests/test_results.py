@@ -68,8 +68,9 @@ def test_engines_are_read_from_what_their_tests_left(tmp_path: Path):
 def test_policies_and_habits_are_read_from_their_cards(tmp_path: Path):
     (tmp_path / "base").mkdir()
     (tmp_path / "instruct").mkdir()
-    counts = {"parameters": 2_000_000, "vocabulary": 2048, "records": {"push": 600, "sql_qa": 400}, "steps": 900}
-    write_json(tmp_path / "instruct" / "embedded.json", counts | {"tokens": 5_000_000})
+    counts = {"parameters": 2_000_000, "vocabulary": 2048, "records": {"push": 600, "sql_qa": 400}}
+    stages = [{"steps": 600, "tokens": 4_000_000}, {"steps": 300, "tokens": 1_000_000}]
+    write_json(tmp_path / "instruct" / "embedded.json", counts | {"stages": stages})
     write_text(tmp_path / "base" / "README.md", "# Embedded policy `base`\n\n## Scores\n\n| a |\n| --- |\n| 1 |\n")
     table = "| Task | Habit | Share of answers |\n| --- | --- | --- |\n| Push | too long | 60% |\n"
     write_text(tmp_path / "instruct" / "README.md", f"# Card\n\n## Habits\n\nTold.\n\n{table}\n## Scores\n\n| a |\n")

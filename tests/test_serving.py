@@ -10,9 +10,9 @@ import pytest
 import vllm_arguments
 
 from helpers import recipes
-from helpers.cli.doctor import read_pins
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT
+from helpers.core.setup import read_pins
 from helpers.policy import serve
 from helpers.policy.serve import answer
 from helpers.runs.origin import read_origin

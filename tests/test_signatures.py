@@ -21,7 +21,7 @@ import pytest
 import vllm_arguments
 
 from helpers import recipes, training
-from helpers.cli.doctor import read_pins
+from helpers.core.setup import read_pins
 from helpers.policy import backends, lora, sft
 from helpers.recipes import profiles
 

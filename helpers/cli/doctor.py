@@ -21,6 +21,7 @@ from helpers.core.checks import GIB, Check
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT
 from helpers.core.gpus import Gpu
+from helpers.core.setup import read_pins
 
 try:
     from helpers.recipes import profiles
@@ -68,24 +69,6 @@ def examine(root: Path = PROJECT_ROOT) -> list[Check]:
         *check_packages(read_pins(root / requirements), bool(cards)),
         check_dev_packages(read_pins(root / DEV_REQUIREMENTS)),
     ]
-
-
-def read_pins(path: Path) -> dict[str, str]:
-    """Package to version, from a requirements file and the files that its `-r` lines name.
-
-    Raises `UserError` naming file and line where a requirement is not pinned exactly (`name==version`).
-    """
-    pins: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        requirement = line.split("#")[0].strip()
-        if requirement.startswith("-r"):
-            pins |= read_pins(path.parent / requirement[2:].strip())
-        elif requirement:
-            name, equals, version = requirement.partition("==")
-            if not equals or "*" in version:
-                raise UserError(f"{path}, line {number}: {requirement!r} is not pinned; write name==version")
-            pins[name.strip()] = version.strip()
-    return pins
 
 
 def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Check:

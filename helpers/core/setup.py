@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from helpers.core import gpus
+from helpers.core.errors import UserError
 
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 """Linux wheels of torch on PyPI bring 2 GB of CUDA; this index has the same versions without."""
@@ -53,15 +54,20 @@ def prepare(root: Path, drive: str = "") -> None:
 
 
 def read_pins(path: Path) -> dict[str, str]:
-    """Package to version, from a requirements file and the files that its `-r` lines name."""
+    """Package to version, from a requirements file and the files that its `-r` lines name.
+
+    Raises `UserError` naming file and line where a requirement is not pinned exactly (`name==version`).
+    """
     pins: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         requirement = line.split("#")[0].strip()
         if requirement.startswith("-r"):
             pins |= read_pins(path.parent / requirement[2:].strip())
-        elif "==" in requirement:
-            name, version = requirement.split("==")
-            pins[name] = version
+        elif requirement:
+            name, equals, version = requirement.partition("==")
+            if not equals or "*" in version:
+                raise UserError(f"{path}, line {number}: {requirement!r} is not pinned; write name==version")
+            pins[name.strip()] = version.strip()
     return pins
 
 

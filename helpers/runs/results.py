@@ -285,8 +285,8 @@ def policies(folder: Path = PROJECT_ROOT / "data" / "policies") -> pd.DataFrame:
                 "parameters": f"{card['parameters']:,}",
                 "vocabulary": f"{card['vocabulary']:,}",
                 "records": f"{sum(card['records'].values()):,}",
-                "steps": f"{card['steps']:,}",
-                "tokens": f"{card['tokens']:,}",
+                "steps": f"{sum(stage['steps'] for stage in card['stages']):,}",
+                "tokens": f"{sum(stage['tokens'] for stage in card['stages']):,}",
             }
         )
     return _table(["policy"], rows)
