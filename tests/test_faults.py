@@ -229,7 +229,7 @@ def test_a_save_is_marked_and_older_checkpoints_go_only_then(run, monkeypatch):
         (run / "checkpoints" / f"checkpoint-{step}" / checkpoints.MARK).unlink()
     (run / "checkpoints" / "checkpoint-abc").mkdir()
     plan = training.Plan(RECIPE, PROFILE, run)
-    RunRecordCallback(plan, Track(RunRecorder(run)), None, None).on_save(None, SimpleNamespace(global_step=6), None)
+    RunRecordCallback(plan, Track(RunRecorder(run))).on_save(None, SimpleNamespace(global_step=6), None)
     kept = sorted(path.name for path in (run / "checkpoints").glob("checkpoint-*"))
     assert kept == ["checkpoint-5", "checkpoint-6", "checkpoint-abc"]
     assert (run / "checkpoints" / "checkpoint-6" / checkpoints.MARK).is_file()

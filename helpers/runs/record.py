@@ -65,7 +65,7 @@ def require_same_run(folder: Path, wanted: dict[str, Any]) -> None:
         raise UserError(f"{folder / CONFIG}: not JSON ({error}); restore it, or give another folder") from error
     if not isinstance(config, dict):
         raise UserError(f"{folder / CONFIG}: holds no JSON object; restore it, or give another folder")
-    different = [key for key, value in wanted.items() if config.get(key) != value]
+    different = [key for key, value in wanted.items() if config.get(key) != jsonable(value)]
     if different:
         raise UserError(f"{folder}: holds a run with another {', '.join(different)}; give another folder or remove it")
 
