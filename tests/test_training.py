@@ -192,10 +192,9 @@ def test_a_step_that_would_see_other_than_the_recipes_prompts_is_a_hard_error(ru
 
         args = GRPOConfig(**requested | {"gradient_accumulation_steps": 2})
 
-    with pytest.raises(RuntimeError, match="gradient_accumulation_steps"):
-        training.check_effective(Trainer, requested, fitted)
-    with pytest.raises(RuntimeError, match=r"a step would see 4 prompts; recipe v4\.1 says 2"):
-        training.check_effective(Trainer, requested | {"gradient_accumulation_steps": 2}, fitted)
+    for known in (requested, requested | {"gradient_accumulation_steps": 2}):
+        with pytest.raises(RuntimeError, match=r"a step would see 4 prompts; recipe v4\.1 says 2"):
+            training.check_effective(Trainer, known, fitted)
 
 
 def test_missing_pairs_are_named_before_anything_is_written(tmp_path):
