@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
+from transformers import DynamicCache
+
+CHUNK = 4
+"""Completions of a group computed together: fewer pad less, more fill the processor better."""
 
 
 def read_prompts_once(trainer: Any) -> None:
@@ -45,15 +50,33 @@ def completion_logps(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability and entropy of every token of one prompt's completions (each rows x tokens), with gradients.
 
-    Attention needs no mask: padding stands after a completion, and attention looks back only.
+    Completions of like length go together, so that little of what is computed is padding; 0 stands in its place.
     """
     from trl.trainer.utils import selective_log_softmax_and_entropy
 
-    cache = model(input_ids=prompt[None, :-1], use_cache=True, logits_to_keep=1).past_key_values
-    cache.batch_repeat_interleave(len(completions))
-    # The prompt's last token predicts the first of each completion, whose own last token predicts nothing.
-    ids = torch.cat([prompt[-1:].expand(len(completions), 1), completions[:, :-1]], dim=1)
-    logits = model(input_ids=ids, past_key_values=cache, use_cache=True).logits
-    return selective_log_softmax_and_entropy(
-        logits, completions, entropy_requires_grad=False, temperature=temperature, row_mask=mask
-    )
+    read = model(input_ids=prompt[None, :-1], use_cache=True, logits_to_keep=1).past_key_values
+    lengths = mask.sum(dim=1)
+    order = lengths.argsort()
+    parts = []
+    for rows in order.split(CHUNK):
+        width = int(lengths[rows].max())
+        tokens = completions[rows, :width]
+        # The prompt's last token predicts the first of each completion, whose own last token predicts nothing.
+        ids = torch.cat([prompt[-1:].expand(len(rows), 1), tokens[:, :-1]], dim=1)
+        # No mask: padding stands after a completion, and attention looks back only.
+        logits = model(input_ids=ids, past_key_values=_for_rows(read, len(rows)), use_cache=True).logits
+        part = selective_log_softmax_and_entropy(
+            logits, tokens, entropy_requires_grad=False, temperature=temperature, row_mask=mask[rows, :width]
+        )
+        parts.append([pad(values, (0, completions.shape[1] - width)) for values in part])
+    places = order.argsort()
+    logps, entropies = (torch.cat(part)[places] for part in zip(*parts, strict=True))
+    return logps, entropies
+
+
+def _for_rows(read: DynamicCache, rows: int) -> DynamicCache:
+    """The keys and values of one prompt for so many rows, without a copy."""
+    cache = DynamicCache()
+    for index, layer in enumerate(read.layers):
+        cache.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), index)
+    return cache
