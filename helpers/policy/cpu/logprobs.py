@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 CHUNK = 4
 """Completions of a group computed together: fewer pad less, more fill the processor better."""
@@ -78,5 +79,6 @@ def _for_rows(read: DynamicCache, rows: int) -> DynamicCache:
     """The keys and values of one prompt for so many rows, without a copy."""
     cache = DynamicCache()
     for index, layer in enumerate(read.layers):
+        assert isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
         cache.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), index)
     return cache
