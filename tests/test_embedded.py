@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from helpers.core.errors import UserError
 from helpers.core.files import write_json
 from helpers.parsing import extract_json, parse_completion
-from helpers.policy import embedded
+from helpers.policy import embedded, sft
 from helpers.policy.embedded import architecture, build, habits, load, pretrain
 from helpers.recipes import profiles
 from helpers.runs.record import jsonable
@@ -73,7 +73,7 @@ def test_a_build_that_was_killed_goes_on_and_ends_as_one_that_was_not(cache, tmp
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as killing:
-        killing.setattr(pretrain, "ShowProgress", lambda title: Kill())
+        killing.setattr(sft, "show_progress", lambda title: Kill())
         with pytest.raises(KeyboardInterrupt):
             embedded.base_policy(SETTINGS, PROFILE, tmp_path)
     assert list(tmp_path.glob("*.building/checkpoints-0/checkpoint-3"))

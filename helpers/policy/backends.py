@@ -257,6 +257,7 @@ def engine_in_32_bits(backend: str, seed: int = 0) -> Iterator[None]:
     engine = vllm_generation.LLM
 
     def make(**arguments: Any) -> Any:
+        """TRL's engine, but for its precision and its seed."""
         return engine(**arguments | {"dtype": "float32", "seed": seed + arguments.get("seed", 0)})
 
     vllm_generation.LLM = make

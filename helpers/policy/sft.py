@@ -1,6 +1,6 @@
 """Supervised fine-tuning: a policy learns from reference answers, with loss on the assistant's tokens only.
 
-It makes the embedded policies, and is the warm-up that a recipe may ask for before GRPO.
+It is the warm-up that a recipe may ask for before GRPO.
 """
 
 import html
@@ -24,7 +24,7 @@ def chat_rows(records: list[dict[str, Any]]) -> list[Row]:
 def fine_tune(
     model: Any, tokenizer: Any, rows: list[Row], arguments: dict[str, Any], title: str
 ) -> tuple[Any, list[dict[str, float]]]:
-    """Train on `rows` (`chat_rows`, or `{"text": ...}` for plain text); return the model and its logged losses.
+    """Train on `rows` (`chat_rows`); return the model and its logged losses.
 
     `arguments` come from `sft_arguments`. Where `model` carries LoRA, that alone is trained. Nothing is saved.
     """
@@ -35,12 +35,12 @@ def fine_tune(
     set_seed(arguments["seed"])
     trainer = SFTTrainer(
         model=model,
-        args=SFTConfig(**arguments, completion_only_loss="completion" in rows[0]),
+        args=SFTConfig(**arguments, completion_only_loss=True),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_progress(title))
+    trainer.add_callback(show_progress(title))
     trainer.train()
     losses = [{"step": row["step"], "loss": row["loss"]} for row in trainer.state.log_history if "loss" in row]
     return trainer.model, losses
@@ -101,7 +101,8 @@ def masked_html(tokenizer: Any, record: dict[str, Any]) -> str:
     )
 
 
-def _progress(title: str) -> Any:
+def show_progress(title: str) -> Any:
+    """The callback that shows one line while a transformers `Trainer` trains: step, loss, time left."""
     from transformers import TrainerCallback
 
     class ShowProgress(TrainerCallback):

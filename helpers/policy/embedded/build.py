@@ -3,6 +3,7 @@
 Everything but the finished policy stays in a working folder, so that a build that was killed goes on where it was.
 """
 
+import functools
 import hashlib
 import json
 import random
@@ -107,11 +108,11 @@ def build_key(settings: EmbeddedSettings) -> str:
 def draw_records(settings: EmbeddedSettings, cache: Path) -> Rows:
     """The fifth set: records of every task from another simulated shop, drawn once and kept in `cache`."""
     drawn = cache / f"pairs-{_hash([settings.orders, settings.records, SEED, _prompts_held_out()])}"
-    missing = [row for row in ROWS if not (drawn / f"{row.name}.jsonl").is_file()]
     drawn.mkdir(parents=True, exist_ok=True)
     with FileLock(drawn / "lock"), tempfile.TemporaryDirectory() as temporary:
         shop = Path(temporary) / "shop.db"
-        for row in missing:
+        # Looked for under the lock: another process may just have drawn them.
+        for row in [row for row in ROWS if not (drawn / f"{row.name}.jsonl").is_file()]:
             if not shop.exists():
                 say(f"simulating another shop of {settings.orders:,} orders")
                 build_db(simulate(settings.orders, SEED), shop)
@@ -215,5 +216,6 @@ def _prompts_held_out() -> list[Any]:
     return [record["prompt"] for record in _held_out()]
 
 
+@functools.cache  # a policy that is made where it is needed asks for its key each time it is loaded
 def _held_out() -> Rows:
     return load_split("eval") + load_split("test")

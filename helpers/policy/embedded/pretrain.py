@@ -3,17 +3,17 @@
 transformers' `Trainer` does the work, so that a killed training resumes from its last checkpoint.
 """
 
+import os
 from collections.abc import Callable
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
-from helpers.core.progress import Progress
+from helpers.policy import sft
 
 PROMPT_WEIGHT = 0.3
 """What a prompt's token counts beside an answer's: who can write prompts has read their names and figures."""
@@ -48,7 +48,7 @@ def pretrain(
         args=TrainingArguments(**arguments),
         train_dataset=Dataset.from_list(rows),
         data_collator=padded,
-        callbacks=[ShowProgress(title)],
+        callbacks=[sft.show_progress(title)],
     )
     trainer.remove_callback(PrinterCallback)
     checkpoints = any(Path(arguments["output_dir"]).glob("checkpoint-*"))
@@ -59,8 +59,7 @@ def pretrain(
 
 def padded(rows: list[Row]) -> dict[str, torch.Tensor]:
     """A batch: what all rows begin with, once, and the rest of each, padded on the right with tokens of no weight."""
-    columns = zip(*(row["input_ids"] for row in rows), strict=False)  # as far as the shortest row goes
-    shared = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+    shared = os.path.commonprefix([row["input_ids"] for row in rows])  # noqa: RUF071, it compares any sequences
     shared = shared[:-1]  # the last of them predicts the first token of the rest
     rests = [row["input_ids"][len(shared) :] for row in rows]
     ids = torch.zeros(len(rows), max(map(len, rests)), dtype=torch.long)
@@ -133,24 +132,3 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
         gram = result @ result.T
         result = 3.4445 * result + (-4.7750 * gram + 2.0315 * gram @ gram) @ result
     return result
-
-
-class ShowProgress(TrainerCallback):
-    """The one line a reader watches meanwhile."""
-
-    def __init__(self, title: str) -> None:
-        self.title, self.note = title, ""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Open the line."""
-        self.line = Progress(self.title, state.max_steps)
-
-    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Show the step and its loss; the closing summary has none and leaves the last one."""
-        if "loss" in kwargs["logs"]:
-            self.note = f"loss {float(kwargs['logs']['loss']):.3f}"
-        self.line.update(state.global_step, self.note)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Close the line."""
-        self.line.close(f"{self.note} after {state.global_step} steps")

@@ -48,10 +48,7 @@ def add_pairs(db_path: Path, task: str, count: int, where: str, seed: int, split
     Raises `UserError` for a condition that SQLite refuses, or where there are not enough new records.
     """
     used = {key for rows in splits.values() for record in rows for key in identity(record)}
-    held_out = NearDuplicates()
-    for record in splits.get("eval", []) + splits.get("test", []):
-        if record["task"] == task:
-            held_out.add(user_text(record["prompt"]))
+    held_out = _near(task, splits.get("eval", []) + splits.get("test", []))
     with closing(_open_for_scans(db_path)) as db:
         try:
             db.execute(f"SELECT 1 FROM orders_enriched WHERE ({where}) LIMIT 1")
@@ -82,13 +79,18 @@ def draw_embedded_pairs(db_path: Path, task: str, count: int, seed: int, held_ou
     None repeats a record of `held_out`, or is near to one, as between train and eval.
     """
     used = {key for record in held_out for key in identity(record)}
-    near = NearDuplicates()
-    for record in held_out:
-        if record["task"] == task:
-            near.add(user_text(record["prompt"]))
     with closing(_open_for_scans(db_path)) as db:
         drafts = drafts_of(task)(db, random.Random(f"{seed} {task}"), EVERYTHING)
-        return list(islice(_new_records(task, "embedded", drafts, used, near), count))
+        return list(islice(_new_records(task, "embedded", drafts, used, _near(task, held_out)), count))
+
+
+def _near(task: str, records: Rows) -> NearDuplicates:
+    """The prompts of one task among `records`, to find what is near to them."""
+    near = NearDuplicates()
+    for record in records:
+        if record["task"] == task:
+            near.add(user_text(record["prompt"]))
+    return near
 
 
 def _open_for_scans(db_path: Path) -> sqlite3.Connection:
