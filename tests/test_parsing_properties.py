@@ -11,11 +11,13 @@ from parsing_corruptions import CORRUPTIONS, PAIRS, damaged, damaged_syntax
 from helpers.parsing import REPAIRS, ParsedCompletion, extract_json, parse_completion
 from helpers.parsing.audit import same
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+MARKS = ("<|channel|>", "<|channel|>final<|message|>{}", "<|end|>", "<|im_end|>", "</s>", "<think>", "[THINK]")
+TEXTS = st.text() | st.sampled_from(MARKS)  # a chat's marks are text where a string quotes them
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4), max_leaves=12
 )
-OBJECTS = st.dictionaries(st.text(), VALUES, max_size=6)
+OBJECTS = st.dictionaries(TEXTS, VALUES, max_size=6)
 PIECES = re.split(
     r"\s+",
     """{  }  [  ]  "  '  “  ”  :  ,  ;  =  \\  //  /*  */  #  ...  ```  <think>  </think>  <|im_end|>  4,5
@@ -64,8 +66,8 @@ def test_repairs_are_reported_exactly_when_the_text_is_not_strict(text: str) -> 
 
 @given(
     st.dictionaries(
-        st.text(),
-        st.floats(-1e6, 1e6).filter(lambda x: "e" not in repr(x)) | st.integers(-999, 999) | st.text() | st.booleans(),
+        TEXTS,
+        st.floats(-1e6, 1e6).filter(lambda x: "e" not in repr(x)) | st.integers(-999, 999) | TEXTS | st.booleans(),
         min_size=1,
         max_size=6,
     ),
@@ -73,6 +75,7 @@ def test_repairs_are_reported_exactly_when_the_text_is_not_strict(text: str) -> 
 )
 @example({"": "0»:", "0": 0.0}, (", ", ": "))  # a value that looks like a key, but for its closing quote
 @example({"a": "“b”:", "c": 1.5}, (", ", ": "))
+@example({"<|channel|>": 0.0}, (", ", ": "))
 @settings(max_examples=500, deadline=None)
 def test_decimal_commas_written_into_an_object_keep_its_values(value: dict, separators: tuple[str, str]) -> None:
     def written(item: object) -> str:
@@ -81,6 +84,13 @@ def test_decimal_commas_written_into_an_object_keep_its_values(value: dict, sepa
 
     text = "{" + separators[0].join(json.dumps(k) + separators[1] + written(v) for k, v in value.items()) + "}"
     assert same(extract_json(text), value)
+
+
+@given(st.dictionaries(TEXTS, st.floats(0, 9, width=16) | TEXTS, min_size=1, max_size=4), st.sampled_from(MARKS[2:4]))
+@settings(max_examples=300, deadline=None)
+def test_marks_around_an_object_are_left_out_and_marks_in_its_texts_are_kept(value: dict, end: str) -> None:
+    final = f"<|channel|>analysis<|message|>4,5<|end|><|start|>assistant<|channel|>final<|message|>{json.dumps(value)}"
+    assert same(extract_json(final + end), value)
 
 
 @given(st.sampled_from(sorted(CORRUPTIONS)), st.integers(0, 10_000))

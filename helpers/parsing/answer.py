@@ -12,13 +12,14 @@ _OPEN = rf"<{_THOUGHT}\s*+>|\[{_THOUGHT}\]"
 _CLOSE = rf"</{_THOUGHT}\s*+>|\[/{_THOUGHT}\]"
 _CHANNEL = r"<\|channel\|>\s*+(\w*+)[^<]{0,200}+(?:<\|constrain\|>[^<]{0,40}+)?<\|message\|>"
 # A mark inside a complete string of JSON is text: `"o site mostra </think> na tela",`.
+_STRING = r'(?P<string>[:,\[{]\s*+"(?:[^"\\\n]++|\\.)*+"(?=\s*+[,:}\]]))'
 _MARK = re.compile(
-    rf'(?P<string>[:,\[{{]\s*+"(?:[^"\\\n]++|\\.)*+"(?=\s*+[,:}}\]]))|(?P<open>{_OPEN})|(?P<close>{_CLOSE})|(?P<turn>{_TURN_END})',
+    rf"{_STRING}|(?P<open>{_OPEN})|(?P<close>{_CLOSE})|(?P<turn>{_TURN_END})|(?P<channel><\|channel\|>)",
     re.IGNORECASE,
 )
 _ANY_MARK = re.compile(rf"{_OPEN}|{_CLOSE}|{_TURN_END}|<\|channel\|>", re.IGNORECASE)
 _CHANNEL_START = re.compile(_CHANNEL)
-_CHANNEL_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
+_CHANNEL_END = re.compile(rf"{_STRING}|(?P<end><\|(?:end|return|call|start|channel)\|>)")
 _HEADER = re.compile(
     r"\s*(?:<\|im_start\|>\s*assistant|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
     r"|<start_of_turn>\s*model|<\|assistant\|>|<\|start\|>\s*assistant(?!<\|channel))[ \t]*\n?"
@@ -51,7 +52,7 @@ def read_answer(text: str) -> Answer:
     """`answer_text`, with the repairs it took and the reason for having no answer."""
     if not _ANY_MARK.search(text):
         return Answer(text)
-    if "<|channel|>" in text:
+    if any(mark["channel"] for mark in _MARK.finditer(text)):
         return _final_channel(text)
     header = _HEADER.match(text)
     return _outside_of_thinking(text, header.end() if header else 0)
@@ -61,7 +62,7 @@ def _final_channel(text: str) -> Answer:
     """Harmony: each message names its channel, and only `final` is for the reader."""
     for message in _CHANNEL_START.finditer(text):
         if message[1].lower() == "final":
-            end = _CHANNEL_END.search(text, message.end())
+            end = next((mark for mark in _CHANNEL_END.finditer(text, message.end()) if mark["end"]), None)
             inner = _outside_of_thinking(text[message.end() : end.start() if end else len(text)], 0)
             ended = inner.ended or end is not None
             return Answer(inner.text, ("think_block", *inner.repairs), inner.reason, ended)
@@ -74,7 +75,7 @@ def _outside_of_thinking(text: str, start: int) -> Answer:
     opened = ended = False
     end = len(text)
     for mark in _MARK.finditer(text, start):
-        if mark["string"]:
+        if mark["string"] or mark["channel"]:
             continue
         if mark["turn"]:
             repairs.append("end_of_turn")
