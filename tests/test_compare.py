@@ -109,12 +109,15 @@ def test_a_fix_is_compared_with_the_v41_run_beside_it(tmp_path):
     (fixed.path / "config.json").write_text(json.dumps(recipe | {"recipe": recipe["recipe"] | {"name": "v4.2c-push"}}))
     for run, answers in ((elsewhere, dict.fromkeys(TASKS, "")), (beside, texts), (fixed, texts)):
         rows(run.path, answers, "v4.1")
-    found = compare.fix_rows(elsewhere, {"push": load_run(fixed.path), "insights": None})
-    assert [row["verdict"] for row in found[:2]] == ["no difference shown"] * 2
-    assert found[2]["run"] == "not run"
+
+    def verdicts(v41) -> list[str | None]:
+        found = compare.fix_rows(v41, {"v4.2c-push": load_run(fixed.path)})
+        assert {row["recipe"] for row in found if row["run"] == "not run"} > {"v4.2c", "v4.2c-push-on-push"}
+        return [row["verdict"] for row in found if row["recipe"] == "v4.2c-push"]
+
+    assert verdicts(elsewhere) == ["no difference shown"] * 2
     shutil.rmtree(beside.path)
-    found = compare.fix_rows(load_run(elsewhere.path), {"push": load_run(fixed.path)})
-    assert [row["verdict"] for row in found] == ["better"] * 2
+    assert verdicts(load_run(elsewhere.path)) == ["better"] * 2
 
 
 def test_a_better_answer_is_better_under_both_versions(tmp_path):
@@ -138,6 +141,13 @@ def test_each_fix_changes_one_thing_about_v41():
     }
     assert changed == {"extraction": ["version"], "insights": ["extra_pairs"], "push": ["version"]}
     assert set(recipes.FIXES) == set(TASKS)
+
+
+def test_a_fix_is_tried_on_all_prompts_and_on_its_task_alone_with_v41_beside_it():
+    first, control, alone = recipes.fix_trials("push")
+    assert first is recipes.FIXES["push"] and recipes.fix_trials("sql_qa") == ()
+    assert [change.field for change in recipes.diff(recipes.V41, control)] == ["only_task"]
+    assert [change.field for change in recipes.diff(control, alone)] == ["version"]
 
 
 def test_sql_qa_is_accepted_without_training_and_only_insights_gets_more_pairs(tmp_path):

@@ -150,6 +150,8 @@ def test_a_task_that_was_never_shown_is_watched() -> None:
     history = [{"step": 120, "train/prompts_seen/push": 0, "train/prompts_seen/extraction": 90}]
     status = {s.rule.name: s for s in evaluate_rules(history, 600)}["prompts_seen"]
     assert status.state == "watch" and "push" in status.message
+    alone = {s.rule.name: s for s in evaluate_rules(history, 600, only_task="extraction")}["prompts_seen"]
+    assert alone.state == "ok" and "extraction has shown 90" in alone.message
 
 
 def test_a_rule_stops_only_where_it_is_told_to() -> None:

@@ -147,11 +147,14 @@ def test_prompts_seen_count_the_prompts_that_each_task_showed(run_folder):
     assert sum(seen.values()) == 4 * 2
 
 
-def test_every_part_of_every_tasks_reward_is_recorded_where_the_task_was_shown(run_folder):
+def test_every_part_and_the_spread_of_a_tasks_reward_are_recorded_where_the_task_was_shown(run_folder):
     for row in metrics(run_folder):
         rewarded = {task for task in TASKS if f"train/reward/{task}" in row}
         logged = {key for key in row if key.startswith("parts/")}
         assert logged == {f"parts/{task}/{part}" for task in rewarded for part in WEIGHTS["v4.1"][task]}
+        assert {key for key in row if key.startswith("train/reward_std/")} == {
+            f"train/reward_std/{task}" for task in rewarded
+        }
         for task in rewarded:
             parts = {part: row[f"parts/{task}/{part}"] for part in WEIGHTS["v4.1"][task]}
             assert total_of(parts, WEIGHTS["v4.1"][task]) == pytest.approx(row[f"train/reward/{task}"], abs=1e-5)

@@ -10,7 +10,7 @@ from typing import Any
 
 from helpers.core.errors import require_known
 from helpers.rewards import parser_of
-from helpers.tasks import ROWS
+from helpers.tasks import ROWS, TASKS
 
 HUB_05B = "Polygl0t/Tucano2-qwen-0.5B-Instruct"
 HUB_05B_BASE = "Polygl0t/Tucano2-qwen-0.5B-Base"
@@ -85,6 +85,7 @@ class Change:
     source: str
 
 
+_ON = "-on-"
 _UNCHANGED = "handoff, V4.1 config summary: unchanged from V4"
 _NO_SFT = "the instruct model is trained with GRPO at once"
 
@@ -210,9 +211,34 @@ FIXES: dict[str, Recipe | None] = {row.name: RECIPES[row.fix_recipe] if row.fix_
 
 
 def get(name: str) -> Recipe:
-    """The recipe called `name`; `UserError` lists the valid names."""
-    require_known("recipe", name, tuple(RECIPES))
-    return RECIPES[name]
+    """The recipe called `name`, which may end in the one task it is shown; `UserError` lists the valid names.
+
+    >>> get("v4.2c").only_task, get("v4.2c-on-extraction").only_task
+    ('', 'extraction')
+    """
+    whole, _, task = name.partition(_ON)
+    require_known("recipe", whole, tuple(RECIPES))
+    return on(RECIPES[whole], task) if task else RECIPES[whole]
+
+
+def on(recipe: Recipe, task: str) -> Recipe:
+    """`recipe` on the prompts of one task alone, under a name of its own."""
+    require_known("task", task, TASKS)
+    why = "ours: all of the run's prompts are this task's, so that its rewards alone move the policy"
+    sources = recipe.sources | {"only_task": why}
+    return replace(recipe, name=f"{recipe.name}{_ON}{task}", only_task=task, sources=sources)
+
+
+def fix_trials(task: str) -> tuple[Recipe, ...]:
+    """The runs that show what a task's fix does and what its share of the prompts does, none where it has no fix.
+
+    The fix with all tasks' prompts, V4.1 on this task's alone, and the fix on them alone.
+
+    >>> [trial.name for trial in fix_trials("extraction")]
+    ['v4.2c', 'v4.1-on-extraction', 'v4.2c-on-extraction']
+    """
+    fix = FIXES[task]
+    return (fix, on(V41, task), on(fix, task)) if fix else ()
 
 
 def values(recipe: Recipe) -> dict[str, Any]:

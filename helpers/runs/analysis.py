@@ -204,13 +204,14 @@ def watched_history(run: Run) -> list[dict[str, float]]:
 
 
 def rule_settings(run: Run) -> dict[str, Any]:
-    """The fixed numbers that the stop rules need of a run: completion limit (tokens), beta, V4 extraction."""
+    """What the stop rules need to know of a run: completion limit (tokens), beta, V4 extraction, its one task if so."""
     recipe = run.config.get("recipe", {})
     baseline = run.series(stop_rules.BASELINE_METRIC)
     settings = {
         "limit": recipe.get("max_completion_length"),
         "beta": recipe.get("beta"),
         "extraction_baseline": float(baseline.iloc[0]) if len(baseline) else None,
+        "only_task": recipe.get("only_task"),
     }
     return {key: value for key, value in settings.items() if value is not None}
 

@@ -11,6 +11,7 @@ import pandas as pd
 from helpers.core import stats
 from helpers.core.errors import UserError
 from helpers.core.stats import Interval
+from helpers.recipes import fix_trials
 from helpers.rewards import parser_of, score_row
 from helpers.runs import analysis, decision
 from helpers.runs.analysis import ALL, Rewards
@@ -202,14 +203,16 @@ def find_fixed(recipe: str) -> Run | None:
     return next((run for run in map(load_run, runs_of(recipe)) if analysis.end_split(run) == "eval"), None)
 
 
-def fix_rows(v41: Run, fixed: Mapping[str, Run | None]) -> list[dict[str, str]]:
-    """Each fix's effect on its own task, under both reward versions; a fix that was never run says so.
+def fix_rows(v41: Run, tried: Mapping[str, Run | None]) -> list[dict[str, str]]:
+    """What each trial of a fix did to its own task, under both reward versions; one that was never run says so.
 
-    A fix is compared with the V4.1 run beside it, which started from the same base policy, else with `v41`.
+    `tried` has the runs by recipe. A run is compared with the V4.1 run beside it, which started from the same base
+    policy, else with `v41`.
     """
     rows = []
-    for task, run in fixed.items():
-        start = {"task": task, "reward version": "-", "run": run.where if run else "not run"}
+    for task, trial in [(name, trial) for name in TASKS for trial in fix_trials(name)]:
+        run = tried.get(trial.name)
+        start = {"task": task, "recipe": trial.name, "reward version": "-", "run": run.where if run else "not run"}
         if run is None:
             rows.append(start | {"V4.1": "", "the fix": ""})
             continue

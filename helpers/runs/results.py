@@ -14,7 +14,7 @@ import pandas as pd
 from helpers.core import stats
 from helpers.core.files import PROJECT_ROOT, shown
 from helpers.core.stats import Interval
-from helpers.recipes import FIXES, RECIPES
+from helpers.recipes import RECIPES, fix_trials
 from helpers.rewards import parser_of
 from helpers.runs import analysis, compare, decision, speed
 from helpers.runs.analysis import ALL
@@ -28,9 +28,9 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "02": ("v4", "v4.1"),
     "04a": ("v4.2a",),
     "04b": ("v4.2b", "v4.2b-cold"),
-    "04c": tuple(fix.name for fix in FIXES.values() if fix),
+    "04c": tuple(trial.name for task in TASKS for trial in fix_trials(task)),
 }
-"""The recipes that a notebook of the series trains; 04c trains one of its own."""
+"""The recipes that a notebook of the series trains; 04c trains one of these."""
 ENGINE_GAPS = ("engine, trainer", "trainer, plain forward", "engine, plain")
 """Mean absolute differences between two computations of the same tokens' log-probabilities."""
 _ROWS = (ALL, *TASKS)
@@ -40,7 +40,7 @@ _LINES = {"sample": "sampled", "greedy": "greedy"}
 def finished_runs(root: Path) -> list[Run]:
     """The finished runs directly in `root` that answered the whole eval split, by recipe and seed."""
     runs = [load_run(folder) for folder in find_runs(root) if folder.parent == root]
-    order = list(RECIPES)
+    order = [*RECIPES, *(name for name in NOTEBOOKS["04c"] if name not in RECIPES)]
     key = {run.name: (order.index(run.recipe) if run.recipe in order else len(order), _seed(run)) for run in runs}
     return sorted((run for run in runs if analysis.end_split(run) == "eval"), key=lambda run: (key[run.name], run.name))
 

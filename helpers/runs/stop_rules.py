@@ -33,7 +33,8 @@ _NO_DATA: Finding = ("no data", None, "nothing logged yet")
 class Watch:
     """What a rule may look at: the metric rows so far (each with `step`) and the run's fixed numbers.
 
-    `limit` is the completion limit in tokens, `extraction_baseline` V4's extraction reward before training.
+    `limit` is the completion limit in tokens, `extraction_baseline` V4's extraction reward before training. Where the
+    run is shown the prompts of one task alone, `only_task` names it.
     """
 
     history: Sequence[Mapping[str, Any]]
@@ -41,6 +42,7 @@ class Watch:
     limit: int = HANDOFF_LIMIT
     beta: float = 0.0
     extraction_baseline: float = EXTRACTION_BASELINE
+    only_task: str = ""
 
     def values(self, key: str) -> list[Point]:
         """(step, value) of every logged value of `key`, in order; what is not a number counts as NaN."""
@@ -149,7 +151,8 @@ def _reward_errors(watch: Watch, points: list[Point]) -> Finding:
 
 
 def _prompts_seen(watch: Watch, points: list[Point]) -> Finding:
-    seen = {task: logged[-1] for task in TASKS if (logged := watch.values(f"train/prompts_seen/{task}"))}
+    tasks = [watch.only_task] if watch.only_task else TASKS
+    seen = {task: logged[-1] for task in tasks if (logged := watch.values(f"train/prompts_seen/{task}"))}
     if not seen:
         return _NO_DATA
     task = min(seen, key=lambda name: seen[name][1])

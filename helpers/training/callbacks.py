@@ -37,7 +37,9 @@ _RENAMED = {
     "sampling/importance_sampling_ratio/max": "train/importance_ratio_max",
     "kl": "train/kl",
     "num_tokens": "train/num_tokens",
-} | {f"rewards/{task}/mean": f"train/reward/{task}" for task in TASKS}
+}
+for _task in TASKS:
+    _RENAMED |= {f"rewards/{_task}/mean": f"train/reward/{_task}", f"rewards/{_task}/std": f"train/reward_std/{_task}"}
 
 _SEEN = "train/prompts_seen/"
 _SUBSET = "eval_subset"
@@ -205,7 +207,7 @@ class StopRuleCallback(TrainerCallback):
         history, baseline = self.track.history, stop_rules.BASELINE_METRIC
         measured = next((row[baseline] for row in history if baseline in row), stop_rules.EXTRACTION_BASELINE)
         limit, beta = self.recipe.max_completion_length, self.recipe.beta
-        settings = {"limit": limit, "beta": beta, "extraction_baseline": measured}
+        settings = {"limit": limit, "beta": beta, "extraction_baseline": measured, "only_task": self.recipe.only_task}
         return stop_rules.evaluate_rules(history, state.max_steps, self.actions, **settings)
 
     def _report(self, status: stop_rules.RuleStatus, step: int) -> None:

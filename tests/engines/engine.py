@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = ("transformers", "vllm", "unsloth")
 STEPS, INTERRUPTED_AFTER = 3, 2
 SHAPE = os.environ.get("SHAPE", "embedded")
-PROFILE = "smallest"
+PROFILE = "cpu"
 """Its policy is the embedded one; the rest of the profile is replaced by `profile_of`."""
 
 
