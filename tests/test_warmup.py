@@ -16,7 +16,7 @@ from helpers.runs.load import evaluated_steps, load_run
 from helpers.runs.record import KNOWN_EVAL_SECONDS, split_prefix
 from helpers.tasks.records import load_split
 
-PROFILE = replace(profiles.get("smallest"), eval_every=2, sft_learning_rate_factor=50.0, base_model=None)
+PROFILE = replace(profiles.get("smallest"), eval_every=2, sft_learning_rate_factor=50.0, base_only_task="")
 RECIPE, _ = profiles.fit(recipes.V42B, PROFILE)
 ADAPTER = "adapter_model.safetensors"
 

@@ -45,24 +45,14 @@ class EmbeddedSettings:
 
 
 @dataclass(frozen=True)
-class BaseModelSettings:
-    """GRPO on the base model's stand-in: it is shown `only_task` alone.
-
-    A policy this small gives up a task just learned when three others are mixed in. After a warm-up, which makes LoRA
-    large, it takes a smaller rate than the profile's `learning_rate_factor`.
-    """
-
-    only_task: str
-    learning_rate_factor: float
-
-
-@dataclass(frozen=True)
 class Profile:
     """One kind of machine. `*_cap` bound a recipe's value; `step_share` and the `*_factor` fields multiply it.
 
     `micro_batch` counts completions in one forward and backward pass; `eval_every` is the number of steps between two
     evaluations; `eval_records` bounds the records per task in an evaluation. A recipe with smaller groups than
-    `full_group` takes as many more steps: the handoff halves the 3.7B model's groups only to fit the card.
+    `full_group` takes as many more steps: the handoff halves the 3.7B model's groups only to fit the card. GRPO on the
+    base model is shown the prompts of `base_only_task` alone: a small one gives up a task just learned when three
+    others are mixed in.
 
     The last six are for GPUs. `memory_gib` is what torch sees of the card. vLLM may take `vllm_memory_share` of it for
     weights, KV cache and work space; `sleep_mode` frees the KV cache while the policy trains. `usd_per_hour` is the
@@ -87,7 +77,7 @@ class Profile:
     embedded_large: EmbeddedSettings | None = None
     embedded_base: EmbeddedSettings | None = None
     sft_learning_rate_factor: float = 1.0
-    base_model: BaseModelSettings | None = None
+    base_only_task: str = ""
     reasons: str = ""
     memory_gib: float = 0.0
     backend: str = "transformers"
@@ -146,8 +136,8 @@ CPU = Profile(
     full_group=16,
     embedded_large=LARGE,
     embedded_base=BASE,
-    sft_learning_rate_factor=9.0,
-    base_model=BaseModelSettings(only_task="extraction", learning_rate_factor=60.0),
+    sft_learning_rate_factor=6.0,
+    base_only_task="extraction",
     reasons="a 2.4M-parameter policy on two cores: it learns from fewer steps and larger updates",
 )
 
@@ -283,12 +273,12 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
     >>> fitted.max_steps, [change.field for change in changes]
     (120, ['max_steps', 'learning_rate', 'max_completion_length'])
     """
-    base = profile.base_model if recipe.model_id == HUB_05B_BASE else None
+    only = profile.base_only_task if recipe.model_id == HUB_05B_BASE else ""
     share = profile.step_share * max(1.0, profile.full_group / recipe.num_generations)
     wanted: dict[str, Any] = {
         "max_steps": max(2, round(recipe.max_steps * share)),
-        "learning_rate": float(f"{recipe.learning_rate * (base or profile).learning_rate_factor:.6g}"),
-        "only_task": base.only_task if base else recipe.only_task,
+        "learning_rate": float(f"{recipe.learning_rate * profile.learning_rate_factor:.6g}"),
+        "only_task": only or recipe.only_task,
         "max_completion_length": min(recipe.max_completion_length, profile.completion_cap),
         "num_generations": min(recipe.num_generations, profile.group_cap),
         "sft_learning_rate": float(f"{recipe.sft_learning_rate * profile.sft_learning_rate_factor:.6g}"),

@@ -1,6 +1,5 @@
 """What a run's record says of where its policy comes from: recipe, profile and base policy."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from pydantic import BaseModel, ValidationError, field_validator
 
 from helpers.core.errors import UserError
 from helpers.recipes import V4, V41, Recipe, diff, values
-from helpers.recipes.profiles import INSTRUCT, LARGE, Profile
+from helpers.recipes.profiles import Profile
 from helpers.runs.load import read_config
 from helpers.runs.record import CONFIG
 
@@ -33,16 +32,6 @@ class Origin(BaseModel):
     def _with_later_settings(cls, recipe: Any) -> Any:
         settings = {key: value for key, value in values(V41).items() if key not in _DECISIVE}
         return settings | recipe if isinstance(recipe, dict) else recipe
-
-    @field_validator("profile", mode="before")
-    @classmethod
-    def _with_later_embedded_settings(cls, profile: Any) -> Any:
-        if not isinstance(profile, dict) or not isinstance(profile.get("embedded"), dict):
-            return profile
-        later = {"embedded": asdict(INSTRUCT) | profile["embedded"]}
-        if isinstance(profile.get("embedded_large"), dict):
-            later["embedded_large"] = asdict(LARGE) | profile["embedded_large"]
-        return profile | later
 
     @property
     def base(self) -> str:
