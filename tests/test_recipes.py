@@ -122,6 +122,12 @@ def test_on_a_cpu_a_recipe_with_half_the_group_takes_twice_as_many_steps():
     assert profiles.fit(double, cpu)[0].max_steps == profiles.fit(recipes.V41, cpu)[0].max_steps
 
 
+def test_on_a_cpu_the_larger_stand_in_takes_v41s_rate():
+    rates = {name: profiles.fit(recipes.get(name), profiles.get("cpu"))[0].learning_rate for name in ("v4.1", "v4.2a")}
+    assert rates["v4.2a"] == rates["v4.1"]
+    assert profiles.fit(recipes.get("v4.2a"), profiles.get("l4"))[0].learning_rate == recipes.V42A.learning_rate
+
+
 def test_on_a_gpu_profile_grpo_after_the_warm_up_sees_all_four_tasks():
     assert profiles.fit(recipes.get("v4.2b"), profiles.get("l4"))[0].only_task == ""
     assert profiles.fit(recipes.get("v4.2b"), profiles.get("cpu"))[0].only_task == "extraction"

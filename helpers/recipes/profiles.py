@@ -12,7 +12,7 @@ from typing import Any
 from helpers.core import gpus
 from helpers.core.errors import require_known
 from helpers.core.gpus import Gpu
-from helpers.recipes.recipe import HUB_05B_BASE, Change, Recipe, diff
+from helpers.recipes.recipe import HUB_05B_BASE, HUB_37B, Change, Recipe, diff
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Profile:
 
     `micro_batch` counts completions in one forward and backward pass; `eval_every` is the number of steps between two
     evaluations; `eval_records` bounds the records per task in an evaluation. A recipe with smaller groups than
-    `full_group` takes as many more steps: the handoff halves the 3.7B model's groups only to fit the card. GRPO on the
+    `full_group` takes as many more steps: the handoff halves the 3.7B model's groups only to fit the card. It also
+    lowers that model's rate, which `large_rate_factor` takes back where the model is no larger than others. GRPO on the
     base model is shown the prompts of `base_only_task` alone: a small one gives up a task just learned when three
     others are mixed in.
 
@@ -69,6 +70,7 @@ class Profile:
     eval_every: int = 10
     step_share: float = 1.0
     learning_rate_factor: float = 1.0
+    large_rate_factor: float = 1.0
     completion_cap: int = 4096
     group_cap: int = 64
     full_group: int = 0
@@ -132,6 +134,7 @@ CPU = Profile(
     eval_every=30,
     step_share=0.2,
     learning_rate_factor=90.0,
+    large_rate_factor=2.5,
     completion_cap=200,
     full_group=16,
     embedded_large=LARGE,
@@ -275,9 +278,10 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
     """
     only = profile.base_only_task if recipe.model_id == HUB_05B_BASE else ""
     share = profile.step_share * max(1.0, profile.full_group / recipe.num_generations)
+    factor = profile.learning_rate_factor * (profile.large_rate_factor if recipe.model_id == HUB_37B else 1.0)
     wanted: dict[str, Any] = {
         "max_steps": max(2, round(recipe.max_steps * share)),
-        "learning_rate": float(f"{recipe.learning_rate * profile.learning_rate_factor:.6g}"),
+        "learning_rate": float(f"{recipe.learning_rate * factor:.6g}"),
         "only_task": only or recipe.only_task,
         "max_completion_length": min(recipe.max_completion_length, profile.completion_cap),
         "num_generations": min(recipe.num_generations, profile.group_cap),
