@@ -114,18 +114,12 @@ def test_v42a_holds_the_handoffs_numbers_and_a_gpu_profile_leaves_them_alone():
     assert (fitted.learning_rate, fitted.max_seq_length, changes) == (2e-6, 2048, [])
 
 
-def test_on_a_cpu_a_recipe_with_half_the_group_takes_twice_as_many_steps():
-    cpu = profiles.get("cpu")
-    half = replace(recipes.V41, num_generations=recipes.V41.num_generations // 2)
-    assert profiles.fit(half, cpu)[0].max_steps == 2 * profiles.fit(recipes.V41, cpu)[0].max_steps
-    double = replace(recipes.V41, num_generations=2 * recipes.V41.num_generations)
-    assert profiles.fit(double, cpu)[0].max_steps == profiles.fit(recipes.V41, cpu)[0].max_steps
-
-
-def test_on_a_cpu_the_larger_stand_in_takes_v41s_rate():
-    rates = {name: profiles.fit(recipes.get(name), profiles.get("cpu"))[0].learning_rate for name in ("v4.1", "v4.2a")}
-    assert rates["v4.2a"] == rates["v4.1"]
-    assert profiles.fit(recipes.get("v4.2a"), profiles.get("l4"))[0].learning_rate == recipes.V42A.learning_rate
+def test_on_a_cpu_what_the_handoff_lowers_for_a_large_model_is_raised_again_for_its_stand_in():
+    cpu, large = profiles.get("cpu"), recipes.get("v4.2a")
+    fitted, same_size = (profiles.fit(recipe, cpu)[0] for recipe in (large, replace(large, model_id=recipes.HUB_05B)))
+    assert fitted.learning_rate == pytest.approx(same_size.learning_rate * cpu.large_rate_factor)
+    assert fitted.max_steps == same_size.max_steps * cpu.large_step_factor
+    assert profiles.fit(large, profiles.get("l4")) == (large, [])
 
 
 def test_on_a_gpu_profile_grpo_after_the_warm_up_sees_all_four_tasks():

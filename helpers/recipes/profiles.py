@@ -49,11 +49,10 @@ class Profile:
     """One kind of machine. `*_cap` bound a recipe's value; `step_share` and the `*_factor` fields multiply it.
 
     `micro_batch` counts completions in one forward and backward pass; `eval_every` is the number of steps between two
-    evaluations; `eval_records` bounds the records per task in an evaluation. A recipe with smaller groups than
-    `full_group` takes as many more steps: the handoff halves the 3.7B model's groups only to fit the card. It also
-    lowers that model's rate, which `large_rate_factor` takes back where the model is no larger than others. GRPO on the
-    base model is shown the prompts of `base_only_task` alone: a small one gives up a task just learned when three
-    others are mixed in.
+    evaluations; `eval_records` bounds the records per task in an evaluation. The `large_*` factors multiply rate and
+    steps once more for the 3.7B model: the handoff lowers both for its size, which a small stand-in does not have. GRPO
+    on the base model is shown the prompts of `base_only_task` alone: a small one gives up a task just learned when
+    three others are mixed in.
 
     The last six are for GPUs. `memory_gib` is what torch sees of the card. vLLM may take `vllm_memory_share` of it for
     weights, KV cache and work space; `sleep_mode` frees the KV cache while the policy trains. `usd_per_hour` is the
@@ -71,9 +70,9 @@ class Profile:
     step_share: float = 1.0
     learning_rate_factor: float = 1.0
     large_rate_factor: float = 1.0
+    large_step_factor: float = 1.0
     completion_cap: int = 4096
     group_cap: int = 64
-    full_group: int = 0
     eval_records: int = 65
     gradient_checkpointing: bool = False
     embedded_large: EmbeddedSettings | None = None
@@ -134,9 +133,9 @@ CPU = Profile(
     eval_every=30,
     step_share=0.2,
     learning_rate_factor=90.0,
-    large_rate_factor=2.5,
+    large_rate_factor=3.75,
+    large_step_factor=1.25,
     completion_cap=200,
-    full_group=16,
     embedded_large=LARGE,
     embedded_base=BASE,
     sft_learning_rate_factor=6.0,
@@ -277,11 +276,12 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
     (120, ['max_steps', 'learning_rate', 'max_completion_length'])
     """
     only = profile.base_only_task if recipe.model_id == HUB_05B_BASE else ""
-    share = profile.step_share * max(1.0, profile.full_group / recipe.num_generations)
-    factor = profile.learning_rate_factor * (profile.large_rate_factor if recipe.model_id == HUB_37B else 1.0)
+    rate, share = profile.learning_rate_factor, profile.step_share
+    if recipe.model_id == HUB_37B:
+        rate, share = rate * profile.large_rate_factor, share * profile.large_step_factor
     wanted: dict[str, Any] = {
         "max_steps": max(2, round(recipe.max_steps * share)),
-        "learning_rate": float(f"{recipe.learning_rate * factor:.6g}"),
+        "learning_rate": float(f"{recipe.learning_rate * rate:.6g}"),
         "only_task": only or recipe.only_task,
         "max_completion_length": min(recipe.max_completion_length, profile.completion_cap),
         "num_generations": min(recipe.num_generations, profile.group_cap),
