@@ -1,5 +1,6 @@
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,12 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Run:
     for name in ("metrics.jsonl", "eval.jsonl", "events.jsonl"):
         (folder / name).write_text("")
     return load_run(folder)
+
+
+def test_a_run_on_one_task_alone_draws_the_parts_of_that_task_only(run: Run) -> None:
+    alone = replace(run, config=run.config | {"recipe": run.config["recipe"] | {"only_task": "push"}})
+    drawn = [axis.get_title(loc="left") or axis.get_title() for axis in plots.training_parts(alone).axes if axis.axison]
+    assert drawn == [plots.style.task_label("push")]
 
 
 @pytest.fixture

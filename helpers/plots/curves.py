@@ -74,9 +74,14 @@ def reward_curve(run: Run) -> Figure:
 
 
 def training_parts(run: Run) -> Figure:
-    """The share that each part of each task's reward reaches in training, as a moving mean: which part moves."""
-    figure, axes = grid(len(TASKS), columns=2, row_height=2.2, sharex=True, sharey=True)
-    for axis, task in zip(axes, TASKS, strict=True):
+    """The share that each part of each task's reward reaches in training, as a moving mean: which part moves.
+
+    A run that is shown one task alone has one panel.
+    """
+    only = run.config.get("recipe", {}).get("only_task")
+    tasks = [only] if only else TASKS
+    figure, axes = grid(len(tasks), columns=2, row_height=2.2, sharex=True, sharey=True)
+    for axis, task in zip(axes, tasks, strict=True):
         for index, part in enumerate(WEIGHTS.get(run.reward_version, {}).get(task, {})):
             mean = moving_mean(run.series(f"{PARTS}{task}/{part}"), run)
             color, style = SERIES_COLORS[index % len(SERIES_COLORS)], LINES[index % len(LINES)]
