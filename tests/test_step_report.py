@@ -26,7 +26,7 @@ from tests.synthetic_runs import Spec, means, write_run
 
 PROFILE = profiles.get("smallest")
 # Runs whose machine did the same work from start to end.
-SHIPPED = ("cpu-v4.1-seed0", "cpu-v4.1-seed1", "cpu-v4.1-seed2", "cpu-v4.2c-insights-seed0", "cpu-v4.2c-push-seed0")
+SHIPPED = ("cpu-v4.1-seed0", "cpu-v4.2a-seed0", "cpu-v4.2b-seed0", "cpu-v4.2c-on-extraction-seed0")
 
 
 @pytest.fixture(scope="module")

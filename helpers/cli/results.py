@@ -148,7 +148,7 @@ def _cells(texts: Sequence[str]) -> str:
 def _on_cpu(number: str, measured: dict[str, int], runs: Sequence[Run]) -> str:
     """What the executed notebook says of itself; else what is known of the runs that it trains."""
     if measured:
-        return f"{measured['seconds'] / 60:.0f} min"
+        return f"{max(1, round(measured['seconds'] / 60))} min"
     trained = [run for run in runs if run.recipe in results.NOTEBOOKS.get(number, ())]
     longest = max((sum(speed.seconds_spent(run)) / 60 for run in trained), default=0.0)
     return f"not measured; its longest run {longest:.0f} min" if longest else "not measured"
