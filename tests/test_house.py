@@ -263,6 +263,12 @@ def test_a_notebook_is_shipped_as_executed_from_top_to_bottom_without_an_error(n
 
 
 @each_notebook
+def test_a_notebooks_cells_hold_no_control_characters(notebook: Path) -> None:
+    """A `\\b` of a regular expression that became a backspace on the way to the file matches nothing."""
+    assert not [cell.source for cell in read(notebook).cells if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", cell.source)]
+
+
+@each_notebook
 def test_a_notebook_weighs_less_than_400_kb(notebook: Path) -> None:
     assert notebook.stat().st_size < 400_000
 
