@@ -9,7 +9,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples in every run, so that a commit is judged by what it changes; HYPOTHESIS=new looks for others.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.register_profile("new")
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 
 ROOT = Path(__file__).resolve().parent.parent
 collect_ignore = ["engines"]  # `make test-engines`, which has an environment of its own

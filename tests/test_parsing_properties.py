@@ -76,6 +76,8 @@ def test_repairs_are_reported_exactly_when_the_text_is_not_strict(text: str) -> 
 @example({"": "0»:", "0": 0.0}, (", ", ": "))  # a value that looks like a key, but for its closing quote
 @example({"a": "“b”:", "c": 1.5}, (", ", ": "))
 @example({"<|channel|>": 0.0}, (", ", ": "))
+@example({"": '":', "0": 0.0}, (", ", ": "))  # its closing quote, as it looks, is an escaped one
+@example({"a": 'b": 1', "c": 1.5}, (", ", ": "))
 @settings(max_examples=500, deadline=None)
 def test_decimal_commas_written_into_an_object_keep_its_values(value: dict, separators: tuple[str, str]) -> None:
     def written(item: object) -> str:

@@ -91,6 +91,7 @@ _STRONG_PAIR = rf"[a-z][a-z_]{{1,40}}+\s*+:\s*+{_VALUE_AHEAD}"  # a bare key tha
 _ANY_KEY = _any(_KEY, _HALF_QUOTED_KEY, _KEY_WITHOUT_COLON)
 
 QUOTED_KEY = re.compile(rf"({_QUOTED_KEY}){_G}{_COLON}")
+CLOSING_QUOTE = re.compile(r'(?<!\\)(?:\\\\)*+"\Z')
 WORD_KEY = re.compile(rf"(?={_QUOTE}{{1,3}}+(?:\w|\$)[\w$.\-\\ ]*+{_QUOTE}){_KEY}")
 HALF_QUOTED_KEY = re.compile(rf"{_QUOTE}{{1,2}}+({_WORD})\s*+{_COLON}")
 BARE_KEY = re.compile(_SPACED_KEY)
