@@ -236,15 +236,19 @@ def test_a_trainer_that_samples_from_a_part_of_the_distribution_keeps_trls_own_g
 
 
 def test_memory_that_a_step_frees_is_used_again_by_the_next_one():
-    """Page faults of a fresh interpreter that makes and drops a 64 MB tensor 20 times, of 16,384 pages each."""
+    """Page faults of a fresh interpreter that makes and drops a 64 MB tensor 20 times, of 16,384 pages each.
+
+    The least of three rounds, because a machine short of memory takes pages back in between.
+    """
     script = (
         "import resource, torch\nfrom helpers.policy import model\nfrom helpers.recipes import profiles\n"
         "model.prepare(profiles.get('smallest'))\n"
         "def use():\n    torch.ones(16 * 2**20)\n    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "first = use()\nprint(max(use() for _ in range(20)) - first)"
+        "def new():\n    first = use()\n    return max(use() for _ in range(20)) - first\n"
+        "print(min(new() for _ in range(3)))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 20 * 16_384 / 2  # all of them without it; a machine short of memory takes some back
+    assert int(done.stdout) < 20 * 16_384 / 4
 
 
 def test_the_table_shows_every_phase_and_every_number_of_a_run(run):
