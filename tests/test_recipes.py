@@ -125,6 +125,7 @@ def test_on_a_cpu_what_the_handoff_lowers_for_a_large_model_is_raised_again_for_
 def test_on_a_gpu_profile_grpo_after_the_warm_up_sees_all_four_tasks():
     assert profiles.fit(recipes.get("v4.2b"), profiles.get("l4"))[0].only_task == ""
     assert profiles.fit(recipes.get("v4.2b"), profiles.get("cpu"))[0].only_task == "extraction"
+    assert profiles.fit(recipes.get("v4.2b-on-push"), profiles.get("cpu"))[0].only_task == "push"
     assert profiles.fit(recipes.get("v4.1"), profiles.get("cpu"))[0].only_task == ""
 
 

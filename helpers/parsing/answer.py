@@ -52,7 +52,7 @@ def read_answer(text: str) -> Answer:
     """`answer_text`, with the repairs it took and the reason for having no answer."""
     if not _ANY_MARK.search(text):
         return Answer(text)
-    if any(mark["channel"] for mark in _MARK.finditer(text)):
+    if "<|channel|>" in text and any(mark["channel"] for mark in _MARK.finditer(text)):
         return _final_channel(text)
     header = _HEADER.match(text)
     return _outside_of_thinking(text, header.end() if header else 0)

@@ -347,7 +347,7 @@ class _Reader:
     def _read_string(self, in_array: bool) -> str | None:
         start = self.position
         key = None if in_array else syntax.QUOTED_KEY.match(self.text, start)
-        # A text that `"` opens ends at a `"` without a backslash: in `"": "0»:"` and `"": "\\":"` the value is no key.
+        # A text that `"` opens ends at a `"` without a backslash: in `"": "0»:"` and `"": "\":"` the value is no key.
         if key and (self.text[start] != '"' or syntax.CLOSING_QUOTE.search(key[1])):
             if not syntax.WORD_KEY.match(self.text, start):
                 raise UnreadableError(start)

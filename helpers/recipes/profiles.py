@@ -282,7 +282,7 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
     wanted: dict[str, Any] = {
         "max_steps": max(2, round(recipe.max_steps * share)),
         "learning_rate": float(f"{recipe.learning_rate * rate:.6g}"),
-        "only_task": only or recipe.only_task,
+        "only_task": recipe.only_task or only,
         "max_completion_length": min(recipe.max_completion_length, profile.completion_cap),
         "num_generations": min(recipe.num_generations, profile.group_cap),
         "sft_learning_rate": float(f"{recipe.sft_learning_rate * profile.sft_learning_rate_factor:.6g}"),

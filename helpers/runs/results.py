@@ -40,7 +40,7 @@ _LINES = {"sample": "sampled", "greedy": "greedy"}
 def finished_runs(root: Path) -> list[Run]:
     """The finished runs directly in `root` that answered the whole eval split, by recipe and seed."""
     runs = [load_run(folder) for folder in find_runs(root) if folder.parent == root]
-    order = [*RECIPES, *(name for name in NOTEBOOKS["04c"] if name not in RECIPES)]
+    order = list(dict.fromkeys([*RECIPES, *NOTEBOOKS["04c"]]))
     key = {run.name: (order.index(run.recipe) if run.recipe in order else len(order), _seed(run)) for run in runs}
     return sorted((run for run in runs if analysis.end_split(run) == "eval"), key=lambda run: (key[run.name], run.name))
 
