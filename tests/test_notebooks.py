@@ -34,7 +34,7 @@ def run_cells(
 ) -> dict[str, Any]:
     """Run the cells of a notebook that make its run, tagged `run`, up to the one called `last`; their variables."""
     monkeypatch.setenv("HELPERS_RUN_DIR", str(folder))
-    monkeypatch.setattr("helpers.plots.live.display", lambda *_, **__: SimpleNamespace(update=lambda _: None))
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: SimpleNamespace(update=lambda _: None))
     variables: dict[str, Any] = {}
     for cell in code_cells(ROOT / "notebooks" / f"{notebook}.ipynb"):
         if "run" in cell.metadata.get("tags", []):

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from IPython.display import display
 
 from helpers.plots.curves import eval_curves, training_parts
 from helpers.plots.health import stop_panel
@@ -19,6 +18,8 @@ class LivePlot:
 
     def __call__(self, folder: Path) -> None:
         """Redraw from the run record in `folder`."""
+        from IPython.display import display  # not of the training set, which draws reports too
+
         run = load_run(folder)
         table = pd.DataFrame(stop_panel(run)).set_index("Watched")[["Value", "Expected", "State", "Because"]]
         items = [eval_curves([run]), training_parts(run), table]
