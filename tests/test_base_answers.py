@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from helpers import recipes
+from helpers import recipes, training
 from helpers.core.files import read_jsonl
 from helpers.policy import embedded, generation, loading
 from helpers.recipes import profiles
@@ -104,3 +104,9 @@ def test_kept_answers_that_are_damaged_are_asked_anew(policy, records, tmp_path)
     kept.write_bytes(bytes(100))
     assert evaluate_base(plan_for(records), policy, record_in(tmp_path / "second"))
     assert kept.read_bytes().strip(b"\0")
+
+
+def test_answers_given_ahead_are_those_that_a_run_would_ask_for(policy, tmp_path):
+    base_answers.answer_ahead([recipes.V41.name], PROFILE)
+    plan = training.plan_run(recipes.V41, PROFILE, tmp_path / "run")
+    assert len(evaluate_base(plan, mute(policy), record_in(plan.folder))) > len(plan.splits["eval"])

@@ -10,6 +10,7 @@ from helpers import recipes, training
 from helpers.core.errors import UserError
 from helpers.core.files import read_jsonl, write_jsonl
 from helpers.policy import loading, lora
+from helpers.policy.evaluation import SAMPLES
 from helpers.recipes import profiles
 from helpers.rewards import WEIGHTS
 from helpers.rewards.base import total_of
@@ -53,12 +54,12 @@ def test_a_run_leaves_a_record_that_loads_without_a_warning(run_folder):
     )
 
 
-def test_every_evaluation_scores_each_record_of_its_set_once_and_samples_extraction_three_times(run_folder):
+def test_every_evaluation_scores_each_record_once_and_a_whole_splits_as_often_as_its_task_says(run_folder):
     evals = load_run(run_folder).evals
     for (_, split, mode, task, _), times in (
         evals.groupby(["step", "split", "mode", "task", "record_id"]).size().items()
     ):
-        assert times == (3 if (split, mode, task) == ("eval", "sample", "extraction") else 1)
+        assert times == (SAMPLES[task] if (split, mode) == ("eval", "sample") else 1)
     counted = evals.groupby(["step", "split", "mode"]).size()
     assert {(0, "eval", "greedy"), (0, "eval_subset", "sample"), (4, "eval", "sample"), (4, "test", "sample")} <= set(
         counted.index

@@ -7,7 +7,9 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT, write_text
 from helpers.core.progress import clock
 from helpers.recipes import profiles
+from helpers.recipes.profiles import Profile
 from helpers.runs import decide, latest_run, summary
 
 FOLDER = PROJECT_ROOT / "notebooks"
@@ -56,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = find(() if args.all else args.notebooks or MAIN_JOB, FOLDER)
     folder = new_folder(RUNS)
     print(f"run records, executed copies and HTML: {folder}")
+    ahead = None if args.notebooks else _answer_ahead(folder / KERNEL_LOG)
     try:
         for group in groups(chosen):
             _run_group(group, folder, args.in_place)
@@ -67,8 +71,28 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"what ran is kept in {folder}", file=sys.stderr)
         raise
+    finally:
+        if ahead:
+            ahead.kill()
     _print_summary(folder)
     return 0
+
+
+def _answer_ahead(log: Path) -> BaseProcess | None:
+    """Start answering the eval split with what 02 and 04a train, beside 01, which leaves a core idle."""
+    profile = profiles.get("auto")
+    if not _has_spare_core(profile):
+        return None
+    process = get_context("spawn").Process(target=_answers_of, args=(profile, log), daemon=True)
+    process.start()
+    return process
+
+
+def _answers_of(profile: Profile, log: Path) -> None:
+    from helpers.training import base_answers  # loads torch
+
+    with log.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+        base_answers.answer_ahead(("v4.1", "v4.2a"), profile)
 
 
 def _run_group(group: list[Path], folder: Path, in_place: bool) -> None:
@@ -135,12 +159,15 @@ def groups(notebooks: Sequence[Path]) -> list[list[Path]]:
 
     Only on a CPU with a core for each of those: a GPU trains one policy at a time.
     """
-    profile = profiles.get("auto")
-    spare = profile.device == "cpu" and (os.cpu_count() or 1) >= profile.threads * AT_ONCE
-    branches = {_number(path): path for path in notebooks if spare}
+    branches = {_number(path): path for path in notebooks if _has_spare_core(profiles.get("auto"))}
     together = [branches[number] for number in SIDE_BY_SIDE if number in branches]
     first = next((path for path in notebooks if path in together), None)
     return [together if path == first else [path] for path in notebooks if path == first or path not in together]
+
+
+def _has_spare_core(profile: Profile) -> bool:
+    """Whether another process can compute beside a notebook: on a CPU with a core for each."""
+    return profile.device == "cpu" and (os.cpu_count() or 1) >= profile.threads * AT_ONCE
 
 
 def new_folder(runs: Path) -> Path:

@@ -6,6 +6,8 @@ model answers anew in every run: that is seconds of hours, and sampling on a GPU
 
 import inspect
 import json
+import tempfile
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from hashlib import sha256
@@ -14,14 +16,17 @@ from typing import Any
 
 from filelock import FileLock
 
+from helpers import recipes
 from helpers.core import processes
 from helpers.core.files import write_json
-from helpers.policy import Policy, embedded, evaluation, generation
+from helpers.policy import Policy, embedded, evaluation, generation, loading
+from helpers.policy.model import prepare
+from helpers.recipes.profiles import Profile
 from helpers.rewards import score_row
-from helpers.runs.record import jsonable
+from helpers.runs.record import RunRecorder, jsonable
 from helpers.tasks.records import Rows
 from helpers.training import splits
-from helpers.training.plan import Plan
+from helpers.training.plan import Plan, plan_run
 from helpers.training.track import Track
 
 
@@ -44,6 +49,18 @@ def evaluate_base(plan: Plan, policy: Policy, track: Track) -> Rows:
         if processes.is_first():
             write_json(kept, jsonable({"seconds": splits.split_seconds(track.history, 0), "rows": rows}))
     return rows
+
+
+def answer_ahead(names: Sequence[str], profile: Profile) -> None:
+    """Keep what the policies that these recipes start from answer, for the runs to come; a core that is idle does it.
+
+    A run that asks meanwhile waits.
+    """
+    prepare(profile)
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            plan = plan_run(recipes.get(name), profile, Path(folder))
+            evaluate_base(plan, loading.load_base(plan.recipe, profile), Track(RunRecorder(plan.folder)))
 
 
 def kept_at(policy: Policy, records: Rows, settings: generation.Settings) -> Path | None:

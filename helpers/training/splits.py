@@ -15,8 +15,8 @@ from helpers.training.track import Track
 def evaluate_split(plan: Plan, policy: Policy, split: str, step: int, track: Track) -> Rows:
     """Answer a whole split, record the answers, and return their rows.
 
-    `eval` is also answered greedily, since GRPO sharpens and the two gains differ; and the task whose reward is
-    noisiest is sampled several times there.
+    `eval` is also answered greedily, since GRPO sharpens and the two gains differ; and tasks whose reward is
+    noisiest are sampled several times there.
     """
     settings, records = plan.settings, plan.splits[split]
     if split == "eval":
