@@ -46,7 +46,8 @@ class EmbeddedSettings:
 
 @dataclass(frozen=True)
 class Profile:
-    """One kind of machine. `*_cap` bound a recipe's value; `step_share` and the `*_factor` fields multiply it.
+    """One kind of machine. `*_cap` bound a recipe's value; `step_share` and the `*_factor` fields multiply it,
+    and no run has fewer than `least_steps`.
 
     `micro_batch` counts completions in one forward and backward pass; `eval_every` is the number of steps between two
     evaluations; `eval_records` bounds the records per task in an evaluation. The `large_*` factors multiply rate and
@@ -68,6 +69,7 @@ class Profile:
     eval_batch: int
     eval_every: int = 10
     step_share: float = 1.0
+    least_steps: int = 2
     learning_rate_factor: float = 1.0
     large_rate_factor: float = 1.0
     large_step_factor: float = 1.0
@@ -130,12 +132,13 @@ CPU = Profile(
     threads=1,
     micro_batch=16,
     eval_batch=130,
-    eval_every=30,
-    step_share=0.2,
-    learning_rate_factor=90.0,
-    large_rate_factor=3.75,
-    large_step_factor=1.25,
-    completion_cap=200,
+    eval_every=40,
+    step_share=1 / 6,
+    least_steps=60,  # with fewer, evaluations would take more than 15 % of a run
+    learning_rate_factor=130.0,
+    large_rate_factor=3.0,
+    large_step_factor=1.2,
+    completion_cap=160,
     embedded_large=LARGE,
     embedded_base=BASE,
     sft_learning_rate_factor=6.0,
@@ -183,6 +186,7 @@ PROFILES: dict[str, Profile] = {
         eval_batch=16,
         eval_every=2,
         step_share=1 / 150,
+        least_steps=2,
         completion_cap=24,
         group_cap=4,
         eval_records=3,
@@ -273,14 +277,14 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
     >>> from helpers import recipes
     >>> fitted, changes = fit(recipes.get("v4.1"), get("cpu"))
     >>> fitted.max_steps, [change.field for change in changes]
-    (120, ['max_steps', 'learning_rate', 'max_completion_length'])
+    (100, ['max_steps', 'learning_rate', 'max_completion_length'])
     """
     only = profile.base_only_task if recipe.model_id == HUB_05B_BASE else ""
     rate, share = profile.learning_rate_factor, profile.step_share
     if recipe.model_id == HUB_37B:
         rate, share = rate * profile.large_rate_factor, share * profile.large_step_factor
     wanted: dict[str, Any] = {
-        "max_steps": max(2, round(recipe.max_steps * share)),
+        "max_steps": max(profile.least_steps, round(recipe.max_steps * share)),
         "learning_rate": float(f"{recipe.learning_rate * rate:.6g}"),
         "only_task": recipe.only_task or only,
         "max_completion_length": min(recipe.max_completion_length, profile.completion_cap),

@@ -71,6 +71,7 @@ def setting(backend: str) -> tuple[Any, Any]:
         backend=backend,
         vllm_memory_share=0.3 if backend == "vllm" else 0.0,
         step_share=STEPS / recipe.max_steps,
+        least_steps=STEPS,
         eval_every=INTERRUPTED_AFTER,
         eval_records=4,
         eval_batch=32,
