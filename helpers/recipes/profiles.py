@@ -50,10 +50,10 @@ class Profile:
     and no run has fewer than `least_steps`.
 
     `micro_batch` counts completions in one forward and backward pass; `eval_every` is the number of steps between two
-    evaluations; `eval_records` bounds the records per task in an evaluation. `large_rate_factor` multiplies the
-    rate once more for the 3.7B model: the handoff lowers it for its size, which a small stand-in does not have. GRPO on
-    the base model is shown the prompts of `base_only_task` alone: a small one gives up a task just learned when three
-    others are mixed in.
+    evaluations; `eval_records` bounds the records per task in an evaluation. The `large_*` factors multiply rate and
+    steps once more for the 3.7B model: the handoff lowers both for its size, which a small stand-in does not have. GRPO
+    on the base model is shown the prompts of `base_only_task` alone: a small one gives up a task just learned when
+    three others are mixed in.
 
     The last six are for GPUs. `memory_gib` is what torch sees of the card. vLLM may take `vllm_memory_share` of it for
     weights, KV cache and work space; `sleep_mode` frees the KV cache while the policy trains. `usd_per_hour` is the
@@ -72,6 +72,7 @@ class Profile:
     least_steps: int = 2
     learning_rate_factor: float = 1.0
     large_rate_factor: float = 1.0
+    large_step_factor: float = 1.0
     completion_cap: int = 4096
     group_cap: int = 64
     eval_records: int = 65
@@ -132,10 +133,11 @@ CPU = Profile(
     micro_batch=16,
     eval_batch=130,
     eval_every=40,
-    step_share=0.2,
+    step_share=1 / 6,
     least_steps=60,  # with fewer, evaluations would take more than 15 % of a run
-    learning_rate_factor=110.0,
-    large_rate_factor=3.5,
+    learning_rate_factor=130.0,
+    large_rate_factor=3.0,
+    large_step_factor=1.2,
     completion_cap=160,
     embedded_large=LARGE,
     embedded_base=BASE,
@@ -275,12 +277,14 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
     >>> from helpers import recipes
     >>> fitted, changes = fit(recipes.get("v4.1"), get("cpu"))
     >>> fitted.max_steps, [change.field for change in changes]
-    (120, ['max_steps', 'learning_rate', 'max_completion_length'])
+    (100, ['max_steps', 'learning_rate', 'max_completion_length'])
     """
     only = profile.base_only_task if recipe.model_id == HUB_05B_BASE else ""
-    rate = profile.learning_rate_factor * (profile.large_rate_factor if recipe.model_id == HUB_37B else 1.0)
+    rate, share = profile.learning_rate_factor, profile.step_share
+    if recipe.model_id == HUB_37B:
+        rate, share = rate * profile.large_rate_factor, share * profile.large_step_factor
     wanted: dict[str, Any] = {
-        "max_steps": max(profile.least_steps, round(recipe.max_steps * profile.step_share)),
+        "max_steps": max(profile.least_steps, round(recipe.max_steps * share)),
         "learning_rate": float(f"{recipe.learning_rate * rate:.6g}"),
         "only_task": recipe.only_task or only,
         "max_completion_length": min(recipe.max_completion_length, profile.completion_cap),
