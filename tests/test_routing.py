@@ -17,9 +17,11 @@ from helpers.policy import serve
 from helpers.policy.loading import load_run_policy
 from helpers.policy.serve import route as routing
 from helpers.policy.serve.route import Candidate
+from helpers.rewards import score_row
 from helpers.runs import analysis
 from helpers.runs.load import load_run
 from helpers.tasks import TASKS
+from helpers.tasks.records import load_split
 
 SHIPPED = PROJECT_ROOT / "data" / "runs"
 V4, V41 = SHIPPED / "cpu-v4-seed0", SHIPPED / "cpu-v4.1-seed0"
@@ -169,9 +171,10 @@ def test_there_is_nothing_to_choose_without_candidates_or_answers():
         serve.choose_route([candidate("a", {})])
 
 
-def test_a_runs_candidate_has_the_rewards_of_its_record_and_the_size_of_its_base_policy():
+def test_a_runs_candidate_has_a_reward_for_each_prompt_of_its_record_and_the_size_of_its_base_policy():
     run, found = load_run(V41), serve.candidate(V41)
-    assert found.rewards == analysis.prompt_rewards(run, run.max_steps, "eval")
+    recorded = analysis.prompt_rewards(run, run.max_steps, "eval")
+    assert {task: list(of) for task, of in found.rewards.items()} == {task: list(of) for task, of in recorded.items()}
     assert found.parameters == routing.parameters(V41) > 0
 
 
@@ -186,11 +189,16 @@ def test_a_policy_is_priced_by_its_parameters_as_they_are_counted_on_the_model(t
 
 
 def test_a_run_of_another_reward_version_is_scored_again_under_the_one_asked_for():
-    run = load_run(V4)
-    recorded, again = analysis.prompt_rewards(run, run.max_steps, "eval"), serve.candidate(V4)
-    for task in ("sql_qa", "insights", "push"):  # v4 and v4.1 differ in extraction's parser alone
-        assert again.rewards[task] == pytest.approx(recorded[task])
-    assert again.rewards["extraction"] != recorded["extraction"]
+    run, again = load_run(V4), serve.candidate(V4)
+    of = {record["id"]: record for record in load_split("eval")}
+    last = run.evals[(run.evals.step == run.max_steps) & (run.evals.split == "eval") & (run.evals["mode"] == "sample")]
+    totals = [score_row(of[row.record_id], row.completion, "v4.2")["total"] for row in last.itertuples()]
+    expected = last.assign(total=totals).groupby(["task", "record_id"]).total.mean()
+    assert {task: set(found) for task, found in again.rewards.items()} == {
+        task: set(expected[task].index) for task in TASKS
+    }
+    for task, found in again.rewards.items():
+        assert found == pytest.approx(expected[task].to_dict())
 
 
 def test_scoring_again_with_other_records_than_those_answered_is_refused(tmp_path):

@@ -25,7 +25,7 @@ BACKENDS = ("transformers", "vllm", "unsloth")
 STEPS, INTERRUPTED_AFTER = 3, 2
 SHAPE = os.environ.get("SHAPE", "embedded")
 PROFILE = "cpu"
-"""Its policy is the embedded one; the rest of the profile is replaced by `profile_of`."""
+"""Its policy is the embedded one; `setting` replaces the rest of the profile."""
 
 
 def main() -> None:
