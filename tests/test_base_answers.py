@@ -8,7 +8,7 @@ import pytest
 
 from helpers import recipes, training
 from helpers.core.files import read_jsonl
-from helpers.policy import embedded, generation, loading
+from helpers.policy import embedded, evaluation, generation, loading
 from helpers.recipes import profiles
 from helpers.runs.record import KNOWN_EVAL_SECONDS, RunRecorder
 from helpers.tasks.records import eval_subset, load_split
@@ -75,6 +75,12 @@ def test_taken_answers_are_scored_under_the_runs_own_reward_version(policy, reco
 def test_what_is_asked_otherwise_is_asked_anew(policy, records, change):
     kept = base_answers.kept_at(policy, records, SETTINGS)
     assert base_answers.kept_at(policy, records, replace(SETTINGS, **change)) != kept
+
+
+def test_a_task_that_is_sampled_more_often_is_asked_anew(policy, records, monkeypatch):
+    kept = base_answers.kept_at(policy, records, SETTINGS)
+    monkeypatch.setitem(evaluation.SAMPLES, "push", evaluation.SAMPLES["push"] + 1)
+    assert base_answers.kept_at(policy, records, SETTINGS) != kept
 
 
 def test_other_prompts_and_another_dtype_are_asked_anew(policy, records):

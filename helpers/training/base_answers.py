@@ -66,7 +66,7 @@ def answer_ahead(names: Sequence[str], profile: Profile) -> None:
 def kept_at(policy: Policy, records: Rows, settings: generation.Settings) -> Path | None:
     """The file of an embedded policy's answers to `records`, whether it exists or not; None for any other policy.
 
-    Its name stands for the prompts, the way they are sampled, and what computes the answers: device, dtype, code, and
+    Its name stands for the prompts, how and how often they are sampled, and what computes the answers: device, dtype, code, and
     how many processes share them, since other batches round otherwise.
     """
     from helpers.policy.cpu import decoding
@@ -78,7 +78,8 @@ def kept_at(policy: Policy, records: Rows, settings: generation.Settings) -> Pat
     prompts = [[record["id"], record["prompt"]] for record in records]
     code = [inspect.getsource(module) for module in (splits, decoding, evaluation, generation)]
     computed_on = [str(policy.model.device), str(policy.model.dtype), processes.count()]
-    name = sha256(json.dumps([sampling, prompts, computed_on, code]).encode()).hexdigest()[:12]
+    asked = [sampling, evaluation.SAMPLES, prompts]
+    name = sha256(json.dumps([asked, computed_on, code]).encode()).hexdigest()[:12]
     return embedded.CACHE / f"answers-{weights[:12]}" / f"{name}.json"
 
 
