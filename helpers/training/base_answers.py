@@ -66,8 +66,8 @@ def answer_ahead(names: Sequence[str], profile: Profile) -> None:
 def kept_at(policy: Policy, records: Rows, settings: generation.Settings) -> Path | None:
     """The file of an embedded policy's answers to `records`, whether it exists or not; None for any other policy.
 
-    Its name stands for the prompts, how and how often they are sampled, and what computes the answers: device, dtype, code, and
-    how many processes share them, since other batches round otherwise.
+    Its name stands for the prompts, how and how often they are sampled, and what computes the answers: device, dtype,
+    code, and how many processes share them, since other batches round otherwise.
     """
     from helpers.policy.cpu import decoding
 
