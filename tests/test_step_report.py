@@ -324,17 +324,6 @@ def test_an_interval_of_one_second_steps_is_told_in_the_unit_that_reads_best():
     assert str(speed.Prediction(2, stats.Interval(1.5, 1.0, 2.0, 3), None)) == "2 steps: 1.5 s [1.0, 2.0]"
 
 
-# Whole splits at both ends weigh more in a run of 40 or 100 steps: 16 % and 19 %.
-TOO_SHORT = {"cpu-v4-seed0", "cpu-v4.2a-seed0"}
-TOO_MUCH = pytest.mark.xfail(strict=True, reason="its steps are too few for its evaluations")
-
-
-@pytest.mark.parametrize(
-    "folder",
-    [
-        pytest.param(folder, id=folder.name, marks=TOO_MUCH if folder.name in TOO_SHORT else ())
-        for folder in sorted((PROJECT_ROOT / "data" / "runs").glob("cpu-*"))
-    ],
-)
+@pytest.mark.parametrize("folder", sorted(SHIPPED_RUNS.glob("cpu-*")), ids=lambda folder: folder.name)
 def test_evaluation_took_at_most_15_percent_of_each_run_that_is_shipped(folder):
     assert 0 < speed.evaluation_share(load_run(folder)) <= 0.15
