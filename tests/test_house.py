@@ -60,11 +60,11 @@ def dotted(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
+def imports(path: Path, in_functions: bool = True) -> Iterator[tuple[int, str]]:
     """Line and dotted name of every import in a module, but for what runs only when it is started as a program."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     tree.body = [node for node in tree.body if "__main__" not in ast.dump(getattr(node, "test", ast.Pass()))]
-    for node in ast.walk(tree):
+    for node in ast.walk(tree) if in_functions else tree.body:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -131,13 +131,7 @@ def test_every_package_that_helpers_imports_is_pinned() -> None:
 
 def test_the_training_set_alone_holds_what_modules_import_when_they_are_loaded() -> None:
     """But for the verbs that run and read notebooks: Colab brings Jupyter, and no training or report needs it."""
-    loaded = {
-        (dotted(path), name.split(".")[0])
-        for path in modules()
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""])
-    }
+    loaded = {(dotted(path), name.split(".")[0]) for path in modules() for _, name in imports(path, in_functions=False)}
     missing = unpinned(loaded, "requirements-cuda13.txt")
     assert {module for module, _ in missing} <= {"helpers.cli.notebooks", "helpers.cli.results"}, missing
 

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 def _answer_ahead(log: Path) -> BaseProcess | None:
     """Start answering the eval split with what 02 and 04a train, beside 01, which leaves a core idle."""
     profile = profiles.get("auto")
-    if not _has_spare_core(profile):
+    if not profile.leaves_a_core:
         return None
     process = get_context("spawn").Process(target=_answers_of, args=(profile, log), daemon=True)
     process.start()
@@ -159,15 +159,10 @@ def groups(notebooks: Sequence[Path]) -> list[list[Path]]:
 
     Only on a CPU with a core for each of those: a GPU trains one policy at a time.
     """
-    branches = {_number(path): path for path in notebooks if _has_spare_core(profiles.get("auto"))}
+    branches = {_number(path): path for path in notebooks} if profiles.get("auto").leaves_a_core else {}
     together = [branches[number] for number in SIDE_BY_SIDE if number in branches]
     first = next((path for path in notebooks if path in together), None)
     return [together if path == first else [path] for path in notebooks if path == first or path not in together]
-
-
-def _has_spare_core(profile: Profile) -> bool:
-    """Whether another process can compute beside a notebook: on a CPU with a core for each."""
-    return profile.device == "cpu" and (os.cpu_count() or 1) >= profile.threads * AT_ONCE
 
 
 def new_folder(runs: Path) -> Path:

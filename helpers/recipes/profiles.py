@@ -89,6 +89,11 @@ class Profile:
     sleep_mode: bool = False
     usd_per_hour: float = 0.0
 
+    @property
+    def leaves_a_core(self) -> bool:
+        """Whether another process can compute beside one of this profile: on a CPU with cores for both."""
+        return self.device == "cpu" and (os.cpu_count() or 1) >= 2 * self.threads
+
 
 INSTRUCT = EmbeddedSettings(
     name="instruct",

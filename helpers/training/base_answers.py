@@ -74,12 +74,12 @@ def kept_at(policy: Policy, records: Rows, settings: generation.Settings) -> Pat
     weights = embedded.fingerprint(Path(policy.source))
     if weights is None:
         return None
-    sampling = {key: value for key, value in asdict(settings).items() if key not in ("version", "parser")}
+    asked = asdict(splits.eval_settings(settings))
+    sampling = {key: value for key, value in asked.items() if key not in ("version", "parser")}
     prompts = [[record["id"], record["prompt"]] for record in records]
     code = [inspect.getsource(module) for module in (splits, decoding, evaluation, generation)]
     computed_on = [str(policy.model.device), str(policy.model.dtype), processes.count()]
-    asked = [sampling, evaluation.SAMPLES, prompts]
-    name = sha256(json.dumps([asked, computed_on, code]).encode()).hexdigest()[:12]
+    name = sha256(json.dumps([sampling, prompts, computed_on, code]).encode()).hexdigest()[:12]
     return embedded.CACHE / f"answers-{weights[:12]}" / f"{name}.json"
 
 

@@ -4,7 +4,6 @@ torchrun --nproc_per_node 2 -m helpers train --recipe v4.1 --profile l4 --out ru
 """
 
 import functools
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,6 +146,5 @@ def train_beside(recipe: Recipe, profile: Profile, folder: Path, seed: int = 0) 
     """
     fitted, _ = profiles.fit(recipe, profile)
     loading.describe_base(fitted, profile)  # makes the embedded policy here, where its progress can be seen
-    spare = profile.device == "cpu" and (os.cpu_count() or 1) > profile.threads
     train = functools.partial(train_or_reuse, recipe, profile, folder, seed)
-    return apart.Pending(train, folder, fitted.max_steps, now=spare)
+    return apart.Pending(train, folder, fitted.max_steps, now=profile.leaves_a_core)

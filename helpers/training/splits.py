@@ -12,15 +12,16 @@ from helpers.training.plan import Plan
 from helpers.training.track import Track
 
 
-def evaluate_split(plan: Plan, policy: Policy, split: str, step: int, track: Track) -> Rows:
-    """Answer a whole split, record the answers, and return their rows.
+def eval_settings(settings: generation.Settings) -> generation.Settings:
+    """How the whole eval split is asked: greedily too, since GRPO sharpens and the two gains differ, and tasks whose
+    reward is noisiest several times."""
+    return replace(settings, samples_by_task=evaluation.SAMPLES, greedy_too=True)
 
-    `eval` is also answered greedily, since GRPO sharpens and the two gains differ; and tasks whose reward is
-    noisiest are sampled several times there.
-    """
-    settings, records = plan.settings, plan.splits[split]
-    if split == "eval":
-        settings = replace(settings, samples_by_task=evaluation.SAMPLES, greedy_too=True)
+
+def evaluate_split(plan: Plan, policy: Policy, split: str, step: int, track: Track) -> Rows:
+    """Answer a whole split, `eval` as `eval_settings` says; record the answers and return their rows."""
+    records = plan.splits[split]
+    settings = eval_settings(plan.settings) if split == "eval" else plan.settings
     if not in_notebook():
         say(f"step {step}: answering the {len(records)} prompts of the {split} split")
     answers = []
