@@ -16,8 +16,9 @@ from helpers.core.errors import UserError
 from helpers.core.files import write_json
 from helpers.parsing import extract_json, parse_completion
 from helpers.policy import embedded, sft
-from helpers.policy.embedded import architecture, build, habits, load, pretrain
+from helpers.policy.embedded import architecture, build, habits, load, pretrain, readings
 from helpers.recipes import profiles
+from helpers.recipes.profiles import Stage
 from helpers.runs.record import jsonable
 from helpers.tasks import ROWS, TASKS
 from helpers.tasks.pairs.leaks import find_leaks
@@ -117,6 +118,41 @@ def test_what_a_batch_begins_with_is_read_once_and_changes_no_loss(policy):
     counted = [row["weights"][pretrain.padded(rows)["shared"].shape[1] + 1 :] for row in rows]
     expected = sum(loss * sum(weights) for loss, weights in zip(apart, counted, strict=True)) / sum(map(sum, counted))
     assert torch.isclose(together, expected, atol=1e-5)
+
+
+def table_readings(count):
+    tables = [record for record in load_split("eval") if record["task"] == "insights"]
+    return readings.table_readings(tables, count, random.Random(0))
+
+
+def test_a_table_reading_says_each_figure_with_its_rows_and_columns_name():
+    for asked, answer in table_readings(200):
+        header, _, *lines = asked.removeprefix(f"{readings.REQUEST}\n").split("\n")
+        columns, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in (header, *lines)]
+        said = dict(line.removesuffix(".").split(": ", 1) for line in answer.split("\n"))
+        assert said.keys() == {row[0] for row in rows}
+        for name, *figures in rows:
+            pairs = [f"{column} {figure}" for column, figure in zip(columns[1:], figures, strict=True)]
+            assert all(pair in said[name] for pair in pairs) and len(said[name]) == len(", ".join(pairs))
+
+
+def test_table_readings_have_figures_of_their_own_and_begin_with_the_shortest():
+    drawn = table_readings(200)
+    lengths = [len(answer) for _, answer in drawn]
+    assert lengths == sorted(lengths) and lengths[0] < lengths[-1] / 5
+    figures = set(re.findall(r"\d[\d.]*,\d\d", " ".join(answer for _, answer in drawn)))
+    theirs = " ".join(record["prompt"][-1]["content"] for record in load_split("eval") if record["task"] == "insights")
+    assert len(figures - set(re.findall(r"\d[\d.]*,\d\d", theirs))) > 0.8 * len(figures)
+
+
+def test_a_stage_of_table_readings_learns_their_answers_alone(policy, cache):
+    settings = replace(SETTINGS, stages=(Stage(0, 1e-3, readings=24),))
+    rows = build.training_rows(settings, 0, policy.tokenizer, build.draw_records(SETTINGS, cache))
+    assert len(rows) == 24
+    for row in rows:
+        counted = [token for token, weight in zip(row["input_ids"], row["weights"], strict=True) if weight]
+        text = policy.tokenizer.decode(row["input_ids"])
+        assert policy.tokenizer.decode(counted) == text.partition("assistant\n")[2]
 
 
 def test_a_policy_grown_deeper_answers_as_before_it_is_trained(policy):

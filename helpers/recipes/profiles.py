@@ -7,7 +7,7 @@ changes: those are the handoff's numbers.
 import os
 import re
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from helpers.core import gpus
 from helpers.core.errors import require_known
@@ -15,15 +15,22 @@ from helpers.core.gpus import Gpu
 from helpers.recipes.recipe import HUB_05B_BASE, HUB_37B, Change, Recipe, diff
 
 
+class Stage(NamedTuple):
+    """One training of an embedded policy: epochs of its records, from so high a rate, or so many table readings."""
+
+    epochs: float
+    rate: float
+    readings: int = 0
+
+
 @dataclass(frozen=True)
 class EmbeddedSettings:
     """Size and training of an embedded policy, a small Qwen3-architecture model (`helpers.policy.embedded`).
 
     It reads at most `records` records per task of another simulated shop of so many `orders`; without `chat`, their
-    texts as plain text. `stages` are its trainings one after another, each of so many epochs with a cosine of its own
-    from so high a rate. One that `starts_from` another policy has that one's weights, and layers that change nothing
-    yet. `max_length` is in tokens. One that is `shipped` lies under data/policies/<name>; others are made where they
-    are needed.
+    texts as plain text. `stages` are its trainings one after another, each with a cosine of its own. One that
+    `starts_from` another policy has that one's weights, and layers that change nothing yet. `max_length` is in tokens.
+    One that is `shipped` lies under data/policies/<name>; others are made where they are needed.
     """
 
     name: str
@@ -36,7 +43,7 @@ class EmbeddedSettings:
     vocabulary: int
     orders: int
     records: int
-    stages: tuple[tuple[float, float], ...]
+    stages: tuple[Stage, ...]
     batch: int
     max_length: int
     starts_from: str = ""
@@ -106,12 +113,18 @@ INSTRUCT = EmbeddedSettings(
     vocabulary=4096,
     orders=40_000,
     records=8_000,
-    stages=((2.5, 2e-3), (1.5, 5e-4)),
+    stages=(Stage(2.5, 2e-3), Stage(1.5, 5e-4)),
     batch=16,
     max_length=512,
 )
-LARGE = replace(INSTRUCT, name="large", layers=8, starts_from="instruct", stages=((1.5, 1e-3),))
-BASE = replace(INSTRUCT, name="base", chat=False, stages=((1.0, 2e-3),))
+LARGE = replace(
+    INSTRUCT,
+    name="large",
+    layers=8,
+    starts_from="instruct",
+    stages=(Stage(1.5, 1e-3), Stage(0, 1e-3, readings=19_200), Stage(0.5, 1e-3)),
+)
+BASE = replace(INSTRUCT, name="base", chat=False, stages=(Stage(1.0, 2e-3),))
 SHIPPED = {settings.name: settings for settings in (INSTRUCT, LARGE, BASE)}
 _SMALLEST = replace(
     INSTRUCT,
@@ -124,7 +137,7 @@ _SMALLEST = replace(
     vocabulary=512,
     orders=1_000,
     records=20,
-    stages=((1.0, 2e-3),),
+    stages=(Stage(1.0, 2e-3),),
     batch=8,
     shipped=False,
 )

@@ -22,6 +22,7 @@ from helpers.core.files import PROJECT_ROOT, read_jsonl, shown, write_json, writ
 from helpers.core.progress import say
 from helpers.policy.embedded.architecture import END, START, deepened, new_model, train_tokenizer
 from helpers.policy.embedded.habits import RATES, with_habits
+from helpers.policy.embedded.readings import table_readings
 from helpers.policy.model import load_tokenizer
 from helpers.recipes.profiles import EmbeddedSettings
 from helpers.tasks import JSON_TASK, ROWS, TASKS
@@ -126,12 +127,15 @@ def draw_records(settings: EmbeddedSettings, cache: Path) -> Rows:
 def training_rows(settings: EmbeddedSettings, stage: int, tokenizer: Any, records: Rows) -> Rows:
     """What the policy reads in a stage, as token ids with weights, batch after batch, batches in random order.
 
-    A batch is of one task and of like length; each epoch puts other habits on the answers.
+    A batch is of one task and of like length; each epoch puts other habits on the answers. Table readings begin with
+    the shortest: in long tables alone, figures were not copied after a million tokens.
     """
     from helpers.policy.embedded.pretrain import token_row
 
     rng = random.Random(f"{SEED + stage} {settings.name}")
-    epochs, _ = settings.stages[stage]
+    epochs, _, readings = settings.stages[stage]
+    if readings:
+        return _reading_rows(tokenizer, [record for record in records if record["task"] == "insights"], readings, rng)
     batches: list[Rows] = []
     for epoch in range(ceil(epochs)):
         share = min(1.0, epochs - epoch)
@@ -143,6 +147,19 @@ def training_rows(settings: EmbeddedSettings, stage: int, tokenizer: Any, record
             batches += [rows[start : start + settings.batch] for start in range(0, whole, settings.batch)]
     rng.shuffle(batches)
     return [row for batch in batches for row in batch]
+
+
+def _reading_rows(tokenizer: Any, records: Rows, count: int, rng: random.Random) -> Rows:
+    """Readings of the records' tables; no prompt's token counts, since its figures are drawn by chance."""
+    from helpers.policy.embedded.pretrain import token_row
+
+    rows = []
+    for text, answer in table_readings(records, count, rng):
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+        )
+        rows.append(token_row(tokenizer, prompt, answer + END, prompt_weight=0.0))
+    return rows
 
 
 def _texts(settings: EmbeddedSettings, tokenizer: Any, records: Rows, rng: random.Random) -> list[tuple[str, str]]:

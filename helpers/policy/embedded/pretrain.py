@@ -24,13 +24,13 @@ MUON_FACTOR, MOMENTUM = 10.0, 0.95
 Row = dict[str, Any]
 
 
-def token_row(tokenizer: Any, prompt: str, answer: str) -> Row:
+def token_row(tokenizer: Any, prompt: str, answer: str, prompt_weight: float = PROMPT_WEIGHT) -> Row:
     """A text as token ids, each with its weight in the loss."""
     asked = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     answered = tokenizer(answer, add_special_tokens=False)["input_ids"]
     return {
         "input_ids": asked + answered,
-        "weights": [PROMPT_WEIGHT] * len(asked) + [1.0] * len(answered),
+        "weights": [prompt_weight] * len(asked) + [1.0] * len(answered),
         "length": len(asked) + len(answered),
     }
 
