@@ -21,8 +21,8 @@ def table_readings(records: Rows, count: int, rng: random.Random) -> list[tuple[
 
 def _reading(asked: str, rng: random.Random) -> tuple[str, str]:
     """Some rows and columns of the table that a text ends in, in any order, with other figures."""
-    _, _, header, _, *lines = asked.split("\n")
-    columns, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in (header, *lines)]
+    _, _, first, _, *others = asked.split("\n")
+    columns, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in (first, *others)]
     rows = rng.sample(rows, rng.randint(1, len(rows)))
     shown = [0, *rng.sample(range(1, len(columns)), rng.randint(1, len(columns) - 1))]
     rows = [[row[0], *(_other_figure(row[place], rng) for place in shown[1:])] for row in rows]
