@@ -122,7 +122,7 @@ LARGE = replace(
     name="large",
     layers=8,
     starts_from="instruct",
-    stages=(Stage(1.5, 1e-3), Stage(0, 1e-3, readings=19_200), Stage(0.5, 1e-3)),
+    stages=(Stage(1.5, 1e-3), Stage(0, 1e-3, readings=19_200), Stage(0.5, 1e-3), Stage(0.5, 7e-4)),
 )
 BASE = replace(INSTRUCT, name="base", chat=False, stages=(Stage(1.0, 2e-3),))
 SHIPPED = {settings.name: settings for settings in (INSTRUCT, LARGE, BASE)}
