@@ -16,7 +16,7 @@ from helpers.recipes.recipe import HUB_05B_BASE, HUB_37B, Change, Recipe, diff
 
 
 class Stage(NamedTuple):
-    """One training of an embedded policy: epochs of its records, from so high a rate, or so many table readings."""
+    """One training of an embedded policy, at so high a rate: epochs of its records, or so many table readings."""
 
     epochs: float
     rate: float

@@ -127,8 +127,8 @@ def draw_records(settings: EmbeddedSettings, cache: Path) -> Rows:
 def training_rows(settings: EmbeddedSettings, stage: int, tokenizer: Any, records: Rows) -> Rows:
     """What the policy reads in a stage, as token ids with weights, batch after batch, batches in random order.
 
-    A batch is of one task and of like length; each epoch puts other habits on the answers. Table readings begin with
-    the shortest: in long tables alone, figures were not copied after a million tokens.
+    A batch is of one task and of like length; each epoch puts other habits on the answers. Table readings go
+    from short to long: after a million tokens of any length, figures were still not copied.
     """
     from helpers.policy.embedded.pretrain import token_row
 
