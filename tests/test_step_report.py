@@ -325,13 +325,13 @@ def test_an_interval_of_one_second_steps_is_told_in_the_unit_that_reads_best():
     assert str(speed.Prediction(2, stats.Interval(1.5, 1.0, 2.0, 3), None)) == "2 steps: 1.5 s [1.0, 2.0]"
 
 
-BESIDE_OTHERS = pytest.mark.xfail(strict=True, reason="15.3 %; seeds 0 and 1 took 15.0 and 14.6")
+JUST_ABOVE = pytest.mark.xfail(strict=True, reason="15.3 %; seeds 0 and 1 took 15.0 and 14.6")
 
 
 @pytest.mark.parametrize(
     "folder",
     [
-        pytest.param(folder, id=folder.name, marks=BESIDE_OTHERS if folder.name == "cpu-v4.2a-seed2" else ())
+        pytest.param(folder, id=folder.name, marks=JUST_ABOVE if folder.name == "cpu-v4.2a-seed2" else ())
         for folder in sorted(SHIPPED_RUNS.glob("cpu-*"))
     ],
 )

@@ -155,9 +155,7 @@ def _reading_rows(tokenizer: Any, records: Rows, count: int, rng: random.Random)
 
     rows = []
     for text, answer in table_readings(records, count, rng):
-        prompt = tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-        )
+        prompt = _rendered(tokenizer, [{"role": "user", "content": text}])
         rows.append(token_row(tokenizer, prompt, answer + END, prompt_weight=0.0))
     return rows
 
@@ -166,11 +164,13 @@ def _texts(settings: EmbeddedSettings, tokenizer: Any, records: Rows, rng: rando
     """Every record once, as prompt and answer; the plain texts of a base model have no prompt."""
     if not settings.chat:
         return [("", START + text + END) for text in plain_texts(records)]
-    prompts = [
-        tokenizer.apply_chat_template(record["prompt"], tokenize=False, add_generation_prompt=True)
-        for record in records
-    ]
+    prompts = [_rendered(tokenizer, record["prompt"]) for record in records]
     return [(prompt, with_habits(record, rng) + END) for prompt, record in zip(prompts, records, strict=True)]
+
+
+def _rendered(tokenizer: Any, messages: list[dict[str, str]]) -> str:
+    """A conversation as the policy reads it, up to where its answer begins."""
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
 def plain_texts(records: Rows) -> list[str]:

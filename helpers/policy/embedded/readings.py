@@ -8,6 +8,7 @@ import random
 import re
 
 from helpers.tasks import user_text
+from helpers.tasks.pairs.insights import markdown_of_cells
 from helpers.tasks.records import Rows
 
 REQUEST = "Leia a tabela."
@@ -27,8 +28,7 @@ def _reading(asked: str, rng: random.Random) -> tuple[str, str]:
     shown = [0, *rng.sample(range(1, len(columns)), rng.randint(1, len(columns) - 1))]
     rows = [[row[0], *(_other_figure(row[place], rng) for place in shown[1:])] for row in rows]
     header = [columns[place] for place in shown]
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, *rows)]
-    text = "\n".join([REQUEST, lines[0], "|" + "---|" * len(header), *lines[1:]])
+    text = f"{REQUEST}\n{markdown_of_cells(header, rows)}"
     return text, "\n".join(_read_aloud(header, row, rng) for row in rng.sample(rows, len(rows)))
 
 

@@ -169,11 +169,23 @@ def _draft(rng: random.Random, topic: dict[str, Any], table: Table, scope: str) 
 def markdown(table: Table) -> str:
     """The table as Markdown, its numbers in Brazilian notation."""
     raw = table.raw()
-    lines = ["| " + " | ".join(raw["columns"]) + " |", "|" + "---|" * len(raw["columns"])]
-    for label, *values in raw["rows"]:
-        shown = [number(value, metric["decimals"]) for metric, value in zip(table.metrics, values, strict=True)]
-        lines.append("| " + " | ".join([label, *shown]) + " |")
-    return "\n".join(lines)
+    rows = [
+        [label, *(number(value, metric["decimals"]) for metric, value in zip(table.metrics, values, strict=True))]
+        for label, *values in raw["rows"]
+    ]
+    return markdown_of_cells(raw["columns"], rows)
+
+
+def markdown_of_cells(header: list[str], rows: list[list[str]]) -> str:
+    """A header and rows of written cells as a Markdown table.
+
+    >>> print(markdown_of_cells(["Estado", "Pedidos"], [["Bahia", "12"]]))
+    | Estado | Pedidos |
+    |---|---|
+    | Bahia | 12 |
+    """
+    first, *others = ["| " + " | ".join(cells) + " |" for cells in (header, *rows)]
+    return "\n".join([first, "|" + "---|" * len(header), *others])
 
 
 def _analysis(rng: random.Random, topic: dict[str, Any], table: Table) -> str:
