@@ -1,11 +1,13 @@
 """Which profile a machine gets: a small script stands on the PATH in nvidia-smi's place."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from helpers.cli import doctor
 from helpers.core import gpus
+from helpers.core.errors import UserError
 from helpers.core.gpus import Gpu
 from helpers.recipes import profiles
 
@@ -120,3 +122,16 @@ def test_the_cpu_profiles_have_no_gpu_and_no_price() -> None:
     for name in ("cpu", "smallest"):
         profile = profiles.get(name)
         assert (profile.memory_gib, profile.backend, profile.usd_per_hour) == (0.0, "transformers", 0.0)
+
+
+def test_a_cpu_profile_has_the_threads_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(profiles.THREADS, "3")
+    assert profiles.get("cpu") == replace(profiles.CPU, threads=3)
+    assert profiles.get("l4") is profiles.L4
+
+
+@pytest.mark.parametrize("threads", ["many", "0", "-2", "1.5", "²"])
+def test_threads_that_are_no_number_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, threads: str) -> None:
+    monkeypatch.setenv(profiles.THREADS, threads)
+    with pytest.raises(UserError, match=f"{profiles.THREADS}='{threads}'"):
+        profiles.get("cpu")

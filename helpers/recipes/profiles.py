@@ -10,9 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from helpers.core import gpus
-from helpers.core.errors import require_known
+from helpers.core.errors import UserError, require_known
 from helpers.core.gpus import Gpu
 from helpers.recipes.recipe import HUB_05B_BASE, HUB_37B, Change, Recipe, diff
+
+THREADS = "HELPERS_THREADS"
+"""The environment variable that says how many threads a CPU's profile has."""
 
 
 class Stage(NamedTuple):
@@ -247,11 +250,19 @@ PROFILES: dict[str, Profile] = {
 
 
 def get(name: str = "auto") -> Profile:
-    """The profile called `name`; `auto` is `HELPERS_PROFILE` where that is set, else the detected one."""
+    """The profile called `name`; `auto` is `HELPERS_PROFILE` where that is set, else the detected one.
+
+    On a CPU it has `HELPERS_THREADS` threads where that is set; `UserError` for one that is no whole number above 0.
+    """
     if name == "auto":
         name = os.environ.get("HELPERS_PROFILE") or detect()[0]
     require_known("profile", name, tuple(PROFILES))
-    return PROFILES[name]
+    threads = os.environ.get(THREADS)
+    if not threads or PROFILES[name].device != "cpu":
+        return PROFILES[name]
+    if not threads.isdecimal() or int(threads) < 1:
+        raise UserError(f"{THREADS}={threads!r}: it is a number of threads, such as 2; unset it for the profile's own")
+    return replace(PROFILES[name], threads=int(threads))
 
 
 def detect() -> tuple[str, str]:
