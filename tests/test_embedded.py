@@ -4,7 +4,9 @@ import json
 import random
 import re
 import shutil
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, replace
 
 import pytest
@@ -21,11 +23,18 @@ from helpers.recipes import profiles
 from helpers.recipes.profiles import Stage
 from helpers.runs.record import jsonable
 from helpers.tasks import ROWS, TASKS
+from helpers.tasks.pairs import sql_qa
+from helpers.tasks.pairs.build import draw_questions_by_chance
+from helpers.tasks.pairs.drafts import identity
 from helpers.tasks.pairs.leaks import find_leaks
+from helpers.tasks.pairs.portuguese import load_text
 from helpers.tasks.records import load_split
+from helpers.tasks.shop.database import connect
+from helpers.tasks.shop.schema import DB_PATH
 
 PROFILE = profiles.get("smallest")
 SETTINGS = PROFILE.embedded
+HELD_OUT = load_split("eval") + load_split("test")
 SHIPPED = [settings for settings in profiles.SHIPPED.values() if (embedded.SHIPPED / settings.name).is_dir()]
 
 
@@ -153,6 +162,40 @@ def test_a_stage_of_table_readings_learns_their_answers_alone(policy, cache):
         counted = [token for token, weight in zip(row["input_ids"], row["weights"], strict=True) if weight]
         text = policy.tokenizer.decode(row["input_ids"])
         assert policy.tokenizer.decode(counted) == text.partition("assistant\n")[2]
+
+
+def questions_by_chance(count):
+    return draw_questions_by_chance(count, random.Random(0), HELD_OUT)
+
+
+def test_questions_by_chance_come_from_every_family_alike_and_from_no_held_out_source():
+    drawn = questions_by_chance(3_000)
+    families = Counter(record["meta"]["family"] for record in drawn)
+    assert families.keys() == {family["name"] for family in sql_qa.TEXTS["family"]}
+    assert max(families.values()) < 2 * min(families.values())
+    assert not {key for record in drawn for key in identity(record)} & {
+        key for row in HELD_OUT for key in identity(row)
+    }
+
+
+def test_questions_by_chance_are_valid_queries_about_more_values_than_a_shop_has():
+    drawn = questions_by_chance(300)
+    with closing(connect(DB_PATH)) as shop:
+        for record in drawn:
+            shop.execute(record["reference"]["sql"])
+    months = {record["meta"]["params"].get("month", "2017-01")[:4] for record in drawn}
+    categories = {record["meta"]["params"].get("category") for record in drawn}
+    assert len(months) > 5 and len(categories - set(load_text("portuguese")["categories"])) > 10
+    assert questions_by_chance(300) == drawn
+
+
+def test_a_stage_may_read_questions_by_chance_among_its_records(policy, cache):
+    records = build.draw_records(SETTINGS, cache)
+    rows, more = (
+        build.training_rows(replace(SETTINGS, stages=(stage,)), 0, policy.tokenizer, records)
+        for stage in (Stage(1.0, 1e-3), Stage(1.0, 1e-3, questions=40))
+    )
+    assert len(more) == len(rows) + 40
 
 
 def test_a_policy_grown_deeper_answers_as_before_it_is_trained(policy):

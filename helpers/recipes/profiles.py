@@ -19,11 +19,13 @@ THREADS = "HELPERS_THREADS"
 
 
 class Stage(NamedTuple):
-    """One training of an embedded policy, at so high a rate: epochs of its records, or so many table readings."""
+    """One training of an embedded policy, at so high a rate: so many table readings, or epochs of its records, and
+    so many SQL questions by chance among them."""
 
     epochs: float
     rate: float
     readings: int = 0
+    questions: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,13 @@ LARGE = replace(
     name="large",
     layers=8,
     starts_from="instruct",
-    stages=(Stage(1.5, 1e-3), Stage(0, 1e-3, readings=19_200), Stage(0.5, 1e-3), Stage(0.5, 7e-4)),
+    stages=(
+        Stage(1.5, 1e-3),
+        Stage(0, 1e-3, readings=19_200),
+        Stage(0.5, 1e-3),
+        Stage(0.5, 7e-4),
+        Stage(0.5, 1e-3, questions=8_000),
+    ),
 )
 BASE = replace(INSTRUCT, name="base", chat=False, stages=(Stage(1.0, 2e-3),))
 SHIPPED = {settings.name: settings for settings in (INSTRUCT, LARGE, BASE)}
@@ -158,7 +166,7 @@ CPU = Profile(
     least_steps=60,  # with fewer, evaluations would take more than 15 % of a run
     learning_rate_factor=130.0,
     large_rate_factor=3.0,
-    large_step_factor=1.6,
+    large_step_factor=1.5,
     completion_cap=160,
     embedded_large=LARGE,
     embedded_base=BASE,

@@ -26,7 +26,7 @@ from helpers.policy.embedded.readings import table_readings
 from helpers.policy.model import load_tokenizer
 from helpers.recipes.profiles import EmbeddedSettings
 from helpers.tasks import JSON_TASK, ROWS, TASKS
-from helpers.tasks.pairs.build import draw_embedded_pairs
+from helpers.tasks.pairs.build import draw_embedded_pairs, draw_questions_by_chance
 from helpers.tasks.records import Rows, load_split
 from helpers.tasks.shop.database import build_db
 from helpers.tasks.shop.simulate import simulate
@@ -130,23 +130,31 @@ def training_rows(settings: EmbeddedSettings, stage: int, tokenizer: Any, record
     A batch is of one task and of like length; each epoch puts other habits on the answers. Table readings go
     from short to long: after a million tokens of any length, figures were still not copied.
     """
-    from helpers.policy.embedded.pretrain import token_row
-
     rng = random.Random(f"{SEED + stage} {settings.name}")
-    epochs, _, readings = settings.stages[stage]
+    epochs, _, readings, questions = settings.stages[stage]
     if readings:
         return _reading_rows(tokenizer, [record for record in records if record["task"] == "insights"], readings, rng)
     batches: list[Rows] = []
     for epoch in range(ceil(epochs)):
         share = min(1.0, epochs - epoch)
         for task in TASKS:
-            texts = _texts(settings, tokenizer, [record for record in records if record["task"] == task], rng)
-            rows = [token_row(tokenizer, *text) for text in rng.sample(texts, round(share * len(texts)))]
-            rows = sorted((row for row in rows if row["length"] <= settings.max_length), key=itemgetter("length"))
-            whole = len(rows) // settings.batch * settings.batch
-            batches += [rows[start : start + settings.batch] for start in range(0, whole, settings.batch)]
+            batches += _batches(
+                settings, tokenizer, [record for record in records if record["task"] == task], share, rng
+            )
+    batches += _batches(settings, tokenizer, draw_questions_by_chance(questions, rng, _held_out()), 1.0, rng)
     rng.shuffle(batches)
     return [row for batch in batches for row in batch]
+
+
+def _batches(settings: EmbeddedSettings, tokenizer: Any, records: Rows, share: float, rng: random.Random) -> list[Rows]:
+    """A share of one task's records in whole batches of like length."""
+    from helpers.policy.embedded.pretrain import token_row
+
+    texts = _texts(settings, tokenizer, records, rng)
+    rows = [token_row(tokenizer, *text) for text in rng.sample(texts, round(share * len(texts)))]
+    rows = sorted((row for row in rows if row["length"] <= settings.max_length), key=itemgetter("length"))
+    whole = len(rows) // settings.batch * settings.batch
+    return [rows[start : start + settings.batch] for start in range(0, whole, settings.batch)]
 
 
 def _reading_rows(tokenizer: Any, records: Rows, count: int, rng: random.Random) -> Rows:

@@ -29,7 +29,7 @@ SCORED_UNDER = ("v4", "v4.1", "v4.2")
 def publish(settings: EmbeddedSettings) -> None:
     """Make data/policies/<name>; what an earlier, killed call has finished is kept."""
     folder = SHIPPED / settings.name
-    prepare(profiles.CPU)
+    prepare(profiles.get("cpu"))
     if (read_card(folder) or {}).get("key") != build.build_key(settings):
         build.make(settings, folder)
     policy = base_policy(settings, profiles.CPU)

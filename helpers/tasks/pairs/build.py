@@ -12,6 +12,7 @@ from helpers.core.errors import UserError
 from helpers.core.files import write_jsonl
 from helpers.tasks.pairs.drafts import EVERYTHING, Draft, drafts_of, identity
 from helpers.tasks.pairs.leaks import NEAR, NEAR_TASKS, NearDuplicates, find_leaks
+from helpers.tasks.pairs.sql_qa import drafts_by_chance
 from helpers.tasks.records import PAIRS_DIR, SPLITS, Rows, load_split
 from helpers.tasks.shop.database import connect
 from helpers.tasks.shop.schema import DEFAULT_SEED
@@ -82,6 +83,13 @@ def draw_embedded_pairs(db_path: Path, task: str, count: int, seed: int, held_ou
     with closing(_open_for_scans(db_path)) as db:
         drafts = drafts_of(task)(db, random.Random(f"{seed} {task}"), EVERYTHING)
         return list(islice(_new_records(task, "embedded", drafts, used, _near(task, held_out)), count))
+
+
+def draw_questions_by_chance(count: int, rng: random.Random, held_out: Rows) -> Rows:
+    """So many sql_qa records whose values were drawn by chance, none with a source of `held_out`; without results."""
+    used = {key for record in held_out for key in identity(record)}
+    records = (draft.record("sql_qa-chance") for draft in drafts_by_chance(rng))
+    return list(islice((record for record in records if not used.intersection(identity(record))), count))
 
 
 def _near(task: str, records: Rows) -> NearDuplicates:

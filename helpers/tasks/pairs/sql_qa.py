@@ -3,6 +3,7 @@
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from helpers.tasks.pairs.drafts import EVERYTHING, MAX_USER_CHARACTERS, Draft, common_values
@@ -12,6 +13,7 @@ from helpers.tasks.spec import classify_task
 MAX_REFERENCE_CHARACTERS = 480
 MAX_ROWS = 20
 ENOUGH_ORDERS = 30  # a value is asked about only where at least so many orders have it
+YEARS = range(2010, 2030)  # of questions by chance
 TRIES = 12  # draws of new values for a family before it counts as used up
 
 TEXTS = load_text("sql_qa")
@@ -37,6 +39,20 @@ def drafts(db: sqlite3.Connection, rng: random.Random, where: str = EVERYTHING) 
                 yield draft
 
 
+def drafts_by_chance(rng: random.Random) -> Iterator[Draft]:
+    """Questions without end, every family as often as another, on values that no shop need hold; without results.
+
+    A shop's own questions teach few of its months and, since a family ends with its values, mostly the families
+    that have many.
+    """
+    while True:
+        for family in rng.sample(TEXTS["family"], len(TEXTS["family"])):
+            params = _draw_params(rng, family, _values_by_chance(rng))
+            draft = _written(rng, family, params) if params else None
+            if draft is not None:
+                yield draft
+
+
 def identity(record: dict[str, Any]) -> list[tuple[str, str]]:
     """A question, and a family with its parameters."""
     meta = record["meta"]
@@ -54,6 +70,23 @@ def _values(db: sqlite3.Connection, where: str) -> Values:
         "payment": common_values(db, "payment_type", ENOUGH_ORDERS, where),
         "status": common_values(db, "order_status", 5, where),
         "seller_state": common_values(db, "seller_state", 3, table="sellers"),
+        **TEXTS["values"],
+    }
+
+
+def _values_by_chance(rng: random.Random) -> Values:
+    """Values of two decades, all states, and a category: one with a name, or two words of different ones."""
+    names = load_text("portuguese")
+    words = sorted({word for category in names["categories"] for word in category.split("_")})
+    known = rng.choice(list(names["categories"]))
+    return {
+        "state": list(names["states"]),
+        "category": [known if rng.random() < 0.5 else "_".join(rng.sample(words, 2))],
+        "month": [f"{year}-{month:02d}" for year in YEARS for month in range(1, 13)],
+        "year": [str(year) for year in YEARS],
+        "payment": list(names["payments"]),
+        "status": list(names["statuses"]),
+        "seller_state": list(names["states"]),
         **TEXTS["values"],
     }
 
@@ -85,14 +118,9 @@ def _new_draft(
 ) -> Draft | None:
     """A draft of this family with values not yet asked and a usable result; None after `TRIES` failures."""
     for _ in range(TRIES):
-        params: dict[str, Any] = {}
-        for kind in family["params"]:
-            if kind == "three_states":
-                params[kind] = sorted(rng.sample(values["state"], 3))
-            elif values[kind]:
-                params[kind.removeprefix("seller_")] = rng.choice(values[kind])
-            else:
-                return None
+        params = _draw_params(rng, family, values)
+        if params is None:
+            return None
         key = f"{family['name']} {params}"
         if key in used:
             continue
@@ -103,15 +131,44 @@ def _new_draft(
     return None
 
 
+def _draw_params(rng: random.Random, family: dict[str, Any], values: Values) -> dict[str, Any] | None:
+    """A value for each parameter of a family; None where the database holds none."""
+    params: dict[str, Any] = {}
+    for kind in family["params"]:
+        if kind == "three_states":
+            params[kind] = sorted(rng.sample(values["state"], 3))
+        elif values[kind]:
+            params[kind.removeprefix("seller_")] = rng.choice(values[kind])
+        else:
+            return None
+    return params
+
+
 def _draft(db: sqlite3.Connection, rng: random.Random, family: dict[str, Any], params: dict[str, Any]) -> Draft | None:
+    result = _run(db, family, _sql_slots(family, params))
+    draft = _written(rng, family, params) if result is not None else None
+    return draft and replace(draft, reference=draft.reference | {"result": result})
+
+
+def _slots(family: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+    """What a family's texts are filled with."""
     slots = family.get("constants", {}) | params
     for name, value in params.items():
         slots |= _FORMS.get(name, lambda _: {})(value)
+    return slots
+
+
+def _sql_slots(family: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+    """What a family's query is filled with."""
     literals = {name: value.replace("'", "''") for name, value in params.items() if isinstance(value, str)}
-    sql = family["sql"].format(**slots | literals)
-    result = _run(db, family, slots | literals)
-    if result is None:
-        return None
+    return _slots(family, params) | literals
+
+
+def _written(rng: random.Random, family: dict[str, Any], params: dict[str, Any]) -> Draft | None:
+    """A question with its query and explanation, not yet asked of a shop; None where a text is too long, or reads as
+    another task."""
+    slots = _slots(family, params)
+    sql = family["sql"].format(**_sql_slots(family, params))
     question = rng.choice(family["questions"]).format(**slots)
     explanation = f"{rng.choice(family['what'])} {rng.choice(family['read'])}".format(**slots)
     text = f"```sql\n{sql}\n```\n{explanation}"
@@ -128,7 +185,7 @@ def _draft(db: sqlite3.Connection, rng: random.Random, family: dict[str, Any], p
         "ordered": "ordered" in family,
         "tables": list(family["columns"]),
     }
-    return Draft("sql_qa", user_text, {"text": text, "sql": sql, "result": result}, meta)
+    return Draft("sql_qa", user_text, {"text": text, "sql": sql}, meta)
 
 
 def _run(db: sqlite3.Connection, family: dict[str, Any], slots: dict[str, Any]) -> dict[str, Any] | None:
