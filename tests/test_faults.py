@@ -588,6 +588,10 @@ def test_an_error_that_quotes_a_key_is_recorded_without_it(run, monkeypatch):
 # 7. Signals and full disks
 
 
+def in_any_order(metrics):
+    return sorted(json.dumps(row, sort_keys=True) for row in metrics)
+
+
 def at_step(monkeypatch, step, act):
     """Call `act` as step `step` of a training ends."""
     inner = RunRecordCallback.on_step_end
@@ -610,6 +614,18 @@ def test_sigterm_writes_a_checkpoint_and_the_resumed_run_is_the_uninterrupted_on
     assert kinds(run)[-1] == "interrupt"
     assert train(run, "--resume") == 0
     assert rows(run) == rows(tiny_run) and rows(run, "eval.jsonl") == rows(tiny_run, "eval.jsonl")
+
+
+def test_sigterm_before_an_evaluation_that_is_due_leaves_it_to_the_resumed_run(tmp_path, tiny_run, monkeypatch):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        at_step(patch, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert train(run) == 143
+    assert checkpoints.newest_whole(run) == run / "checkpoints" / "checkpoint-2"
+    assert {row["step"] for row in rows(run, "eval.jsonl")} == {0}
+    assert train(run, "--resume") == 0
+    assert rows(run, "eval.jsonl") == rows(tiny_run, "eval.jsonl")
+    assert in_any_order(rows(run)) == in_any_order(rows(tiny_run))  # step 2's own row came before its evaluation
 
 
 def signalled(monkeypatch, number):

@@ -128,10 +128,18 @@ class EvalRewardCallback(TrainerCallback):
         self._take(step, splits.evaluate_split(self.plan, self.policy, "eval", step, self.track))
         splits.evaluate_split(self.plan, self.policy, "test", step, self.track)
 
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Make up for the evaluation that SIGTERM left out before the checkpoint that a run resumes from."""
+        if not self.track.evaluated_at(state.global_step):
+            self.on_step_end(args, state, control)
+
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Answer the subset where an evaluation is due; the end of the run is left to `at_end`."""
+        """Answer the subset where an evaluation is due; the end of the run is left to `at_end`.
+
+        After SIGTERM there may be no time for it: the checkpoint comes first, and the resumed run evaluates.
+        """
         step, last = state.global_step, state.max_steps
-        if step < last and evaluation_due(step, self.every, last):
+        if 0 < step < last and evaluation_due(step, self.every, last) and not interrupts.requested_anywhere():
             with self.track.clock.phase("eval"):
                 self._record(step, *evaluation.timed_evaluate(self.policy, self.records, self.settings, step, _SUBSET))
 
