@@ -83,7 +83,7 @@ def setting(backend: str) -> tuple[Any, Any]:
         return recipe, profile
     rewards.reward_functions = lambda version: [varying]
     recipe = replace(recipe, model_id=os.path.relpath(random_policy_folder(), ROOT))
-    return recipe, replace(profile, embedded=None, eval_records=1, group_cap=4, micro_batch=4, completion_cap=48)
+    return recipe, replace(profile, embedded=None, eval_records=2, group_cap=4, micro_batch=4, completion_cap=48)
 
 
 def varying(completions: list[Any], **columns: Any) -> list[float]:
