@@ -66,6 +66,27 @@ def trl(pins: dict[str, str]) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in folder.glob("trl/**/*.py")}
 
 
+def test_every_name_that_is_imported_from_trl_is_there(trl: dict[str, str]) -> None:
+    imported = set(trl_imports())
+    assert ("trl.trainer.utils", "selective_log_softmax") in imported
+    assert sorted(".".join(pair) for pair in imported if not has(trl, *pair)) == []
+
+
+def trl_imports() -> Iterator[tuple[str, str]]:
+    """Each module of TRL that helpers/ imports from, and each name."""
+    for path in (ROOT / "helpers").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "trl":
+                yield from ((node.module or "", name.name) for name in node.names)
+
+
+def has(trl: dict[str, str], module: str, name: str) -> bool:
+    """Whether a module of TRL has a name: a submodule, or a word of its source that is not part of another."""
+    path = module.replace(".", "/")
+    text = trl.get(f"{path}.py") or trl.get(f"{path}/__init__.py", "")
+    return f"{path}/{name}.py" in trl or re.search(rf"\b{name}\b", text) is not None
+
+
 def fields(trl: dict[str, str], name: str, file: str) -> set[str]:
     """The fields of TRL's configuration `name`, and of what it inherits from."""
     from transformers import TrainingArguments

@@ -53,7 +53,8 @@ def completion_logps(
 
     Completions of like length go together, so that little of what is computed is padding; 0 stands in its place.
     """
-    from trl.trainer.utils import selective_log_softmax_and_entropy
+    # TRL 1.14 has one function for both; the CUDA 12 set has 1.13.
+    from trl.trainer.utils import entropy_from_logits, selective_log_softmax
 
     read = model(input_ids=prompt[None, :-1], use_cache=True, logits_to_keep=1).past_key_values
     lengths = mask.sum(dim=1)
@@ -66,9 +67,11 @@ def completion_logps(
         ids = torch.cat([prompt[-1:].expand(len(rows), 1), tokens[:, :-1]], dim=1)
         # No mask: padding stands after a completion, and attention looks back only.
         logits = model(input_ids=ids, past_key_values=_for_rows(read, len(rows)), use_cache=True).logits
-        part = selective_log_softmax_and_entropy(
-            logits, tokens, entropy_requires_grad=False, temperature=temperature, row_mask=mask[rows, :width]
-        )
+        logits = logits / temperature
+        with torch.no_grad():  # it is logged, not trained on
+            entropies = entropy_from_logits(logits)
+        padding = mask[rows, :width] == 0
+        part = [values.masked_fill(padding, 0.0) for values in (selective_log_softmax(logits, tokens), entropies)]
         parts.append([pad(values, (0, completions.shape[1] - width)) for values in part])
     places = order.argsort()
     logps, entropies = (torch.cat(part)[places] for part in zip(*parts, strict=True))
