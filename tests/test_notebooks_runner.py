@@ -270,22 +270,19 @@ def test_the_main_job_goes_on_with_the_branch_that_the_decision_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mean: float, branch: str | None
 ) -> None:
     for name in ("01_audit", "02_train", "03_read", "04a_scale", "04b_base", "04c_fix"):
-        write_notebook(tmp_path / f"{name}.ipynb", "from helpers.recipes import profiles\nprofiles.get('auto').threads")
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+        write_notebook(tmp_path / f"{name}.ipynb", "print('ran')")
     spec = Spec(means(0.36), means(mean), spread=5.0, max_steps=60, eval_every=10)
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
     monkeypatch.setattr(notebooks, "RUNS", tmp_path / "runs")
     execute = notebooks.execute
 
-    def trained(notebook: Path, folder: Path, threads: int | None) -> Path:
+    def trained(notebook: Path, folder: Path) -> Path:
         if notebook.stem == "02_train":
             write_run(folder / "v4.1", spec)
-        return execute(notebook, folder, threads)
+        return execute(notebook, folder)
 
     monkeypatch.setattr(notebooks, "execute", trained)
     assert main(["notebooks"]) == 0
     (folder,) = (tmp_path / "runs").iterdir()
-    copies = {path.stem: nbformat.read(path, as_version=4) for path in folder.glob("*.ipynb")}
-    threads = {name: int(copy.cells[-1].outputs[0].data["text/plain"]) for name, copy in copies.items()}
-    # The branch has nothing beside it, and so both cores.
-    assert threads == {"01_audit": 1, "02_train": 1, "03_read": 1} | ({branch: 2} if branch else {})
+    ran = {path.stem for path in folder.glob("*.ipynb")}
+    assert ran == {"01_audit", "02_train", "03_read"} | ({branch} if branch else set())

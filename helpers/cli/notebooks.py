@@ -110,26 +110,24 @@ def _run_group(group: list[Path], folder: Path, in_place: bool) -> None:
         raise NotebookError("\n".join(map(str, errors)))
 
 
-def _run_one(notebook: Path, folder: Path, in_place: bool, threads: int | None = None) -> None:
+def _run_one(notebook: Path, folder: Path, in_place: bool) -> None:
     print(f"==> {notebook.stem}", flush=True)
     started = time.monotonic()
-    copy = execute(notebook, folder, threads)
+    copy = execute(notebook, folder)
     if in_place:
         refresh(notebook, copy)
     print(f"==> {notebook.stem}: done in {clock(time.monotonic() - started)}", flush=True)
 
 
 def _run_branch(folder: Path, in_place: bool) -> None:
-    """Run the notebook that the decision on this folder's V4.1 run names, where it names one; alone, with all cores."""
+    """Run the notebook that the decision on this folder's V4.1 run names, where it names one."""
     decided = decide(latest_run(folder)[0])
     if decided.notebook is None:
         print(f"==> no branch is run: {decided.title.lower()}; next: {decided.next_step}")
         return
     print(f"==> scenario {decided.scenario}, {decided.title.lower()}: the branch is {decided.notebook}")
     summary.add({"branch": f"scenario {decided.scenario}, notebook {decided.notebook}"}, folder)
-    profile = profiles.get("auto")
-    threads = AT_ONCE * profile.threads if profile.leaves_a_core else None
-    _run_one(find([decided.notebook], FOLDER)[0], folder, in_place, threads)
+    _run_one(find([decided.notebook], FOLDER)[0], folder, in_place)
 
 
 def _print_summary(folder: Path) -> None:
@@ -174,30 +172,24 @@ def new_folder(runs: Path) -> Path:
     return folder
 
 
-def environment(run_folder: Path, threads: int | None = None) -> dict[str, str]:
-    """The kernel's environment: nothing in it can ask for a login, or the network where the policy is embedded.
-
-    On a CPU a policy trains with so many `threads`; None leaves that to the profile.
-    """
+def environment(run_folder: Path) -> dict[str, str]:
+    """The kernel's environment: nothing in it can ask for a login, or the network where the policy is embedded."""
     defaults = {
         "JUPYTER_PREFER_ENV_PATH": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "WANDB_MODE": tracking.wandb_mode()[0],
         "WANDB_SILENT": "true",
     }
-    if threads:
-        defaults[profiles.THREADS] = str(threads)
     if profiles.get("auto").embedded:
         defaults["HF_HUB_OFFLINE"] = "1"
     python_path = os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH")]))
     return defaults | os.environ | {"HELPERS_RUN_DIR": str(run_folder.resolve()), "PYTHONPATH": python_path}
 
 
-def execute(notebook: Path, run_folder: Path, threads: int | None = None) -> Path:
+def execute(notebook: Path, run_folder: Path) -> Path:
     """Run `notebook` in its own folder with this interpreter; the executed copy, with an HTML version beside it.
 
-    `threads` are those of `environment`. Raises `NotebookError` at the first failing cell. The copy is saved after
-    every cell, so what ran is never lost.
+    Raises `NotebookError` at the first failing cell. The copy is saved after every cell, so what ran is never lost.
     """
     copy = run_folder / notebook.name
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # a kernel of the user's home never stands in for .venv
@@ -211,7 +203,6 @@ def execute(notebook: Path, run_folder: Path, threads: int | None = None) -> Pat
             progress_bar=False,
             run_folder=run_folder,
             name=_number(notebook),
-            threads=threads,
         )
     except (PapermillExecutionError, DeadKernelError) as error:
         if isinstance(error, DeadKernelError):
@@ -274,12 +265,12 @@ class _Engine(NBClientEngine):
 
     @classmethod
     def execute_managed_notebook(  # type: ignore[override]
-        cls, nb_man: Any, kernel_name: str, run_folder: Path, name: str, threads: int | None, **_: Any
+        cls, nb_man: Any, kernel_name: str, run_folder: Path, name: str, **_: Any
     ) -> None:
         """Run the cells; `run_folder` gets the kernel's log, `name` stands before each line printed."""
         client = _Client(nb_man, name, kernel_name=kernel_name, timeout=None, startup_timeout=120)
         with (run_folder / KERNEL_LOG).open("a", encoding="utf-8") as log:
-            client.execute(env=environment(run_folder, threads), stderr=log)
+            client.execute(env=environment(run_folder), stderr=log)
 
 
 papermill_engines.register(_Engine.NAME, _Engine)
