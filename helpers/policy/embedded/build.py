@@ -133,17 +133,21 @@ def training_rows(settings: EmbeddedSettings, stage: int, tokenizer: Any, record
     rng = random.Random(f"{SEED + stage} {settings.name}")
     epochs, _, readings, questions = settings.stages[stage]
     if readings:
-        return _reading_rows(tokenizer, [record for record in records if record["task"] == "insights"], readings, rng)
+        return _reading_rows(tokenizer, _of_task(records, "insights"), readings, rng)
     batches: list[Rows] = []
     for epoch in range(ceil(epochs)):
         share = min(1.0, epochs - epoch)
         for task in TASKS:
-            batches += _batches(
-                settings, tokenizer, [record for record in records if record["task"] == task], share, rng
-            )
-    batches += _batches(settings, tokenizer, draw_questions_by_chance(questions, rng, _held_out()), 1.0, rng)
+            batches += _batches(settings, tokenizer, _of_task(records, task), share, rng)
+    if questions:
+        batches += _batches(settings, tokenizer, draw_questions_by_chance(questions, rng, _held_out()), 1.0, rng)
     rng.shuffle(batches)
     return [row for batch in batches for row in batch]
+
+
+def _of_task(records: Rows, task: str) -> Rows:
+    """The records of one task, in their order."""
+    return [record for record in records if record["task"] == task]
 
 
 def _batches(settings: EmbeddedSettings, tokenizer: Any, records: Rows, share: float, rng: random.Random) -> list[Rows]:

@@ -145,6 +145,7 @@ def _draw_params(rng: random.Random, family: dict[str, Any], values: Values) -> 
 
 
 def _draft(db: sqlite3.Connection, rng: random.Random, family: dict[str, Any], params: dict[str, Any]) -> Draft | None:
+    """A question with the shop's answer; None where that cannot be used, or `_written` gives None."""
     result = _run(db, family, _sql_slots(family, params))
     draft = _written(rng, family, params) if result is not None else None
     return draft and replace(draft, reference=draft.reference | {"result": result})
