@@ -26,6 +26,13 @@ def with_values(**values):
     return lambda text: json.dumps(json.loads(text) | values)
 
 
+def test_answers_cut_at_the_limit_are_counted_at_both_ends(folder: Path) -> None:
+    run = load_run(folder)
+    run.evals.loc[(run.evals["step"] == 60) & (run.evals["task"] == "insights"), "clipped"] = True
+    shares = analysis.cut_shares(run)
+    assert (shares["insights"][0].mean, shares["insights"][1].mean, shares["push"][1].mean) == (0, 1, 0)
+
+
 def test_a_sound_record_is_loaded_without_a_warning(folder: Path) -> None:
     run = load_run(folder)
     assert run.warnings == []

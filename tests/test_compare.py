@@ -120,6 +120,19 @@ def test_a_fix_is_compared_with_the_v41_run_beside_it(tmp_path):
     assert verdicts(load_run(elsewhere.path)) == ["better"] * 2
 
 
+def test_a_run_is_held_against_its_own_start_under_both_versions(tmp_path):
+    run = made(tmp_path / "a", means(0.5))
+    right = {task: next(r["reference"]["text"] for r in load_split("eval") if r["task"] == task) for task in TASKS}
+    rows(run.path, right, "v4.1")
+    evals = run.path / "eval.jsonl"
+    ends = [answer for line in evals.read_text().splitlines() if (answer := json.loads(line))["step"] == 60]
+    starts = [answer | {"step": 0, "completion": "", "total": 0.0} for answer in ends]
+    evals.write_text("".join(json.dumps(answer) + "\n" for answer in starts + ends))
+    found = compare.start_and_end(load_run(run.path))
+    assert [c.verdict for c in found if c.task == analysis.ALL] == ["better", "better"]
+    assert {c.first.mean for c in found} == {0.0}
+
+
 def test_a_better_answer_is_better_under_both_versions(tmp_path):
     worse, better = dict.fromkeys(TASKS, ""), {}
     for task in TASKS:

@@ -289,6 +289,7 @@ def test_parser_and_learning_effects_are_separate_and_add_up(tmp_path: Path) -> 
     assert found.learning.mean == 0
     assert found.parser.mean == pytest.approx(22 / 65)
     assert found.total.mean == pytest.approx(found.parser.mean + found.learning.mean)
+    assert found.learning_as_v4.mean == 0
     assert set(found.means) == {"regex", "handoff", "tolerant"}
 
 

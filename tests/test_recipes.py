@@ -159,7 +159,7 @@ def test_the_verb_prints_every_value_of_a_recipe_with_its_source_in_100_columns(
 def test_the_verb_says_what_a_profile_changes_and_why(capsys):
     cli.main(["recipe", "v4.1", "--profile", "cpu"])
     printed = capsys.readouterr().out
-    assert "profile cpu changes 3 of these 30 values: a 2.4M-parameter policy" in printed
+    assert "profile cpu changes 3 of these 30 values: a small policy on two cores" in printed
     assert "max_steps              600 -> 100" in printed
 
 

@@ -69,9 +69,11 @@ def test_a_plateau_is_no_new_best_since_step_130_judged_from_step_200(later: dic
     assert states(history)["mean_reward"] == state
 
 
-def test_after_step_400_a_plateau_is_what_was_expected() -> None:
-    history = curve("eval/mean_reward", {0: 0.36, 130: 0.476, 200: 0.46, 410: 0.47})
-    assert states(history)["mean_reward"] == "ok"
+def test_after_step_400_a_plateau_triggers_nothing_but_a_run_that_never_rose_is_watched() -> None:
+    never_rose = curve("eval/mean_reward", {0: 0.36, 130: 0.476, 200: 0.46, 410: 0.47})
+    assert states(never_rose)["mean_reward"] == "watch"
+    rose = curve("eval/mean_reward", {0: 0.36, 130: 0.476, 300: 0.52, 410: 0.51, 600: 0.51})
+    assert states(rose)["mean_reward"] == "ok"
 
 
 @pytest.mark.parametrize(
@@ -131,6 +133,8 @@ def test_clipped_completions_entropy_and_reward_errors_are_watched_too() -> None
     assert states(flat("train/clipped_ratio", 0.6))["clipped"] == "triggered"
     falling = curve("train/entropy", {step: 1.0 / step for step in range(1, 61)})
     assert states(falling)["entropy"] == "triggered"
+    rising = curve("train/entropy", {step: 0.3 + 0.005 * step for step in range(1, 61)})
+    assert states(rising)["entropy"] == "watch"
     assert states(curve("train/reward_errors", {3: 1}))["reward_errors"] == "triggered"
 
 

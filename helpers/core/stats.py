@@ -54,6 +54,14 @@ class Interval:
         """
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
+    def percent(self) -> str:
+        """The interval of a share, in percent.
+
+        >>> Interval(0.92, 0.85, 0.984, 65).percent()
+        '92 % [85, 98]'
+        """
+        return f"{100 * self.mean:.0f} % [{100 * self.low:.0f}, {100 * self.high:.0f}]"
+
 
 def bootstrap_mean(values: Values, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> Interval:
     """The mean of `values` (one per prompt) and its bootstrap interval.

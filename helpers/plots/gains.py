@@ -60,20 +60,24 @@ def _draw_interval(axis: Axes, interval: Interval, y: float, color: str, filled:
 
 
 def gain_rows(run: Run) -> list[dict[str, str]]:
-    """One row per task, as text: start, end and paired gain, sampled and greedy."""
-    sampled, greedy = (analysis.gains(run, mode=mode) for mode in ("sample", "greedy"))
-    return [
-        {
-            "Task": task_label(task),
-            "Start": str(sampled[task].before),
-            "End": str(sampled[task].after),
-            "Paired gain": sampled[task].difference.signed(),
-            "Paired gain, greedy": greedy[task].difference.signed() if task in greedy else "-",
-            "Prompts": str(sampled[task].difference.n),
-        }
-        for task in (ALL, *TASKS)
-        if task in sampled
-    ]
+    """One row per way of answering and task, as text: start, end, paired gain, and the share cut at the limit."""
+    rows = []
+    for mode, answers in (("sample", "sampled"), ("greedy", "greedy")):
+        cut = analysis.cut_shares(run, mode)
+        for task, gain in analysis.gains(run, mode=mode).items():
+            start, end = cut[task]
+            rows.append(
+                {
+                    "Answers": answers,
+                    "Task": task_label(task),
+                    "Start": str(gain.before),
+                    "End": str(gain.after),
+                    "Paired gain": gain.difference.signed(),
+                    "Cut at the limit": f"{100 * start.mean:.0f} → {end.percent()}",
+                    "Prompts": str(gain.difference.n),
+                }
+            )
+    return rows
 
 
 def on_test(run: Run) -> str:

@@ -78,7 +78,10 @@ def _sections(run: Run, v4: Run | None) -> Iterator[dict[str, str]]:
     effects = decision.effects(run)
     if effects:
         parser, learning = effects.parser.signed(), effects.learning.signed()
-        look = f"Parser alone {parser}, learning alone {learning}, on the same prompts."
+        look = (
+            f"Parser alone {parser}, learning alone {learning}, on the same prompts; read by V4's parser, learning is "
+            f"{effects.learning_as_v4.signed()}."
+        )
         yield _section("Parser effect and learning effect on extraction", look, parser_effects(effects))
 
 

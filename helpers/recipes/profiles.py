@@ -172,7 +172,7 @@ CPU = Profile(
     embedded_base=BASE,
     sft_learning_rate_factor=6.0,
     base_only_task="extraction",
-    reasons="a 2.4M-parameter policy on two cores: it learns from fewer steps and larger updates",
+    reasons="a small policy on two cores: it learns from fewer steps and larger updates",
 )
 
 # `memory_gib`: the "Max memory" of Unsloth's banner, the lowest of those that users published for a card.
@@ -330,6 +330,8 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
     }
     changed = {key: value for key, value in wanted.items() if value != getattr(recipe, key)}
     sources = recipe.sources | dict.fromkeys(changed, f"profile {profile.name}: {profile.reasons}")
+    if "only_task" in changed:
+        sources["only_task"] = f"profile {profile.name}: a small policy gives up a task just learned among other tasks"
     fitted = replace(recipe, **changed, sources=sources)
     return fitted, diff(recipe, fitted)
 

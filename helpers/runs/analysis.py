@@ -85,6 +85,13 @@ def task_interval(rewards: Rewards, task: str = ALL, draws: int = stats.DRAWS) -
     return stats.stratified_mean({name: list(values.values()) for name, values in chosen.items()}, draws=draws)
 
 
+def lowest_task(rewards: Rewards) -> tuple[str, list[str]]:
+    """The task with the lowest mean reward, and the tasks whose lead over it has an interval that holds 0."""
+    values = {task: list(prompts.values()) for task, prompts in rewards.items()}
+    lowest, *others = sorted(values, key=lambda task: sum(values[task]) / len(values[task]))
+    return lowest, [task for task in others if stats.unpaired_difference(values[lowest], values[task]).low <= 0]
+
+
 def curve(run: Run, task: str = ALL) -> pd.DataFrame:
     """Mean reward of the subset by step with its interval: columns mean, low, high, n.
 
@@ -130,6 +137,25 @@ def paired_gain(before: Rewards, after: Rewards, task: str = ALL) -> Gain:
     changes = {name: [b - a for a, b in zip(old[name], new[name], strict=True)] for name in old}
     first, last, difference = (stats.stratified_mean(values) for values in (old, new, changes))
     return Gain(first, last, difference, [change for values in changes.values() for change in values])
+
+
+def cut_by_prompt(run: Run, step: int, split: str, mode: str = "sample") -> dict[str, dict[str, float]]:
+    """Task -> record id -> share of the prompt's completions that reached the completion limit, at one evaluation."""
+    rows = run.answers(split, mode, step=step).groupby("task", sort=False)
+    return {str(task): stats.by_prompt(own["record_id"], own["clipped"].astype(float)) for task, own in rows}
+
+
+def cut_shares(run: Run, mode: str = "sample") -> dict[str, tuple[Interval, Interval]]:
+    """The share of answers cut at the limit, at the start and the end of a run: for all prompts (`ALL`) and each task.
+
+    Empty where no split was evaluated twice. A gain that comes with a growing share is one that a user does not see.
+    """
+    split = comparison_split(run, mode)
+    if split is None:
+        return {}
+    steps = evaluated_steps(run, split, mode)
+    start, end = (cut_by_prompt(run, step, split, mode) for step in (steps[0], steps[-1]))
+    return {task: (task_interval(start, task), task_interval(end, task)) for task in (ALL, *start)}
 
 
 def best_step(run: Run) -> int | None:

@@ -112,10 +112,27 @@ def ends(first: Run, second: Run) -> list[Comparison]:
 
     Both sides are scored by the same version, so that what a reward pays for is not mistaken for what a policy learned.
     """
+    return _compared("eval", (first, first.max_steps), (second, second.max_steps))
+
+
+def start_and_end(run: Run) -> list[Comparison]:
+    """A run's first and last answers to the same prompts, compared as `ends` compares two runs'.
+
+    Empty where no split was evaluated twice.
+    """
+    split = analysis.comparison_split(run)
+    if split is None:
+        return []
+    steps = evaluated_steps(run, split)
+    return _compared(split, (run, steps[0]), (run, steps[-1]))
+
+
+def _compared(split: str, first: tuple[Run, int], second: tuple[Run, int]) -> list[Comparison]:
+    """Two evaluations, each a run and a step, under v4.1 and v4.2."""
     comparisons = []
     for version in ("v4.1", "v4.2"):
-        measured = Measured("eval", "sample", version, parser_of(version))
-        before, after = (rewards_under(run, run.max_steps, measured) for run in (first, second))
+        measured = Measured(split, "sample", version, parser_of(version))
+        before, after = (rewards_under(run, step, measured) for run, step in (first, second))
         for task in (ALL, *TASKS):
             gain = analysis.paired_gain(before, after, task)
             comparisons.append(Comparison(version, task, gain.before, gain.after, gain.difference))
@@ -123,9 +140,9 @@ def ends(first: Run, second: Run) -> list[Comparison]:
 
 
 def table(comparisons: Sequence[Comparison], first: str, second: str) -> pd.DataFrame:
-    """Comparisons as a table: one row per task and reward version."""
+    """Comparisons as a table: one row per task and reward version; empty without any."""
     rows = [comparison.row(first, second) for comparison in comparisons]
-    return pd.DataFrame(rows).set_index(["task", "reward version"])
+    return pd.DataFrame(rows).set_index(["task", "reward version"]) if rows else pd.DataFrame()
 
 
 @dataclass(frozen=True)
@@ -179,7 +196,7 @@ def after_warm_up(run: Run) -> tuple[str, Fact]:
     end = analysis.prompt_rewards(run, run.max_steps, "eval")
     fact = decision.fact("floor extraction", "extraction, against its floor", end, "extraction", FLOORS["extraction"])
     conclusions = {
-        True: "extraction stands: a model of this size can write the object once it has seen it; stay at 0.5B",
+        True: "extraction stands under v4.1: a model of this size writes the object once it has seen it; stay at 0.5B",
         False: "extraction still fails after the warm-up: skip 0.5B and go to 3.7B-Instruct (04a)",
         None: "undecided: the interval holds the floor; evaluate with more prompts before leaving 0.5B",
     }
@@ -191,11 +208,10 @@ def weakest_task(run: Run, decided: Decision) -> tuple[str, str]:
     if decided.task:
         return decided.task, f"03's decision names {decided.task}"
     end = analysis.end_rewards(run)
-    means = {task: analysis.task_interval(end, task) for task in TASKS if task in end}
-    task = min(means, key=lambda name: means[name].mean)
-    overlapping = [name for name in means if name != task and means[name].low <= means[task].high]
-    ties = f"; {', '.join(overlapping)} cannot be told apart from it" if overlapping else ""
-    return task, f"03's decision is {decided.scenario}, which names no task; {task} is lowest: {means[task]}{ties}"
+    task, close = analysis.lowest_task(end)
+    ties = f"; {', '.join(close)} cannot be told apart from it" if close else ""
+    mean = analysis.task_interval(end, task)
+    return task, f"03's decision is {decided.scenario}, which names no task; {task} is lowest: {mean}{ties}"
 
 
 def find_fixed(recipe: str) -> Run | None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.core import stats
 from helpers.core.files import PROJECT_ROOT, shown
 from helpers.core.stats import Interval
 from helpers.recipes import RECIPES, fix_trials
@@ -185,6 +184,7 @@ def parser_effects(runs: Sequence[Run]) -> pd.DataFrame:
                     "parser effect": marked(found.parser),
                     "learning effect": marked(found.learning),
                     "both": marked(found.total),
+                    "learning, V4's parser": marked(found.learning_as_v4),
                 }
             )
     return _table(["run"], rows)
@@ -196,34 +196,18 @@ def cut_answers(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _cut_rows(run: Run, mode: str) -> Iterator[dict[str, str]]:
-    steps = evaluated_steps(run, "eval", mode)
-    if len(steps) < 2:
+    if len(evaluated_steps(run, "eval", mode)) < 2:
         return
-    start, end = (cut_by_prompt(run, "eval", mode, step) for step in (steps[0], steps[-1]))
-    subset = [cut_by_prompt(run, "eval_subset", mode, step) for step in evaluated_steps(run, "eval_subset", mode)]
+    subset = [
+        analysis.cut_by_prompt(run, step, "eval_subset", mode) for step in evaluated_steps(run, "eval_subset", mode)
+    ]
     limit = run.config.get("recipe", {}).get("max_completion_length", "?")
     row = {"run": _name(run), "answers": _LINES[mode], "limit": str(limit)}
-    row["n"] = str(len(analysis.values_of(end)))
-    for task in _ROWS:
-        before, after = _mean(analysis.values_of(start, task)), analysis.task_interval(end, task)
-        row[task] = f"{100 * before:.0f} → {_percent(after)}"
+    for task, (start, end) in analysis.cut_shares(run, mode).items():
+        row |= {"n": str(end.n)} if task == ALL else {}
+        row[task] = f"{100 * start.mean:.0f} → {end.percent()}"
     shares = ", ".join(f"{100 * _mean(analysis.values_of(rewards)):.0f}" for rewards in subset)
     yield row | {"in training": f"{shares} %" if shares else "-"}
-
-
-def cut_by_prompt(run: Run, split: str, mode: str, step: int) -> analysis.Rewards:
-    """Task -> record id -> share of the prompt's answers that reached the completion limit, at one evaluation."""
-    rows = run.answers(split, mode, step=step).groupby("task", sort=False)
-    return {str(task): stats.by_prompt(own["record_id"], own["clipped"].astype(float)) for task, own in rows}
-
-
-def _percent(share: Interval) -> str:
-    """A share with its interval in percent.
-
-    >>> _percent(Interval(0.92, 0.85, 0.984, 65))
-    '92 % [85, 98]'
-    """
-    return f"{100 * share.mean:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -241,7 +225,7 @@ def warm_up_stages(runs: Sequence[Run]) -> pd.DataFrame:
                 row = {"run": _name(run), "stage": stage.name, "answers": _LINES[mode]}
                 rows.append(
                     row
-                    | {"n": str(stage.reward.n), "objects read": _percent(stage.parsed), "reward": str(stage.reward)}
+                    | {"n": str(stage.reward.n), "objects read": stage.parsed.percent(), "reward": str(stage.reward)}
                 )
     return _table(["run", "stage", "answers"], rows)
 

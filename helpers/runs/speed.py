@@ -63,13 +63,23 @@ def predict(run: Run, steps: int = 100) -> Prediction:
     if len(seen) < 2:
         raise UserError(f"{run.where}: {len(run.series(_STEP))} timed steps; a prediction needs at least 3")
     one_step = mean_of_next(seen, steps)
-    timed = [row["time/eval_s"] for row in run.history if "eval/mean_reward" in row and "time/eval_s" in row]
-    evaluations = timed[0] / run.eval_every * steps if timed and run.eval_every else 0.0
+    evaluations = _evaluation_seconds(run, steps, slice(1))
     low, mean, high = (value * steps + evaluations for value in (one_step.low, one_step.mean, one_step.high))
     seconds = Interval(mean, max(0.0, low), high, len(seen))
     price = run.config.get("profile", {}).get("usd_per_hour", 0.0) / 3600
     usd = Interval(seconds.mean * price, seconds.low * price, seconds.high * price, seconds.n) if price else None
     return Prediction(steps, seconds, usd)
+
+
+def taken(run: Run, steps: int = 100) -> float:
+    """Seconds that `steps` steps and the evaluations between them took on average: what `predict` foretold."""
+    return float(run.series(_STEP).mean()) * steps + _evaluation_seconds(run, steps, slice(None))
+
+
+def _evaluation_seconds(run: Run, steps: int, which: slice) -> float:
+    """Seconds of the subset's evaluations in `steps` steps, each as long as the mean of `which`; 0 where not timed."""
+    timed = [row["time/eval_s"] for row in run.history if "eval/mean_reward" in row and "time/eval_s" in row][which]
+    return sum(timed) / len(timed) / run.eval_every * steps if timed and run.eval_every else 0.0
 
 
 def mean_of_next(seen: Sequence[float] | np.ndarray, count: int) -> Interval:
@@ -98,12 +108,12 @@ def evaluation_share(run: Run) -> float:
 def phase_table(run: Run) -> pd.DataFrame:
     """The run's step reports as one table of text: phases first, then what they add up to. Columns What, Value, Share.
 
-    A phase's value is its median over the steps, its share that of all steps and the evaluations between them.
+    A phase's value is its mean over the steps, its share that of all steps and the evaluations between them.
     """
     seconds = phase_seconds(run)
     whole = seconds.to_numpy().sum() if len(seconds) else math.nan
     rows = [
-        (label, _text(seconds[phase].median(), "{:.3f} s"), _text(seconds[phase].sum() / whole, "{:.1%}"))
+        (label, _text(seconds[phase].mean(), "{:.3f} s"), _text(seconds[phase].sum() / whole, "{:.1%}"))
         if phase in seconds
         else (label, NOT_RECORDED, "")
         for phase, label in PHASE_LABELS.items()
@@ -115,7 +125,7 @@ def phase_table(run: Run) -> pd.DataFrame:
 def _summary(run: Run) -> list[tuple[str, str]]:
     seen = sum(run.series(f"train/prompts_seen/{task}").max() for task in TASKS)
     rows = [
-        ("A whole step, evaluation left out", _text(run.series(_STEP).median(), "{:.3f} s")),
+        ("A whole step, evaluation left out", _text(run.series(_STEP).mean(), "{:.3f} s")),
         ("Generated tokens per second", _text(run.series("time/tokens_per_s").median(), "{:,.0f}")),
         ("Evaluation's share of the run, whole splits included", _text(evaluation_share(run), "{:.1%}")),
         ("Padding waste of the training batches", _text(run.series("train/padding_waste").mean(), "{:.1%}")),

@@ -66,7 +66,10 @@ class Watch:
 
 
 def _plateau(watch: Watch, points: list[Point]) -> Finding:
-    """No new best since step 130 of 600, once step 200 and two evaluations since 130 have passed; judged up to 400."""
+    """No new best since step 130 of 600, once step 200 and two evaluations since 130 have passed.
+
+    Past step 400, where the handoff no longer expects a rise, it is only watched.
+    """
     step, value = points[-1]
     turn = watch.at(130)
     before = [point for point in points if point[0] <= turn]
@@ -75,15 +78,15 @@ def _plateau(watch: Watch, points: list[Point]) -> Finding:
         return "ok", value, f"{value:.3f} at step {step}; judged from step {watch.at(200)} on"
     old, new = (max(part, key=lambda point: point[1]) for part in (before, since))
     message = f"best since step {turn}: {new[1]:.3f} (step {new[0]}); before: {old[1]:.3f} (step {old[0]})"
-    plateau = not (new[1] > old[1] or step > watch.at(400))
-    return _state(plateau and step >= watch.at(200) and len(since) > 1, plateau), value, message
+    plateau, judged = not new[1] > old[1], watch.at(200) <= step <= watch.at(400)
+    return _state(plateau and judged and len(since) > 1, plateau), value, message
 
 
 def _extraction(watch: Watch, points: list[Point]) -> Finding:
     """Two evaluations in a row below baseline + 0.03 after step 100; one could be chance (20 prompts, +-0.11)."""
     step, value = points[-1]
     floor = watch.extraction_baseline + NEAR
-    message = f"{value:.3f} at step {step}, against {floor:.2f} (V4's baseline {watch.extraction_baseline:.2f})"
+    message = f"{value:.3f} at step {step}, against {floor:.2f}; {watch.extraction_baseline:.2f} at the start"
     latest = [reward for at, reward in points if at > watch.at(100)][-2:]
     stuck = len(latest) == 2 and all(reward < floor for reward in latest)
     return _state(stuck, not value >= floor), value, message
@@ -132,7 +135,7 @@ def _clipped(watch: Watch, points: list[Point]) -> Finding:
 def _entropy(watch: Watch, points: list[Point]) -> Finding:
     (start, _), (value, _) = _mean_since(points[:10]), _mean_since(watch.recent(points))
     share = value / start if start > 0 else 1.0
-    return _state(share < 0.1, share < 0.3), value, f"{value:.3g} now, {start:.3g} at the start"
+    return _state(share < 0.1, not 0.3 <= share <= 1.5), value, f"{value:.3g} now, {start:.3g} at the start"
 
 
 def _engine(watch: Watch, points: list[Point]) -> Finding:
@@ -211,7 +214,7 @@ RULES: tuple[StopRule, ...] = (
         "extraction",
         "eval/extraction",
         "Extraction reward in evaluation",
-        "jumps well above V4's baseline of {baseline}",
+        "jumps well above {baseline}, the start under V4's parser",
         "still below {stuck} after step {step100}",
         _extraction,
     ),
@@ -231,7 +234,9 @@ RULES: tuple[StopRule, ...] = (
         "above 0.5 for some time",
         _zero_std,
     ),
-    StopRule("grad_norm", "train/grad_norm", "Gradient norm", "0.05 to 0.5", "spikes above 2.0", _grad_norm),
+    StopRule(
+        "grad_norm", "train/grad_norm", "Gradient norm", "0.05 to 0.5 (hub model)", "spikes above 2.0", _grad_norm
+    ),
     StopRule("kl", "train/kl", "KL to the base policy", "any value", "never", _kl, needs_data=False),
     StopRule(
         "clipped",

@@ -47,7 +47,7 @@ class Pending:
             while not wait([self._future], timeout=LOOK_EVERY_S).done:
                 watcher.look()
             watcher.look()
-            watcher.line.close("done" if self._future.exception() is None else "failed")
+            watcher.line.close("finished; waited" if self._future.exception() is None else "failed; waited")
             return self._future.result()
 
 

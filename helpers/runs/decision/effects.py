@@ -19,13 +19,15 @@ class Effects:
 
     `means` maps each parser to its mean at the start and the end; `parser` is tolerant minus old on the base policy's
     own completions (`parser_changes`: prompt by prompt), `learning` is end minus start under the tolerant parser,
-    `total` is their sum.
+    `total` is their sum. `learning_as_v4` is end minus start under the old parser: where it is lower than `learning`,
+    the policy came to rely on the tolerant one.
     """
 
     means: dict[str, tuple[Interval, Interval]]
     parser: Interval
     learning: Interval
     total: Interval
+    learning_as_v4: Interval
     parser_changes: list[float] = field(default_factory=list, repr=False)
 
 
@@ -52,6 +54,7 @@ def effects(run: Run) -> Effects | None:
         parser=stats.paired_difference(old[0], new[0]),
         learning=stats.paired_difference(new[0], new[1]),
         total=stats.paired_difference(old[0], new[1]),
+        learning_as_v4=stats.paired_difference(old[0], old[1]),
         parser_changes=[after - before for before, after in zip(old[0], new[0], strict=True)],
     )
 

@@ -144,20 +144,19 @@ def _past_step_130(run: Run, reference: Reference | None) -> Answer:
 
 def _lowest_task(run: Run) -> Answer:
     question = "Which task has the lowest reward at the end?"
-    end = {task: list(values.values()) for task, values in analysis.end_rewards(run).items()}
+    end = analysis.end_rewards(run)
     if not end:
         return _no_answer(question, None, f"an evaluation at step {run.max_steps}")
-    means = {task: stats.bootstrap_mean(values) for task, values in end.items()}
+    means = {task: analysis.task_interval(end, task) for task in end}
     ranked = sorted(means, key=lambda task: means[task].mean)
-    lowest, rivals = ranked[0], ranked[1:]
-    close = [task for task in rivals if stats.unpaired_difference(end[lowest], end[task]).low <= 0]
+    lowest, close = analysis.lowest_task(end)
     return Answer(
         question,
         f"undecided: {' or '.join([lowest, *close])}" if close else lowest,
         means[lowest],
         "; ".join(f"{task} {means[task]}" for task in ranked),
         "the next task's lead over it includes 0" if close else "every other task's interval above it excludes 0",
-        f"a fall of {ranked[1]} by {means[ranked[1]].mean - means[lowest].mean:.3f}" if rivals else "",
+        f"a fall of {ranked[1]} by {means[ranked[1]].mean - means[lowest].mean:.3f}" if ranked[1:] else "",
         "none needed: the run's own tasks",
     )
 
@@ -170,7 +169,7 @@ def _target(run: Run, reference: Reference | None) -> Answer:
     end = analysis.end_rewards(run)
     reached = fact("reached", "", end, ALL, TARGET)
     gain = analysis.gains(run, split).get(ALL)
-    learned = f"; over the base policy {gain.difference.signed()}, paired" if gain else ""
+    learned = f"; over the base policy, which stood at {gain.before}, {gain.difference.signed()} paired" if gain else ""
     plateau = f"; V4 ended at {reference.plateau:.3f}" if reference else ""
     return Answer(
         question,
