@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,9 @@ def with_values(**values):
 
 def test_answers_cut_at_the_limit_are_counted_at_both_ends(folder: Path) -> None:
     run = load_run(folder)
-    run.evals.loc[(run.evals["step"] == 60) & (run.evals["task"] == "insights"), "clipped"] = True
+    evals = run.evals.copy()
+    evals.loc[(evals["step"] == 60) & (evals["task"] == "insights"), "clipped"] = True
+    run = replace(run, evals=evals)
     shares = analysis.cut_shares(run)
     assert (shares["insights"][0].mean, shares["insights"][1].mean, shares["push"][1].mean) == (0, 1, 0)
 
