@@ -80,7 +80,6 @@ READERS = [
     analysis.gains,
     analysis.coverage,
     analysis.repairs_by_step,
-    analysis.watched_history,
     analysis.best_step,
     lambda run: analysis.part_shares(run, "extraction"),
     lambda run: analysis.before_after(run, "extraction"),

@@ -1,5 +1,7 @@
 """How a run trained: signs of health by step, what it saw of each task, the parser's repairs, the stop rules."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
@@ -66,16 +68,18 @@ def training_health(run: Run) -> Figure:
 
 
 def coverage_bars(run: Run) -> Figure:
-    """Of each task: records there are, prompts planned and prompts shown; beyond the records prompts repeat."""
+    """Of each task that the run is shown: records there are, prompts planned and prompts shown; beyond the records
+    prompts repeat."""
     table = analysis.coverage(run)
-    figure, axis = panel(1.2 + 0.5 * len(TASKS))
-    for position, task in enumerate(TASKS):
+    tasks = [task for task in TASKS if table.loc[task, "records"] != 0]
+    figure, axis = panel(1.2 + 0.5 * len(tasks))
+    for position, task in enumerate(tasks):
         records, expected, seen = (table.loc[task, column] for column in ("records", "expected", "seen"))
         axis.barh(-position, records, height=0.7, color="#EEEEEE", edgecolor=MUTED)
         axis.barh(-position, seen, height=0.4, color=task_color(task))
         axis.plot([expected, expected], [-position - 0.35, -position + 0.35], color=ALL_TASKS_COLOR, lw=2)
         axis.text(max(records, seen), -position, f"  {seen:.0f} shown, {seen / records:.0%}", va="center", fontsize=9)
-    name_rows(axis, [task_label(task) for task in TASKS])
+    name_rows(axis, [task_label(task) for task in tasks])
     axis.set_xlabel("Prompts")
     axis.margins(x=0.22)
     keys = [
@@ -108,16 +112,13 @@ def repairs_over_time(run: Run) -> Figure:
 
 def stop_panel(run: Run, reference: Reference | None = None) -> list[dict[str, str]]:
     """The stop table as it stands, one row per rule, against the extraction baseline of `reference`."""
-    settings = analysis.rule_settings(run)
-    if reference:
-        settings["extraction_baseline"] = reference.baseline
-    return stop_rules.status_panel(stop_rules.evaluate_rules(analysis.watched_history(run), run.max_steps, **settings))
+    settings = _settings(run, reference)
+    return stop_rules.status_panel(stop_rules.evaluate_rules(run.history, run.max_steps, **settings))
 
 
-def stop_table_history(run: Run, extraction_baseline: float = stop_rules.EXTRACTION_BASELINE) -> Figure:
+def stop_table_history(run: Run, reference: Reference | None = None) -> Figure:
     """The state of every stop rule at each evaluation, judged by what was logged by then."""
-    settings = analysis.rule_settings(run) | {"extraction_baseline": extraction_baseline}
-    history = stop_rules.rule_history(analysis.watched_history(run), run.max_steps, **settings)
+    history = stop_rules.rule_history(run.history, run.max_steps, **_settings(run, reference))
     labels = [rule.label for rule in stop_rules.RULES]
     figure, axis = panel(0.9 + 0.3 * len(labels))
     if history:
@@ -132,6 +133,12 @@ def stop_table_history(run: Run, extraction_baseline: float = stop_rules.EXTRACT
     ]
     axis.legend(handles=keys, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=5)
     return figure
+
+
+def _settings(run: Run, reference: Reference | None) -> dict[str, Any]:
+    """The run's own settings of the rules; `reference`, where there is one, has measured extraction on more prompts."""
+    settings = analysis.rule_settings(run)
+    return settings | {"extraction_baseline": reference.baseline} if reference else settings
 
 
 def _draw_states(axis: Axes, history: list[tuple[int, list[stop_rules.RuleStatus]]]) -> None:

@@ -40,7 +40,6 @@ _FIGURES: tuple[tuple[str, str, Callable[[Run], Figure]], ...] = (
     ("Health of the training", "The rate is the one applied, as logged.", training_health),
     ("Coverage", "A task that was shown rarely had little chance to improve.", coverage_bars),
     ("Parser repairs", "A rising share means that the policy writes sloppier JSON.", repairs_over_time),
-    ("The stop table over time", "A mark is a state that asks for a look.", stop_table_history),
 )
 """Title, what to look at, and the figure, in the page's order."""
 
@@ -57,7 +56,7 @@ def write_report(run: Run, path: Path, examples: int = 10) -> decision.Decision:
         gains=gain_rows(run),
         best=analysis.best_step(run),
         test=on_test(run),
-        sections=list(_sections(run, v4)),
+        sections=list(_sections(run, v4, reference)),
         phases=_section(
             "Where a step's seconds go", "The longest phase is the one worth making faster.", phase_bars([run])
         ),
@@ -69,12 +68,14 @@ def write_report(run: Run, path: Path, examples: int = 10) -> decision.Decision:
     return decided
 
 
-def _sections(run: Run, v4: Run | None) -> Iterator[dict[str, str]]:
+def _sections(run: Run, v4: Run | None, reference: decision.Reference | None) -> Iterator[dict[str, str]]:
     """Every figure of the page, in its order; `v4` is drawn beside `run` where there is one."""
     look = "A trend counts when it leaves its own band, which is 15 to 20 prompts per task wide."
     yield _section("Evaluation reward", look, eval_curves([run, v4] if v4 else [run]))
     for title, look, draw in _FIGURES:
         yield _section(title, look, draw(run))
+    look = "A mark is a state that asks for a look."
+    yield _section("The stop table over time", look, stop_table_history(run, reference))
     effects = decision.effects(run)
     if effects:
         parser, learning = effects.parser.signed(), effects.learning.signed()

@@ -217,18 +217,6 @@ def before_after(run: Run, task: str, n: int = 10) -> pd.DataFrame:
     return picked.set_axis(columns, axis=1).reset_index(drop=True)
 
 
-def watched_history(run: Run) -> list[dict[str, float]]:
-    """The metric rows with what the stop rules also watch: repaired extraction answers and failed reward calls."""
-    rows = run.answers("eval_subset", task=JSON_TASK)
-    repaired = rows["repairs"].map(bool).groupby(rows["step"]).mean()
-    added: list[dict[str, float]] = [
-        {"step": int(step), "eval/repaired_share/extraction": float(share)} for step, share in repaired.items()
-    ]
-    failed = [int(event["step"]) for event in run.events if event.get("kind") == "reward_error"]
-    added += [{"step": step, "train/reward_errors": float(count)} for count, step in enumerate(sorted(failed), 1)]
-    return sorted([*run.history, *added], key=lambda row: row["step"])
-
-
 def rule_settings(run: Run) -> dict[str, Any]:
     """What the stop rules need to know of a run: completion limit (tokens), beta, V4 extraction, its one task if so."""
     recipe = run.config.get("recipe", {})
