@@ -80,16 +80,18 @@ def training_parts(run: Run) -> Figure:
     """
     only = run.config.get("recipe", {}).get("only_task")
     tasks = [only] if only else TASKS
-    figure, axes = grid(len(tasks), columns=2, row_height=2.2, sharex=True, sharey=True)
+    columns = min(2, len(tasks))
+    figure, axes = grid(len(tasks), columns, row_height=2.2, sharex=True, sharey=True)
     for axis, task in zip(axes, tasks, strict=True):
         for index, part in enumerate(WEIGHTS.get(run.reward_version, {}).get(task, {})):
             mean = moving_mean(run.series(f"{PARTS}{task}/{part}"), run)
-            color, style = SERIES_COLORS[index % len(SERIES_COLORS)], LINES[index % len(LINES)]
+            # The ninth part has the first one's colour, and another dash.
+            color, style = SERIES_COLORS[index % len(SERIES_COLORS)], LINES[(index + index // len(SERIES_COLORS)) % 4]
             axis.plot(mean.index, mean, style, color=color, label=part.replace("_", " "))
         axis.set(title=task_label(task), ylim=(-0.02, 1.02))
         if axis.lines:
             axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
-    label_outer(axes, 2, "Training step", "Share in training")
+    label_outer(axes, columns, "Training step", "Share in training")
     return figure
 
 

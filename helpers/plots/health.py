@@ -47,7 +47,7 @@ def training_health(run: Run) -> Figure:
         ("train/logp_difference", "Log-probs, engine against trainer", None, ""),
         ("train/importance_ratio", "Importance ratio, mean", None, ""),
     )
-    signs = tuple(sign for place, sign in enumerate(signs) if place < 6 or run.series(sign[0]).notna().any())
+    signs = tuple(sign for place, sign in enumerate(signs) if place < 6 or run.series(sign[0]).any())
     figure, axes = grid(len(signs), columns=3, row_height=2.6, sharex=True)
     for axis, (key, title, threshold, label) in zip(axes, signs, strict=True):
         series = run.series(key)
@@ -55,16 +55,24 @@ def training_health(run: Run) -> Figure:
         smooth = series if key == "train/learning_rate" else moving_mean(series, run)
         axis.plot(smooth.index, smooth, color=ALL_TASKS_COLOR)
         axis.set_title(title)
+        axis.set_ylim(0, axis.get_ylim()[1] if series.any() else 1)
+        axis.ticklabel_format(axis="y", scilimits=(-2, 4))
         if threshold:
-            red, place = SERIES_COLORS[3], axis.get_yaxis_transform()
-            axis.axhline(threshold, color=red, ls="--", lw=1.2)
-            axis.text(0.02, threshold, label, transform=place, va="bottom", color=red, fontsize=9)
-            room = 1.12 if threshold == limit else 1.15
-            axis.set_ylim(0, max(axis.get_ylim()[1], threshold * room))
-        else:
-            axis.set_ylim(bottom=0)
+            _draw_threshold(axis, threshold, label)
     label_outer(axes, 3, "Training step")
     return figure
+
+
+def _draw_threshold(axis: Axes, threshold: float, label: str) -> None:
+    """A dashed line at `threshold`, or its label alone where it lies so far up that the curve would look flat."""
+    red, top = SERIES_COLORS[3], axis.get_ylim()[1]
+    if threshold > 10 * top:
+        axis.set_ylim(0, 1.2 * top)
+        axis.text(0.02, 0.9, f"{label} {threshold:g}", transform=axis.transAxes, color=red, fontsize=9)
+        return
+    axis.axhline(threshold, color=red, ls="--", lw=1.2)
+    axis.text(0.02, threshold, label, transform=axis.get_yaxis_transform(), va="bottom", color=red, fontsize=9)
+    axis.set_ylim(0, max(top, threshold * 1.15))
 
 
 def coverage_bars(run: Run) -> Figure:
