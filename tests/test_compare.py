@@ -120,6 +120,17 @@ def test_a_fix_is_compared_with_the_v41_run_beside_it(tmp_path):
     assert verdicts(load_run(elsewhere.path)) == ["better"] * 2
 
 
+def test_a_fix_is_held_against_v41_on_the_same_prompts(tmp_path):
+    names = ("v4.1-on-push", "v4.2c-push-on-push")
+    control, fixed = (made(tmp_path / name, means(0.5)) for name in names)
+    texts = {task: next(r["reference"]["text"] for r in load_split("eval") if r["task"] == task) for task in TASKS}
+    rows(control.path, texts | {"push": ""}, "v4.1")
+    rows(fixed.path, texts, "v4.1")
+    tried = {name: load_run(run.path) for name, run in zip(names, (control, fixed), strict=True)}
+    assert [(c.task, c.verdict) for c in compare.beside_control(tried)] == [("push", "better")] * 2
+    assert compare.beside_control({"v4.2c-push-on-push": tried["v4.2c-push-on-push"]}) == []
+
+
 def test_a_run_is_held_against_its_own_start_under_both_versions(tmp_path):
     run = made(tmp_path / "a", means(0.5))
     right = {task: next(r["reference"]["text"] for r in load_split("eval") if r["task"] == task) for task in TASKS}

@@ -89,11 +89,22 @@ def figure_part(run: Run, runs: Sequence[Run]) -> str:
 
 
 def _gain_by_task(runs: Sequence[Run]) -> pd.DataFrame:
-    """The gain of each task (rows), sampled and greedy (columns), as the mean of all seeds where there are several."""
+    """The gain of each task (rows), sampled and greedy (columns), and the share of answers cut at the limit in the end,
+    as means of all seeds where there are several."""
     last = results.gains(runs).groupby(level="answers", sort=False).tail(1)
     seeds = "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
     title = f"gain of {runs[0].recipe.upper()}, {seeds}, {last['n'].iloc[0]} prompts"
-    return last.drop(columns="n").droplevel(["recipe", "seed"]).T.rename_axis(title, axis="index")
+    table = last.drop(columns="n").droplevel(["recipe", "seed"]).T.rename_axis(title, axis="index")
+    cut = {f"cut at the limit, {name}": _cut_at_the_end(runs, mode) for mode, name in results.LINES.items()}
+    return table.assign(**{name: pd.Series(shares) for name, shares in cut.items()}).fillna("-")
+
+
+def _cut_at_the_end(runs: Sequence[Run], mode: str) -> dict[str, str]:
+    """Task -> share of the last answers that were cut at the limit, in percent: the mean over runs."""
+    ends = pd.DataFrame(
+        {task: end.mean for task, (_, end) in analysis.cut_shares(run, mode).items()} for run in runs
+    ).mean()
+    return {str(task): f"{share:.0%}" for task, share in ends.items()}
 
 
 def notebooks_part(runs: Sequence[Run]) -> str:

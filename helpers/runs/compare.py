@@ -214,7 +214,7 @@ def weakest_task(run: Run, decided: Decision) -> tuple[str, str]:
     return task, f"03's decision is {decided.scenario}, which names no task; {task} is lowest: {mean}{ties}"
 
 
-def find_fixed(recipe: str) -> Run | None:
+def latest_finished(recipe: str) -> Run | None:
     """The latest finished run of a recipe: this session's, the reader's own, or a shipped one; `None` without any."""
     return next((run for run in map(load_run, runs_of(recipe)) if analysis.end_split(run) == "eval"), None)
 
@@ -234,6 +234,19 @@ def fix_rows(v41: Run, tried: Mapping[str, Run | None]) -> list[dict[str, str]]:
             continue
         own = (comparison for comparison in ends(_v41_beside(run) or v41, run) if comparison.task == task)
         rows += [start | comparison.row("V4.1", "the fix") for comparison in own]
+    return rows
+
+
+def beside_control(tried: Mapping[str, Run | None]) -> list[Comparison]:
+    """What each task's fix adds to the task's larger share of prompts: on them alone, the fix minus V4.1.
+
+    `tried` has the runs by recipe; a task whose fix or control was never run is left out.
+    """
+    rows = []
+    for task in TASKS:
+        runs = [tried.get(trial.name) for trial in fix_trials(task)[1:]]
+        if runs and runs[0] and runs[1]:
+            rows += [comparison for comparison in ends(runs[0], runs[1]) if comparison.task == task]
     return rows
 
 

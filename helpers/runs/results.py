@@ -17,7 +17,7 @@ from helpers.recipes import RECIPES, fix_trials
 from helpers.rewards import parser_of
 from helpers.runs import analysis, compare, decision, speed
 from helpers.runs.analysis import ALL
-from helpers.runs.compare import Measured
+from helpers.runs.compare import Comparison, Measured
 from helpers.runs.load import SHIPPED_RUNS, Run, evaluated_steps, find_runs, load_run, policies_of
 from helpers.tasks import TASKS
 
@@ -33,7 +33,7 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
 ENGINE_GAPS = ("engine, trainer", "trainer, plain forward", "engine, plain")
 """Mean absolute differences between two computations of the same tokens' log-probabilities."""
 _ROWS = (ALL, *TASKS)
-_LINES = {"sample": "sampled", "greedy": "greedy"}
+LINES = {"sample": "sampled", "greedy": "greedy"}
 
 
 def finished_runs(root: Path) -> list[Run]:
@@ -111,7 +111,7 @@ def _base_rows(run: Run) -> Iterator[dict[str, str]]:
             }
             for task in _ROWS:
                 means = {version: analysis.task_interval(rewards[version], task) for version in VERSIONS}
-                start = {"base": _base(run), "answers": _LINES[mode], "task": task, "n": str(means[VERSIONS[0]].n)}
+                start = {"base": _base(run), "answers": LINES[mode], "task": task, "n": str(means[VERSIONS[0]].n)}
                 yield start | {version: str(mean) for version, mean in means.items()}
 
 
@@ -140,20 +140,27 @@ def gains_over_seeds(runs: Sequence[Run], mode: str) -> dict[str, analysis.Gain]
 
 
 def _gain_row(recipe: str, seed: str, mode: str, own: dict[str, analysis.Gain]) -> dict[str, str]:
-    start = {"recipe": recipe, "answers": _LINES[mode], "seed": seed, "n": str(own[ALL].difference.n)}
+    start = {"recipe": recipe, "answers": LINES[mode], "seed": seed, "n": str(own[ALL].difference.n)}
     return start | {task: marked(own[task].difference) if task in own else "-" for task in _ROWS}
 
 
 def differences(pairs: Iterable[tuple[Run, Run]]) -> pd.DataFrame:
     """How far the end of each pair's second run lies above that of the first, under v4.1 and v4.2."""
-    return _table(["runs", "scored by"], (row for pair in pairs for row in _difference_rows(*pair)))
+    ends = ((_names(second, first), compare.ends(first, second)) for first, second in pairs)
+    return _table(["runs", "scored by"], (row for names, pair in ends for row in _difference_rows(names, pair)))
 
 
-def _difference_rows(first: Run, second: Run) -> Iterator[dict[str, str]]:
-    ends = compare.ends(first, second)
-    for version in dict.fromkeys(end.version for end in ends):
-        own = {end.task: end.difference for end in ends if end.version == version}
-        start = {"runs": _names(second, first), "scored by": version, "n": str(own[ALL].n)}
+def own_differences(runs: Iterable[Run]) -> pd.DataFrame:
+    """How far each run's last sampled answers lie above its first, under v4.1 and v4.2."""
+    ends = ((_name(run), compare.start_and_end(run)) for run in runs)
+    return _table(["runs", "scored by"], (row for name, pair in ends for row in _difference_rows(name, pair)))
+
+
+def _difference_rows(names: str, compared: Sequence[Comparison]) -> Iterator[dict[str, str]]:
+    """A row per reward version."""
+    for version in dict.fromkeys(comparison.version for comparison in compared):
+        own = {comparison.task: comparison.difference for comparison in compared if comparison.version == version}
+        start = {"runs": names, "scored by": version, "n": str(own[ALL].n)}
         yield start | {task: marked(own[task]) for task in _ROWS}
 
 
@@ -202,7 +209,7 @@ def _cut_rows(run: Run, mode: str) -> Iterator[dict[str, str]]:
         analysis.cut_by_prompt(run, step, "eval_subset", mode) for step in evaluated_steps(run, "eval_subset", mode)
     ]
     limit = run.config.get("recipe", {}).get("max_completion_length", "?")
-    row = {"run": _name(run), "answers": _LINES[mode], "limit": str(limit)}
+    row = {"run": _name(run), "answers": LINES[mode], "limit": str(limit)}
     for task, (start, end) in analysis.cut_shares(run, mode).items():
         row |= {"n": str(end.n)} if task == ALL else {}
         row[task] = f"{100 * start.mean:.0f} → {end.percent()}"
@@ -222,7 +229,7 @@ def warm_up_stages(runs: Sequence[Run]) -> pd.DataFrame:
             warm = (run.path / "warmup").is_dir()
             stages = compare.stages(run.path, mode) if warm else [compare.stage(run, "GRPO alone", run.max_steps, mode)]
             for stage in stages:
-                row = {"run": _name(run), "stage": stage.name, "answers": _LINES[mode]}
+                row = {"run": _name(run), "stage": stage.name, "answers": LINES[mode]}
                 rows.append(
                     row
                     | {"n": str(stage.reward.n), "objects read": stage.parsed.percent(), "reward": str(stage.reward)}
@@ -331,6 +338,7 @@ TABLES: dict[str, Callable[[Sequence[Run]], pd.DataFrame]] = {
     "habits": lambda _: habits(),
     "base policies": base_scores,
     "gains": lambda runs: gains(_trained_in("02", runs)),
+    "became right": lambda runs: own_differences(_of("v4.1", runs)),
     "beside v4": lambda runs: differences(_beside("v4", _of("v4.1", runs), runs)),
     "parser": lambda runs: parser_effects(_trained_in("02", runs)),
     "cut answers": cut_answers,
