@@ -23,14 +23,19 @@ from helpers.core import files, processes
 from helpers.core.errors import UserError
 from helpers.recipes import Recipe
 from helpers.recipes.profiles import Profile
+from helpers.tasks.records import SPLITS
 
 CONFIG, METRICS, EVAL, EVENTS = "config.json", "metrics.jsonl", "eval.jsonl", "events.jsonl"
+WARM_UP = "warmup"
+"""Where a run keeps its warm-up, which has a record of its own."""
 PARTS = "parts/"
 """The metric keys `parts/<task>/<part>`: a step's mean share of each reward part, over the completions of its task."""
 PHASES = ("generation", "rewards", "log_probs", "backward", "optimiser", "sync", "eval", "other")
 """What a training step's seconds go to; `sync` moves the weights to vLLM, `log_probs` is every scoring forward pass."""
 KNOWN_EVAL_SECONDS = "time/known_eval_s"
 """The metric key of an evaluation whose answers were reused: the seconds it took in the run that generated them."""
+_EXTRA = "extra"
+"""What config.json calls the file of extra pairs; a split goes by its own name."""
 EVENT_KINDS = (
     "start",
     "resume",
@@ -47,13 +52,13 @@ EVENT_KINDS = (
 
 def identity(recipe: Recipe, profile: Profile, seed: int, pairs: Path, extra: Path | None = None) -> dict[str, Any]:
     """What makes two runs the same run, and the start of config.json: recipe, profile, seed, hashes of the pairs."""
-    splits = [*sorted(pairs.glob("*.jsonl")), *([extra] if extra else [])]
+    data = {f"{split}.jsonl": pairs / f"{split}.jsonl" for split in SPLITS} | ({_EXTRA: extra} if extra else {})
     return {
         "name": recipe.name,
         "recipe": recipes.values(recipe),
         "profile": asdict(profile),
         "seed": seed,
-        "data": {path.name: sha256(path.read_bytes()).hexdigest() for path in splits},
+        "data": {name: sha256(path.read_bytes()).hexdigest() for name, path in data.items()},
     }
 
 
@@ -65,15 +70,45 @@ def require_same_run(folder: Path, wanted: dict[str, Any]) -> None:
         raise UserError(f"{folder / CONFIG}: not JSON ({error}); restore it, or give another folder") from error
     if not isinstance(config, dict):
         raise UserError(f"{folder / CONFIG}: holds no JSON object; restore it, or give another folder")
-    different = [key for key, value in wanted.items() if config.get(key) != jsonable(value)]
+    different = [key for key, value in wanted.items() if not _agrees(key, config.get(key), jsonable(value))]
     if different:
         raise UserError(f"{folder}: holds a run with another {', '.join(different)}; give another folder or remove it")
 
 
+def _agrees(key: str, recorded: Any, wanted: Any) -> bool:
+    """Whether one part of a recorded identity is the wanted one, as far as it decides what is computed."""
+    if not isinstance(recorded, dict) or not isinstance(wanted, dict):
+        return bool(recorded == wanted)
+    if key == "profile":
+        return _computing(recorded) == _computing(wanted)
+    return _same_pairs(recorded, wanted) if key == "data" else bool(recorded == wanted)
+
+
+def _same_pairs(recorded: dict[str, str], wanted: dict[str, str]) -> bool:
+    """Whether the hashes are those of the same splits and extra pairs.
+
+    Older records also name other files that lay beside the splits, and extra pairs by the name of their file.
+    """
+    splits = {name: value for name, value in wanted.items() if name != _EXTRA}
+    return splits.items() <= recorded.items() and (_EXTRA not in wanted or wanted[_EXTRA] in recorded.values())
+
+
+def _computing(profile: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a profile that decide what is computed: all but its price and its prose."""
+    return {name: value for name, value in profile.items() if name not in ("reasons", "usd_per_hour")}
+
+
+def rows_so_far(path: Path) -> list[dict[str, Any]]:
+    """The whole rows of a file of the record, none where it is not there yet.
+
+    A kill leaves half a row at the end, and so does a process that is still writing.
+    """
+    return [row for _, row in files.read_jsonl(path, faults=[])] if path.is_file() else []
+
+
 def is_finished(folder: Path) -> bool:
     """Whether the run record in `folder` says that its run reached its end."""
-    events = folder / EVENTS
-    return events.is_file() and has_ended(row for _, row in files.read_jsonl(events, faults=[]))
+    return has_ended(rows_so_far(folder / EVENTS))
 
 
 def has_ended(events: Iterable[Mapping[str, Any]]) -> bool:
@@ -99,6 +134,12 @@ class RunRecorder:
         """Write config.json in one step; a second call replaces it."""
         if self.writes:
             files.write_json(self.folder / CONFIG, jsonable(config))
+
+    def update_config(self, values: dict[str, Any]) -> None:
+        """Add `values` to config.json, or replace them there."""
+        if self.writes:
+            config = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))
+            self.write_config(config | values)
 
     def log_metrics(self, step: int, metrics: dict[str, Any]) -> None:
         """Append one row of metrics.jsonl; `metrics` maps W&B keys to numbers."""

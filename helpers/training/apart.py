@@ -4,17 +4,16 @@ For notebooks. On a GPU their kernel has imported transformers before it trains,
 vLLM engine frees its memory only when its process ends. On a CPU a second training takes the second core.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from helpers.core.progress import Progress, say
-from helpers.runs.record import EVENTS, METRICS
+from helpers.runs.record import EVENTS, METRICS, rows_so_far
 
 LOOK_EVERY_S = 2.0
 LOG = "output.log"
@@ -67,10 +66,10 @@ class Watcher:
 
     def look(self) -> None:
         """Show the newest step, print new warnings, and call `on_eval` if there are new evaluations."""
-        rewards = [row for row in _rows(self.folder / METRICS) if "train/reward" in row]
+        rewards = [row for row in rows_so_far(self.folder / METRICS) if "train/reward" in row]
         if rewards:
             self.line.update(rewards[-1]["step"], f"reward {rewards[-1]['train/reward']:.3f}")
-        events = _rows(self.folder / EVENTS)
+        events = rows_so_far(self.folder / EVENTS)
         new, self.events_seen = events[self.events_seen :], len(events)
         for event in new:
             if event["kind"] in ("warning", "stop"):
@@ -90,9 +89,3 @@ def _with_log(function: Callable[[], T], log: Path) -> T:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
     return function()
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """The complete lines so far; the last one may be half written."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]

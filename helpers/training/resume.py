@@ -6,8 +6,7 @@ from typing import Literal
 from helpers.core import files, processes
 from helpers.core.files import shown
 from helpers.core.progress import say
-from helpers.runs.record import EVAL, EVENTS, METRICS, is_finished, split_prefix
-from helpers.tasks.records import Rows
+from helpers.runs.record import EVAL, EVENTS, METRICS, is_finished, rows_so_far, split_prefix
 from helpers.training import checkpoints
 
 Left = Literal["training", "evaluation", "adapter", "nothing"]
@@ -29,10 +28,10 @@ def look(folder: Path, last: int) -> tuple[Left, Path | None]:
     if checkpoint is None:
         return "training", None
     step = checkpoints.step_of(checkpoint)
-    stopped = any(row.get("kind") == "stop" and row.get("step") == step for row in _rows(folder / EVENTS))
+    stopped = any(row.get("kind") == "stop" and row.get("step") == step for row in rows_so_far(folder / EVENTS))
     if step < last and not stopped:
         return "training", checkpoint
-    evaluated = any(row.get("step") == step and _LAST_METRIC in row for row in _rows(folder / METRICS))
+    evaluated = any(row.get("step") == step and _LAST_METRIC in row for row in rows_so_far(folder / METRICS))
     return "adapter" if evaluated else "evaluation", checkpoint
 
 
@@ -48,7 +47,7 @@ def say_processes_changed(checkpoint: Path) -> None:
 
 def truncate_to_training(folder: Path, step: int) -> None:
     """Drop what a killed run recorded of its final evaluation after `step`, its last one."""
-    metrics, answers, events = (_rows(folder / name) for name in (METRICS, EVAL, EVENTS))
+    metrics, answers, events = (rows_so_far(folder / name) for name in (METRICS, EVAL, EVENTS))
     trained = [index for index, row in enumerate(metrics) if row.get("step") == step and "train/reward" in row]
     files.write_jsonl(folder / METRICS, metrics[: trained[-1] + 1] if trained else metrics)
     # The final evaluation begins with the whole eval split; the subset before it was answered during training.
@@ -62,15 +61,10 @@ def truncate_to_training(folder: Path, step: int) -> None:
 
 def names(folder: Path, checkpoint: Path) -> bool:
     """Whether the record has the event of `checkpoint`; a kill may come between its mark and that event."""
-    return any(row.get("message") == checkpoint.name for row in _rows(folder / EVENTS))
+    return any(row.get("message") == checkpoint.name for row in rows_so_far(folder / EVENTS))
 
 
 def drop_end(folder: Path) -> None:
     """Drop the event that says the run ended: it will end again."""
-    events = _rows(folder / EVENTS)
+    events = rows_so_far(folder / EVENTS)
     files.write_jsonl(folder / EVENTS, [row for row in events if row.get("kind") != "end"])
-
-
-def _rows(path: Path) -> Rows:
-    """The rows of a file of the record; what a kill left in half is left out."""
-    return [row for _, row in files.read_jsonl(path, faults=[])] if path.is_file() else []
