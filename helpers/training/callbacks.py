@@ -166,7 +166,7 @@ class EvalRewardCallback(TrainerCallback):
         means = [row["eval/mean_reward"] for row in self.track.history if "eval/mean_reward" in row]
         if mean >= max(means):
             if processes.is_first():
-                self.policy.model.save_pretrained(self.track.recorder.folder / "best")
+                checkpoints.replace_adapter(self.policy.model, self.track.recorder.folder / "best")
             # The maximum of many noisy means is higher than what the adapter would score on new prompts.
             message = f"best of {len(means)} evaluations, mean reward {mean:.3f} (selected, so optimistic)"
             self.track.recorder.log_event("checkpoint", step, message)

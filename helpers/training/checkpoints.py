@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from helpers.core.errors import UserError
-from helpers.core.files import read_jsonl, shown, write_json
+from helpers.core.files import shown, write_json
 from helpers.core.progress import say
-from helpers.runs.record import EVAL, EVENTS, METRICS
+from helpers.runs.record import EVAL, EVENTS, METRICS, rows_so_far
 
 FOLDER = "checkpoints"
 """Where a run keeps its checkpoints."""
@@ -130,10 +130,20 @@ def adapter_fault(adapter: Path) -> str:
     return ""
 
 
+def replace_adapter(model: Any, folder: Path) -> None:
+    """Save the adapter of `model` beside `folder`, then move it there: a kill leaves the old adapter or the new one."""
+    beside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)  # what a killed process left
+    model.save_pretrained(beside)
+    folder.mkdir(exist_ok=True)
+    for path in beside.iterdir():  # of one run's adapters the weights alone differ, so the files may go one by one
+        path.replace(folder / path.name)
+    beside.rmdir()
+
+
 def _was_finished(checkpoint: Path) -> bool:
     """Whether a checkpoint was once saved to its end: its mark or the run record says so."""
-    events = checkpoint.parent.parent / EVENTS
-    rows = [row for _, row in read_jsonl(events, faults=[])] if events.is_file() else []
+    rows = rows_so_far(checkpoint.parent.parent / EVENTS)
     return (checkpoint / MARK).is_file() or any(row.get("message") == checkpoint.name for row in rows)
 
 
