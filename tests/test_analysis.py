@@ -241,3 +241,11 @@ def test_a_model_folder_is_not_taken_for_a_run(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text("{}")
     assert find_runs(tmp_path) == []
+
+
+def test_a_damaged_config_and_a_warm_up_are_passed_over_for_the_next_run(folder: Path, capsys) -> None:
+    for name in ("broken", "v4.2b/warmup"):
+        write_run(folder.parent / name, Spec(START, END, max_steps=20, eval_every=20))
+    (folder.parent / "broken" / "config.json").write_text('{"recipe": [')
+    assert latest_run(folder.parent)[0].path == folder
+    assert "broken" in capsys.readouterr().out

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from helpers.core.files import PROJECT_ROOT
+from helpers.core.stats import Interval
 from helpers.runs import analysis, decision, load
-from helpers.runs.decision import tree
+from helpers.runs.decision import questions, tree
 from helpers.runs.decision.facts import gather_facts
 from helpers.runs.decision.tree import walk
 from helpers.runs.load import Run, load_run
@@ -142,18 +143,36 @@ def test_a_scenario_names_the_notebook_that_runs_it_and_what_is_no_scenario_name
     assert named is None or list((PROJECT_ROOT / "notebooks").glob(f"{named}_*.ipynb"))
 
 
-def test_an_unfinished_run_is_undecided_and_resumed(tmp_path: Path) -> None:
-    found = decision.decide(made(tmp_path, means(0.6), stopped_at=40), decision.HANDOFF)
-    assert found.scenario == "undecided" and "--resume" in found.command
+def train_arguments(command: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    importlib.import_module("helpers.cli.train").add_arguments(parser)
+    return parser.parse_args(shlex.split(command)[4:])
+
+
+def test_an_unfinished_run_is_undecided_and_resumed_as_it_was_started(tmp_path: Path) -> None:
+    run = made(tmp_path, means(0.6), stopped_at=40, seed=3)
+    decided = decision.decide(run, decision.HANDOFF)
+    given = train_arguments(decided.command)
+    assert decided.scenario == "undecided" and given.resume
+    assert (given.recipe, given.profile, given.seed, given.out) == ("v4.1", "cpu", 3, run.path)
+
+
+@pytest.mark.parametrize(("trained_on", "backend"), [("transformers", "transformers"), ("unsloth", "auto")])
+def test_a_run_is_resumed_on_the_backend_that_was_asked_for(tmp_path: Path, trained_on: str, backend: str) -> None:
+    run = made(tmp_path, means(0.6), stopped_at=40)
+    run.config["profile"] = {"name": "l4", "backend": trained_on}
+    assert train_arguments(decision.decide(run, decision.HANDOFF).command).backend == backend
 
 
 def test_a_run_that_a_rule_stopped_says_which(tmp_path: Path) -> None:
     run = made(tmp_path, means(0.6), stopped_at=40)
-    event = {"time": "", "step": 40, "kind": "stop", "message": "grad_norm 3.2 at step 40"}
+    event = {"time": "", "step": 40, "kind": "stop", "message": "grad_norm 3.2 at step 40", "rule": "grad_norm"}
     with (run.path / "events.jsonl").open("a") as file:
         file.write(json.dumps(event) + "\n")
-    found = decision.decide(load_run(run.path), decision.HANDOFF)
-    assert "stopped at step 40: grad_norm 3.2 at step 40" in found.reasons
+    decided = decision.decide(load_run(run.path), decision.HANDOFF)
+    assert "stopped at step 40: grad_norm 3.2 at step 40" in decided.reasons
+    given = train_arguments(decided.command)
+    assert not given.resume and not given.stop and given.out != run.path and "--stop grad_norm" in decided.next_step
 
 
 def test_without_a_reference_the_target_alone_can_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +187,18 @@ def test_without_a_reference_the_target_alone_can_decide(tmp_path: Path, monkeyp
 def test_a_run_of_another_reward_version_is_outside_the_tree(tmp_path: Path) -> None:
     found = decision.decide(made(tmp_path, means(0.9), version="v4.2"), decision.HANDOFF)
     assert found.scenario == "none" and "v4.2" in found.reasons[0]
+
+
+@pytest.mark.parametrize("recipe", ["v4.2a", "v4.2b", "v4.2c-insights", "v4.1-on-push"])
+def test_another_recipe_under_the_same_reward_is_outside_the_tree_and_named(tmp_path: Path, recipe: str) -> None:
+    decided = decision.decide(made(tmp_path, means(0.9), recipe=recipe), decision.HANDOFF)
+    assert decided.scenario == "none" and f"recipe {recipe}" in decided.reasons[0]
+
+
+def test_the_base_policys_evaluation_is_none_of_the_last_three(tmp_path: Path) -> None:
+    low = means(0.53, push=0.195)
+    run = made(tmp_path, low, start=means(0.50, push=0.5), shape=lambda share: float(share > 0), eval_every=30)
+    assert decision.decide(run, decision.HANDOFF).task == "push"
 
 
 def test_a_record_with_only_the_subset_is_decided_on_the_subset(tmp_path: Path) -> None:
@@ -226,6 +257,29 @@ def test_every_answer_and_decision_names_its_reference(tmp_path: Path) -> None:
     assert all(answer.reference for answer in decision.answer_questions(run))
 
 
+def test_only_runs_beside_a_run_are_taken_for_its_reference_and_no_warm_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "SHIPPED_RUNS", tmp_path / "none")
+    monkeypatch.setattr(load, "OWN_RUNS", tmp_path / "none")
+    monkeypatch.setenv("HELPERS_RUN_DIR", str(tmp_path / "none"))
+    run = made(tmp_path, means(0.6))
+    write_run(tmp_path / "deeper" / "v4", v4_spec())
+    write_run(tmp_path / "warmup", v4_spec())
+    assert decision.reference_run(run) is None
+    write_run(tmp_path / "v4", v4_spec())
+    assert decision.reference_run(run).name == "v4"
+
+
+def test_a_damaged_run_beside_it_keeps_no_run_from_its_reference(tmp_path: Path, capsys) -> None:
+    run = made(tmp_path, means(0.6))
+    for name in ("broken", "v4"):
+        write_run(tmp_path / name, v4_spec())
+    (tmp_path / "broken" / "config.json").write_text('{"name": "v4", ')
+    assert decision.reference_run(run).path == tmp_path / "v4"
+    assert "passed over" in capsys.readouterr().out
+
+
 # The four questions
 
 
@@ -256,6 +310,16 @@ def test_the_parser_question_is_answered_from_the_same_completions_where_there_a
 @pytest.mark.parametrize(("shape", "verdict"), [(lambda share: share, "yes"), (early_then_flat, "no")])
 def test_improvement_past_step_130_is_told_from_a_plateau(tmp_path: Path, shape, verdict: str) -> None:
     assert answers(tmp_path, means(0.52), shape=shape, eval_every=15)[1].verdict == verdict
+
+
+def test_a_settled_no_is_told_what_shift_would_change_it(tmp_path: Path) -> None:
+    answer = answers(tmp_path, means(0.52), shape=early_then_flat, eval_every=15)[1]
+    assert answer.verdict == "no" and answer.would_change == "a shift of more than 0.030 up"
+
+
+def test_an_open_verdict_is_asked_about_the_line_that_its_interval_holds() -> None:
+    assert questions._nearest_line(Interval(0.11, 0.01, 0.17, 20), 0.0) == questions.NEAR
+    assert questions._nearest_line(Interval(0.11, 0.05, 0.17, 20), 0.0) == questions.JUMP
 
 
 def test_the_lowest_task_is_named_only_when_the_prompts_tell_it_apart(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,8 @@ import pandas as pd
 
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT, read_jsonl, shown
-from helpers.runs.record import CONFIG, EVAL, EVENTS, METRICS, evaluation_due, has_ended
+from helpers.core.progress import say
+from helpers.runs.record import CONFIG, EVAL, EVENTS, METRICS, WARM_UP, evaluation_due, has_ended
 from helpers.tasks import TASKS
 
 OWN_RUNS = PROJECT_ROOT / "runs"
@@ -138,12 +139,14 @@ def run_roots() -> list[Path]:
     return list(dict.fromkeys([run_folder(), OWN_RUNS, SHIPPED_RUNS]))
 
 
-def find_runs(root: Path) -> list[Path]:
-    """Every run folder under `root` (config.json and metrics.jsonl side by side), latest written first.
+def find_runs(root: Path, deep: bool = True) -> list[Path]:
+    """Every run folder under `root` (config.json and metrics.jsonl side by side) but warm-ups, latest written first.
 
-    Shipped runs are sorted by name instead: a checkout gives all files one date.
+    Shipped runs are sorted by name instead: a checkout gives all files one date. Unless `deep`, only `root`'s own
+    folders are looked at.
     """
-    folders = [path.parent for path in root.rglob(METRICS) if (path.parent / CONFIG).is_file()]
+    rows = root.rglob(METRICS) if deep else root.glob(f"*/{METRICS}")
+    folders = [path.parent for path in rows if (path.parent / CONFIG).is_file() and path.parent.name != WARM_UP]
     if root == SHIPPED_RUNS:
         return sorted(folders)
     return sorted(folders, key=lambda folder: ((folder / METRICS).stat().st_mtime, folder.name), reverse=True)
@@ -152,9 +155,18 @@ def find_runs(root: Path) -> list[Path]:
 def runs_of(recipe: str | None, *roots: Path) -> Iterator[Path]:
     """The run folders of a recipe (`None`: any), root by root (default `run_roots()`), in the order of `find_runs`."""
     for root in roots or run_roots():
-        for folder in find_runs(root):
-            if recipe is None or recipe_name(read_config(folder)) == recipe:
+        for folder, config in readable(find_runs(root)):
+            if recipe is None or recipe_name(config) == recipe:
                 yield folder
+
+
+def readable(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The run folders with their configs; one line names each whose config.json cannot be read and is passed over."""
+    for folder in folders:
+        try:
+            yield folder, read_config(folder)
+        except UserError as error:
+            say(f"passed over: {error}")
 
 
 def latest_run(*roots: Path, recipe: str | None = "v4.1") -> tuple[Run, str]:

@@ -8,7 +8,7 @@ from helpers.core.errors import UserError
 from helpers.core.stats import Interval
 from helpers.runs import analysis
 from helpers.runs.analysis import ALL, Rewards
-from helpers.runs.load import Run, evaluated_steps, load_run, policies_of, read_config, run_roots, runs_of
+from helpers.runs.load import Run, evaluated_steps, find_runs, load_run, policies_of, readable, recipe_name, run_roots
 from helpers.runs.stop_rules import NEAR
 from helpers.tasks import ROWS, TASKS
 
@@ -67,8 +67,9 @@ def reference_for(run: Run) -> Reference | None:
 
 def reference_run(run: Run) -> Run | None:
     """The finished V4 run of `run`'s base policy: beside it, else the reader's own, else shipped; same seed first."""
-    for root in (run.path.parent, *run_roots()):
-        configs = {folder: read_config(folder) for folder in runs_of("v4", root)}
+    beside = find_runs(run.path.resolve().parent, deep=False)
+    for folders in (beside, *map(find_runs, run_roots())):
+        configs = {folder: config for folder, config in readable(folders) if recipe_name(config) == "v4"}
         same_policy = [folder for folder, config in configs.items() if policies_of(config) == policies_of(run.config)]
         for folder in sorted(same_policy, key=lambda folder: configs[folder].get("seed") != run.config.get("seed")):
             v4 = load_run(folder)

@@ -115,8 +115,9 @@ def _jump_verdict(interval: Interval, baseline: float) -> str:
 
 
 def _nearest_line(interval: Interval, baseline: float) -> float:
-    """The verdict's line that lies nearest to the mean."""
-    return min((baseline + JUMP, baseline + NEAR), key=lambda line: abs(interval.mean - line))
+    """The verdict's line that lies nearest to the mean; one that the interval leaves open comes first."""
+    lines = (baseline + JUMP, baseline + NEAR)
+    return min(lines, key=lambda line: (not interval.low <= line <= interval.high, abs(interval.mean - line)))
 
 
 def _past_step_130(run: Run, reference: Reference | None) -> Answer:
@@ -137,7 +138,7 @@ def _past_step_130(run: Run, reference: Reference | None) -> Answer:
         f"from step {early} to {steps[-1]}: {gain.difference.signed()} on the same prompts",
         f"{gain.before.mean:.3f} then, {gain.after.mean:.3f} at the end{plateau}. Yes: the interval lies above 0; "
         f"no: it lies under {NEAR}.",
-        _would_change(gain.changes, 0.0, gain.difference),
+        _would_change(gain.changes, NEAR if verdict == "no" else 0.0, gain.difference),
         reference.name if reference else "none needed: the run against itself",
     )
 

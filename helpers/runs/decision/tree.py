@@ -1,13 +1,15 @@
 """The decision tree: from facts to scenario A, B, C, "undecided" or "none"."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
+from statistics import fmean
 from typing import Literal
 
-import pandas as pd
-
+from helpers import recipes
 from helpers.core.stats import Interval
+from helpers.recipes import profiles
 from helpers.runs import analysis
 from helpers.runs.analysis import Rewards
 from helpers.runs.decision.facts import (
@@ -53,7 +55,7 @@ class Decision:
 def decide(run: Run, reference: Reference | None = None) -> Decision:
     """Walk the handoff's tree for a V4.1 run; thresholds and precedence stand in the package's docstring."""
     split = analysis.end_split(run)
-    if run.reward_version != "v4.1":
+    if (run.recipe, run.reward_version) != (recipes.V41.name, recipes.V41.version):
         return _not_a_v41_run(run)
     if split is None:
         return _unfinished(run)
@@ -65,12 +67,14 @@ def decide(run: Run, reference: Reference | None = None) -> Decision:
 
 
 def _recent_means(run: Run, end: Rewards) -> dict[str, float]:
-    """Each task's mean reward over the last three subset evaluations; the end alone where there are none."""
-    steps = evaluated_steps(run, "eval_subset")[-3:]
-    latest: list[Rewards] = [analysis.prompt_rewards(run, step, "eval_subset") for step in steps]
-    latest = latest or [end]
-    means = {task: [pd.Series(rewards.get(task, {}), dtype=float).mean() for rewards in latest] for task in TASKS}
-    return {task: sum(values) / len(values) for task, values in means.items()}
+    """Each task's mean reward over the last three subset evaluations; the end alone where there are none.
+
+    Step 0, the base policy, is no evaluation of the run. A task that was not asked has no mean: NaN.
+    """
+    steps = [step for step in evaluated_steps(run, "eval_subset") if step > 0][-3:]
+    latest: list[Rewards] = [analysis.prompt_rewards(run, step, "eval_subset") for step in steps] or [end]
+    means = {task: [fmean(rewards[task].values()) for rewards in latest if rewards.get(task)] for task in TASKS}
+    return {task: fmean(values) if values else float("nan") for task, values in means.items()}
 
 
 def walk(facts: Mapping[str, Fact], recent: Mapping[str, float], run: str, reference: Reference | None) -> Decision:
@@ -143,7 +147,10 @@ def _lagging(facts: Mapping[str, Fact], recent: Mapping[str, float], reasons: li
 
 
 def _not_a_v41_run(run: Run) -> Decision:
-    reasons = [f"{run.name} was rewarded by {run.reward_version}; the tree's thresholds are about v4.1"]
+    reasons = [
+        f"{run.name} is a run of recipe {run.recipe}, rewarded by {run.reward_version}; "
+        "the tree's thresholds and branches are about recipe v4.1 and its reward"
+    ]
     step = "compare it with a V4.1 run instead"
     return Decision("none", "Not a V4.1 run", reasons, step, f"python -m helpers compare RUN {run.where}")
 
@@ -152,9 +159,24 @@ def _unfinished(run: Run) -> Decision:
     stopped = [event for event in run.events if event.get("kind") == "stop"]
     stops = [f"stopped at step {event['step']}: {event.get('message')}" for event in stopped]
     reasons = [f"no evaluation at step {run.max_steps}; the record ends at step {run.last_step}", *stops]
-    step = "look at the stop table, then resume the run" if stops else "resume the run from its last checkpoint"
-    command = f"python -m helpers train --recipe {run.recipe} --out {run.where} --resume"
+    if stopped:  # a stopped run is finished: resuming it trains nothing
+        rules = ", ".join(dict.fromkeys(str(event.get("rule", "RULE")) for event in stopped))
+        step = f"look at the stop table; to train to the end, start a new run without --stop {rules}"
+        command = _train_command(run, f"{run.where}-unstopped")
+    else:
+        step, command = "resume the run from its last checkpoint", f"{_train_command(run, run.where)} --resume"
     return Decision("undecided", "The run did not reach its last step", reasons, step, command)
+
+
+def _train_command(run: Run, folder: str) -> str:
+    """What to type to train `run`'s recipe as it was trained, into `folder`."""
+    profile = run.config.get("profile", {})
+    name, backend = profile.get("name"), profile.get("backend")
+    usual = name in profiles.PROFILES and profiles.PROFILES[name].backend == backend
+    given = {"recipe": run.recipe, "profile": name, "backend": None if usual else backend}
+    given |= {"seed": run.config.get("seed"), "out": folder}
+    options = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+    return shlex.join(["python", "-m", "helpers", "train", *options])
 
 
 def _too_few(run: Run, fewest: int) -> Decision:
