@@ -105,7 +105,7 @@ def test_grpo_config_has_every_argument_of_every_profile_and_backend(trl, profil
 
 
 def test_sft_config_has_every_argument(trl):
-    passed = sft.sft_arguments(Path("run"), 1.0, 8, 1e-4, 512, 0, on_gpu=True)
+    passed = sft.sft_arguments(Path("run"), 1.0, 8, 1e-4, 512, 0, profiles.get("l4"))
     assert set(passed) <= fields(trl, "SFTConfig", "trl/trainer/sft_config.py")
 
 

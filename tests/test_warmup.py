@@ -9,12 +9,13 @@ from safetensors.torch import load_file
 
 from helpers import recipes, training
 from helpers.core.errors import UserError
-from helpers.policy import generation, loading, lora, sft
+from helpers.policy import backends, generation, loading, lora, sft
 from helpers.recipes import profiles
 from helpers.runs import analysis
 from helpers.runs.load import evaluated_steps, load_run
 from helpers.runs.record import KNOWN_EVAL_SECONDS, split_prefix
 from helpers.tasks.records import load_split
+from helpers.training import warmup
 
 PROFILE = replace(profiles.get("smallest"), eval_every=2, sft_learning_rate_factor=50.0, base_only_task="")
 RECIPE, _ = profiles.fit(recipes.V42B, PROFILE)
@@ -67,7 +68,7 @@ def test_the_tokens_shown_as_masked_are_those_that_the_trainer_masks(tokenizer, 
     from trl import SFTConfig, SFTTrainer
 
     record = load_split("eval")[0]
-    arguments = sft.sft_arguments(tmp_path, 1, 1, 1e-3, 4096, 0, on_gpu=False) | {"completion_only_loss": True}
+    arguments = sft.sft_arguments(tmp_path, 1, 1, 1e-3, 4096, 0, PROFILE) | {"completion_only_loss": True}
     trainer = SFTTrainer(
         model=loading.load_base(RECIPE, PROFILE).model,
         args=SFTConfig(**arguments),
@@ -181,3 +182,24 @@ def test_a_recipe_that_needs_more_pairs_says_how_to_make_them(tmp_path):
 def test_extra_pairs_of_another_task_are_refused(tmp_path, pairs):
     with pytest.raises(UserError, match="adds insights"):
         train(recipes.V42C_INSIGHTS, tmp_path / "run", extra=pairs / "train.jsonl")
+
+
+def test_a_warm_up_that_was_interrupted_goes_on_from_a_policy_that_is_loaded_again(pairs, tmp_path):
+    plan = training.plan_run(recipes.V42B, PROFILE, tmp_path / "run", seed=3, pairs=pairs)
+    policy = lora.with_lora(loading.load_base(plan.recipe, PROFILE), plan.recipe)
+    trained = next(weight for name, weight in policy.model.named_parameters() if "lora_B" in name)
+    with torch.no_grad():
+        trained[0, 0] = 0.5
+    with pytest.raises(UserError, match="run the cells again from the one that loads it"):
+        warmup.warm_up(plan, policy)
+    assert not plan.folder.exists()
+
+
+@pytest.mark.parametrize("name", ["cpu", "l4", "t4"])
+def test_the_warm_up_computes_on_the_device_and_in_the_precision_of_grpo(tmp_path, name):
+    profile = profiles.get(name)
+    grpo = backends.trainer_arguments(recipes.V42B, profile, "transformers")
+    warm = sft.sft_arguments(tmp_path, 1, 1, 1e-3, 4096, 0, profile)
+    for key in ("bf16", "fp16", "use_cpu", "gradient_checkpointing"):
+        assert warm[key] == grpo[key]
+    assert warm["fp16"] == (name == "t4")

@@ -207,15 +207,21 @@ def unsloth_lora_arguments(recipe: Recipe, profile: Profile, seed: int = 0) -> d
     }
 
 
-def trainer_arguments(recipe: Recipe, profile: Profile, backend: str) -> dict[str, Any]:
-    """The part of TRL's `GRPOConfig` that hardware and backend decide, with the defaults that Unsloth changes."""
+def device_arguments(profile: Profile) -> dict[str, Any]:
+    """What every trainer is told of `profile`'s device: where and in which precision it computes."""
     on_gpu = profile.device == "cuda"
-    shared = {
+    return {
         "bf16": on_gpu and profile.dtype == "bfloat16",
         "fp16": on_gpu and profile.dtype == "float16",
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,
         "gradient_checkpointing": profile.gradient_checkpointing,
+    }
+
+
+def trainer_arguments(recipe: Recipe, profile: Profile, backend: str) -> dict[str, Any]:
+    """The part of TRL's `GRPOConfig` that hardware and backend decide, with the defaults that Unsloth changes."""
+    shared = device_arguments(profile) | {
         "optim": "adamw_torch",
         "auto_find_batch_size": False,
         "logging_nan_inf_filter": False,

@@ -14,6 +14,8 @@ from helpers.recipes import Recipe
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Every linear layer of a block: attention and feed-forward."""
+TRAINED = "this policy has been trained already: run the cells again from the one that loads it"
+"""What a run says that would start from LoRA which has `moved`."""
 
 
 def lora_arguments(recipe: Recipe) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 
 from helpers.core.errors import UserError
 from helpers.core.progress import Progress
+from helpers.policy import backends
+from helpers.recipes.profiles import Profile
 
 Row = dict[str, Any]
 
@@ -47,10 +49,10 @@ def fine_tune(
 
 
 def sft_arguments(
-    folder: Path, epochs: float, batch: int, learning_rate: float, max_length: int, seed: int, on_gpu: bool
+    folder: Path, epochs: float, batch: int, learning_rate: float, max_length: int, seed: int, profile: Profile
 ) -> dict[str, Any]:
     """Every argument given to TRL's `SFTConfig`, including those whose defaults Unsloth changes."""
-    return {
+    return backends.device_arguments(profile) | {
         "output_dir": str(folder),
         "num_train_epochs": epochs,
         "per_device_train_batch_size": batch,
@@ -63,9 +65,6 @@ def sft_arguments(
         "max_length": max_length,
         "packing": False,
         "train_sampling_strategy": "group_by_length",
-        "bf16": on_gpu,
-        "gradient_checkpointing": on_gpu,
-        "use_cpu": not on_gpu,
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": [],

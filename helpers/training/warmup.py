@@ -3,32 +3,33 @@
 from pathlib import Path
 
 from helpers.core import processes
+from helpers.core.errors import UserError
 from helpers.core.files import read_jsonl
 from helpers.policy import Policy, lora, sft
-from helpers.runs.record import EVAL, RunRecorder, is_finished, require_same_run
+from helpers.runs.record import EVAL, WARM_UP, RunRecorder, is_finished, require_same_run
 from helpers.tasks.records import Rows
 from helpers.training import base_answers, splits
 from helpers.training.plan import Plan
 from helpers.training.track import Track, describe_policy
-
-FOLDER = "warmup"
-"""Where a run keeps its warm-up."""
 
 
 def warm_up(plan: Plan, policy: Policy) -> Policy:
     """`policy` with LoRA trained on the pairs of the recipe's `sft_task`; GRPO then trains that same LoRA.
 
     The warm-up's folder gets the adapter and a run record, whose first evaluation is the base policy's and whose last
-    is the adapter's. If the folder holds this run's finished warm-up, its adapter is loaded.
+    is the adapter's. If the folder holds this run's finished warm-up, its adapter is loaded. Raises `UserError` where
+    the policy has been trained already, as by a warm-up that was interrupted.
     """
     from transformers import set_seed
 
-    folder = plan.folder / FOLDER
+    folder = plan.folder / WARM_UP
     set_seed(plan.seed)
     policy = lora.with_lora(policy, plan.recipe)
     if is_finished(folder):
         require_same_run(folder, plan.identity)
         lora.restore_adapter(policy, folder / "adapter")
+    elif lora.moved(policy.model):
+        raise UserError(lora.TRAINED)
     else:
         _train(plan, policy, folder)
     return policy
@@ -37,7 +38,7 @@ def warm_up(plan: Plan, policy: Policy) -> Policy:
 def last_answers(plan: Plan) -> tuple[Rows, dict[str, float]]:
     """The warmed-up policy's answers, as rows of eval.jsonl, and the seconds they took, by mode; empty if there was no
     warm-up."""
-    folder = plan.folder / FOLDER
+    folder = plan.folder / WARM_UP
     if not (folder / EVAL).is_file():
         return [], {}
     rows = [row for _, row in read_jsonl(folder / EVAL)]
@@ -60,7 +61,7 @@ def _train(plan: Plan, policy: Policy, folder: Path) -> None:
         learning_rate=recipe.sft_learning_rate,
         max_length=recipe.max_seq_length,
         seed=plan.seed,
-        on_gpu=plan.profile.device == "cuda",
+        profile=plan.profile,
     )
     title = f"warm-up, SFT on {recipe.sft_task}"
     _, losses = sft.fine_tune(policy.model, policy.tokenizer, sft.chat_rows(records), arguments, title)
