@@ -16,6 +16,7 @@ from helpers.rewards import WEIGHTS
 from helpers.rewards.base import total_of
 from helpers.runs.load import load_run
 from helpers.tasks import TASKS
+from helpers.training import checkpoints, track
 
 PROFILE = replace(profiles.get("smallest"), eval_every=1)
 """The tests' profile, saving and evaluating at every one of its four steps."""
@@ -255,6 +256,54 @@ def test_the_config_names_what_the_profile_changed(run_folder):
     }
     assert config["trainer_args"]["loss_type"] == "dr_grpo"
     assert config["trainer_args"]["beta"] == 0.0
+
+
+def test_a_resumed_run_keeps_how_it_was_started_and_its_event_says_how_it_went_on(run_folder, tmp_path):
+    folder = tmp_path / "resumed"
+    shutil.copytree(run_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    of_before = {
+        "started": "2025",
+        "git_commit": "abc",
+        "versions": {"torch": "1"},
+        "command": "python -m helpers train",
+    }
+    (folder / "config.json").write_text(json.dumps(config | of_before))
+    events = [event for _, event in read_jsonl(folder / "events.jsonl")]
+    write_jsonl(folder / "events.jsonl", [event for event in events if event["kind"] != "end"])
+    train(folder, seed=3, resume=True)
+    run = load_run(folder)
+    (resumed,) = [event for event in run.events if event["kind"] == "resume"]
+    assert {key: run.config[key] for key in of_before} == of_before
+    assert resumed["git_commit"] == config["git_commit"] and resumed["versions"] == config["versions"]
+    assert run.config["effective_args"] == config["effective_args"]
+
+
+def test_a_run_is_described_where_git_is_not_installed(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert track._git_commit() == "unknown"
+
+
+class SavedInHalf:
+    """A model whose adapter reaches the disk in half."""
+
+    def save_pretrained(self, folder):
+        folder.mkdir()
+        (folder / "adapter_model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+
+def test_a_kill_while_the_best_adapter_is_saved_leaves_the_one_before(run_folder, tmp_path):
+    best = tmp_path / "best"
+    shutil.copytree(run_folder / "best", best)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.replace_adapter(SavedInHalf(), best)
+    assert not checkpoints.adapter_fault(best)
+    fitted, _ = profiles.fit(recipes.V41, PROFILE)
+    newer = lora.load_adapter(loading.load_base(fitted, PROFILE), run_folder / "adapter")
+    checkpoints.replace_adapter(newer.model, best)
+    saved, meant = ((path / "adapter_model.safetensors").read_bytes() for path in (best, run_folder / "adapter"))
+    assert saved == meant and [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
 def test_an_unknown_stop_rule_is_refused_before_anything_is_written(tmp_path):

@@ -86,12 +86,11 @@ def recording(plan: Plan, policy: Policy, trainer: Any) -> Iterator[Track]:
     arguments = grpo_arguments(plan)
     check_effective(trainer, arguments, plan.recipe)
     _require_untrained(plan, trainer)
-    config = describe_run(plan, policy, arguments)
-    track = open_record(plan, config)
+    track = open_record(plan, describe_run(plan, policy, arguments))
     callbacks = list(trainer.callback_handler.callbacks)
     attach_record(trainer, plan, policy, track)
     effective = effective_arguments(trainer, arguments) | {"output_dir": "checkpoints"}
-    track.recorder.write_config(config | {"effective_args": effective})
+    track.recorder.update_config({"effective_args": effective})
     if processes.is_first():
         on_gpu = plan.profile.device == "cuda"
         print(f"{plan.backend_reason}\n{effective_table(effective)}" if on_gpu else effective_line(effective))
@@ -108,10 +107,10 @@ def recording(plan: Plan, policy: Policy, trainer: Any) -> Iterator[Track]:
 
 
 def _require_untrained(plan: Plan, trainer: Any) -> None:
-    """`UserError` where a run would start from LoRA that has moved, as when a cell is run again after a Ctrl-C."""
+    """`UserError` where a run would start from a trained policy, as when a cell is run again after a Ctrl-C."""
     trained = trainer.state.global_step or (not plan.recipe.sft_task and lora.moved(trainer.model))
     if trained and plan.checkpoint is None:
-        raise UserError("this policy has been trained already: run the cells again from the one that loads it")
+        raise UserError(lora.TRAINED)
 
 
 def train_or_reuse(

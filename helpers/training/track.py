@@ -16,6 +16,7 @@ from helpers.core import processes, tracking
 from helpers.core.files import PROJECT_ROOT, shown
 from helpers.core.progress import in_notebook
 from helpers.policy import Policy, embedded
+from helpers.runs.load import read_config
 from helpers.runs.record import RunRecorder
 from helpers.tasks.records import count_by_task
 from helpers.training import checkpoints, resume
@@ -28,6 +29,10 @@ OnEval = Callable[[Path], None]
 """Called with the run's folder after each evaluation; a notebook passes its live plot."""
 
 _VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "unsloth", "vllm")
+
+
+_ORIGIN = ("started", "git_commit", "versions", "command")
+"""The keys of config.json that say how a run was started; a resume has its own, in its event."""
 
 
 def _version(package: str) -> str:
@@ -93,13 +98,20 @@ def open_record(plan: Plan, config: dict[str, Any]) -> Track:
     if processes.is_first():
         _truncate(plan, recorder)
     processes.wait()
+    message = f"{plan.recipe.name} on {plan.profile.name}, {plan.backend_reason}"
+    kind, own = ("resume", _origin(config)) if plan.checkpoint else ("start", {})
+    if plan.checkpoint:
+        config = config | _origin(read_config(plan.folder))
     recorder.write_config(config)
     wandb_run = tracking.start(plan.folder.name, plan.folder / "wandb", config)
-    message = f"{plan.recipe.name} on {plan.profile.name}, {plan.backend_reason}"
-    recorder.log_event("resume" if plan.checkpoint else "start", plan.first_step, message)
+    recorder.log_event(kind, plan.first_step, message, **own)
     history = recorder.read_metrics()
     errors = [int(row["train/reward_errors"]) for row in history if "train/reward_errors" in row]
     return Track(recorder, wandb_run, history, reward_errors=errors[-1] if errors else 0)
+
+
+def _origin(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: config[key] for key in _ORIGIN if key in config}
 
 
 def _truncate(plan: Plan, recorder: RunRecorder) -> None:
@@ -121,9 +133,6 @@ def describe_run(plan: Plan, policy: Policy, arguments: dict[str, Any]) -> dict[
     recipe = plan.recipe
     # A process that a notebook started inherits the arguments of the notebook's kernel.
     by_notebook = in_notebook() or multiprocessing.parent_process() is not None
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
     return plan.identity | {
         "changed_by_profile": [asdict(change) for change in plan.changes],
         "trainer_args": arguments | {"output_dir": "checkpoints"},
@@ -132,11 +141,21 @@ def describe_run(plan: Plan, policy: Policy, arguments: dict[str, Any]) -> dict[
         "eval_every": arguments["save_steps"],
         "coverage": recipes.coverage(recipe, count_by_task(plan.splits["train"])),
         "versions": {name: _version(name) for name in _VERSIONED if find_spec(name)},
-        "git_commit": commit or "not a git checkout",
+        "git_commit": _git_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "a notebook" if by_notebook else " ".join(["python", "-m", "helpers", *sys.argv[1:]]),
         "backend": plan.backend_reason,
     }
+
+
+def _git_commit() -> str:
+    """The commit that the project stands at; `unknown` where git cannot be asked."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return answer.stdout.strip() or "not a git checkout"
 
 
 def describe_policy(plan: Plan, policy: Policy) -> dict[str, str | None]:
