@@ -13,8 +13,10 @@ from helpers.cli.doctor import Check
 from helpers.policy import loading
 from helpers.recipes import memory, profiles
 from helpers.tasks import TASKS
-from helpers.tasks.records import SPLITS, load_split
+from helpers.tasks.records import SPLITS, count_by_task, load_split
 from helpers.training import dry_run, preflight
+from helpers.training.arguments import RecipeMismatchError
+from helpers.training.plan import load_splits
 
 PROFILE = profiles.get("smallest")
 RECIPE, _ = profiles.fit(recipes.V41, PROFILE)
@@ -121,6 +123,18 @@ def test_a_recipe_whose_limit_cuts_most_references_is_off_and_a_profiles_cap_is_
     assert preflight.check_references("push", [30, 40, 50], limit=50, capped=False).state == "ok"
 
 
+def test_only_the_tasks_that_are_shown_are_judged(policy, tmp_path):
+    alone = replace(RECIPE, only_task="push")
+    splits = load_splits(alone, PROFILE)
+    judged = [check.name for check in preflight.check_lengths(policy, splits, alone, recipes.V41)]
+    assert [name for name in judged if name.startswith("References")] == ["References, push"]
+    coverage = preflight.check_coverage(alone, count_by_task(splits["train"]))
+    assert coverage.state != "off" and "sql_qa" not in coverage.value
+    seen = dry(replace(alone, max_steps=1, warmup_share=0.0), tmp_path)
+    prompts = {key: value for key, value in seen.metrics[-1].items() if key.startswith("train/prompts_seen/") and value}
+    assert prompts == {"train/prompts_seen/push": alone.prompts_per_step}
+
+
 def test_a_task_without_records_is_off():
     counts = dict.fromkeys(TASKS, 100)
     assert preflight.check_coverage(recipes.V41, counts).state == "ok"
@@ -142,13 +156,28 @@ def test_a_trainer_that_shows_other_than_the_recipes_prompts_is_off(seen):
 
 def test_a_trainer_that_refuses_the_recipe_is_off_in_one_line(policy, tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
-        raise RuntimeError("a step would see 1 prompts; recipe v4.1 says 2\nand more")
+        raise RecipeMismatchError("a step would see 1 prompts; recipe v4.1 says 2\nand more")
 
     monkeypatch.setattr(dry_run, "dry_run", refuse)
     found = list(preflight.check_dry_run(policy, RECIPE, PROFILE, tmp_path, 0))
     assert [(c.name, c.value, c.state) for c in found] == [
         ("Trainer arguments", "a step would see 1 prompts; recipe v4.1 says 2", "off")
     ]
+
+
+@pytest.mark.parametrize(
+    ("message", "value"), [("CUDA error: an illegal address\nand more", None), ("", "RuntimeError")]
+)
+def test_another_failure_of_the_steps_is_not_taken_for_the_trainers_arguments(
+    policy, tmp_path, monkeypatch, message, value
+):
+    def fail(*args, **kwargs):
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(dry_run, "dry_run", fail)
+    (check,) = preflight.check_dry_run(policy, RECIPE, PROFILE, tmp_path, 0)
+    assert (check.name, check.state) == ("Dry run", "off")
+    assert check.value == (value or "CUDA error: an illegal address")
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,13 @@ HARMLESS = (
 _SAME_OPTIMISER = {"adamw_torch", "adamw_torch_fused"}
 
 
+class RecipeMismatchError(RuntimeError):
+    """A trainer that would not train what the recipe says."""
+
+
 def check_effective(trainer: Any, arguments: dict[str, Any], recipe: Recipe) -> None:
-    """Raise `RuntimeError` where the trainer has another value than it was given, or a step another number of prompts
-    than the recipe says (V4's `BATCH_SIZE = 2` counted completions, and so made a step of one prompt).
+    """Raise `RecipeMismatchError` where the trainer has another value than it was given, or a step another number of
+    prompts than the recipe says (V4's `BATCH_SIZE = 2` counted completions, and so made a step of one prompt).
 
     A difference that changes neither what is learned nor what is recorded is said in one line.
     """
@@ -86,13 +90,13 @@ def check_effective(trainer: Any, arguments: dict[str, Any], recipe: Recipe) -> 
     changed = {key: effective[key] for key, value in arguments.items() if effective[key] != value}
     refused = {key: value for key, value in changed.items() if not _harmless(key, arguments[key], value)}
     if refused:
-        raise RuntimeError(f"the trainer changed what was asked for: {refused}")
+        raise RecipeMismatchError(f"the trainer changed what was asked for: {refused}")
     for key, value in changed.items():
         say(f"note: the trainer works with {key} = {value}, not {arguments[key]}: the run learns the same")
     args = trainer.args
     completions = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     if completions != recipe.completions_per_step:
-        raise RuntimeError(
+        raise RecipeMismatchError(
             f"a step would see {completions / recipe.num_generations:g} prompts; "
             f"recipe {recipe.name} says {recipe.prompts_per_step}"
         )

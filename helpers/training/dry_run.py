@@ -16,9 +16,9 @@ from helpers.recipes import Recipe
 from helpers.recipes.profiles import Profile
 from helpers.rewards import record_errors
 from helpers.runs.record import RunRecorder, identity
-from helpers.tasks.records import PAIRS_DIR, load_split
+from helpers.tasks.records import PAIRS_DIR
 from helpers.training.arguments import check_effective, grpo_arguments
-from helpers.training.plan import Plan
+from helpers.training.plan import Plan, load_splits
 from helpers.training.track import Track, describe_run
 from helpers.training.trainer import attach_record, build_trainer
 
@@ -49,7 +49,7 @@ class DryRun:
     log_probs: LogProbs | None
 
 
-class Watch(TrainerCallback):
+class LogProbWatch(TrainerCallback):
     """Compares log-probabilities before the last update, and stops the run after `seconds`."""
 
     def __init__(self, trainer: Any, seconds: float) -> None:
@@ -77,7 +77,7 @@ def dry_run(
 ) -> DryRun:
     """Train the fitted `recipe` for its `max_steps` or for `seconds`, without checkpoints, evaluations and stop rules.
 
-    The run record goes to `folder`. Raises `RuntimeError` where the trainer is not what the recipe says
+    The run record goes to `folder`. Raises `RecipeMismatchError` where the trainer is not what the recipe says
     (`arguments.check_effective`).
     """
     plan = Plan(
@@ -87,7 +87,7 @@ def dry_run(
         seed=seed,
         backend=policy.backend,
         backend_reason=policy.backend,
-        splits={"train": load_split("train")},
+        splits=load_splits(recipe, profile),
         identity=identity(recipe, profile, seed, PAIRS_DIR),
     )
     set_seed(seed)
@@ -98,7 +98,7 @@ def dry_run(
     trainer = build_trainer(plan, policy, arguments)
     check_effective(trainer, arguments, recipe)
     attach_record(trainer, plan, policy, track)
-    watch = Watch(trainer, seconds)
+    watch = LogProbWatch(trainer, seconds)
     trainer.add_callback(watch)
     with record_errors(track.reward_error):
         trainer.train()

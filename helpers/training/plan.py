@@ -101,10 +101,7 @@ def plan_run(
         locks.require_free(folder / LOCK)
     fitted, changes = profiles.fit(recipe, profile)
     _require_even_shares(fitted, processes.count())
-    train = [*load_split("train", pairs), *_load_extra(fitted, extra)]
-    splits = {"train": [record for record in train if fitted.only_task in ("", record["task"])]}
-    for split in ("eval", "test"):
-        splits[split] = _first_per_task(load_split(split, pairs), profile.eval_records)
+    splits = load_splits(fitted, profile, pairs, _load_extra(fitted, extra))
     run_identity = identity(fitted, profile, seed, pairs, extra)
     if (folder / CONFIG).exists():
         if not resume:
@@ -131,6 +128,17 @@ def plan_run(
         left=left,
         events_size=_size(folder / EVENTS),
     )
+
+
+def load_splits(
+    recipe: Recipe, profile: Profile, pairs: Path = PAIRS_DIR, extra: Rows | None = None
+) -> dict[str, Rows]:
+    """By split, the records that a run of the fitted `recipe` shows, `extra` among them, and those that it answers."""
+    train = [*load_split("train", pairs), *(extra or [])]
+    splits = {"train": [record for record in train if recipe.only_task in ("", record["task"])]}
+    for split in ("eval", "test"):
+        splits[split] = _first_per_task(load_split(split, pairs), profile.eval_records)
+    return splits
 
 
 @contextmanager

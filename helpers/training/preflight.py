@@ -22,8 +22,10 @@ from helpers.policy import Policy, backends
 from helpers.recipes import Recipe, memory, profiles
 from helpers.recipes.profiles import Profile
 from helpers.tasks import TASKS
-from helpers.tasks.records import SPLITS, Rows, count_by_task, load_split
+from helpers.tasks.records import Rows, count_by_task
 from helpers.training import apart
+from helpers.training.arguments import RecipeMismatchError
+from helpers.training.plan import load_splits
 
 if TYPE_CHECKING:
     from helpers.training.dry_run import DryRun, LogProbs
@@ -56,7 +58,7 @@ def examine(recipe: Recipe, profile: Profile, seed: int = 0) -> Iterator[Check]:
     Raises `UserError` where the policy or the pairs are missing.
     """
     fitted, _ = profiles.fit(recipe, profile)
-    splits = {split: load_split(split) for split in SPLITS}
+    splits = load_splits(fitted, profile)
     backend, reason = backends.choose(profile)
     yield Check("Backend", reason, "ok" if backend == profile.backend else "note")
     backends.begin(profile, backend)
@@ -158,7 +160,7 @@ def check_lengths(policy: Policy, splits: dict[str, Rows], fitted: Recipe, recip
         texts = [_rendered(policy.tokenizer, record)[0] for record in records]
         counts = _token_counts(policy.tokenizer, texts)
         yield check_prompts(split, counts, limit, min(recipe.max_seq_length, context))
-    for task in TASKS:
+    for task in shown_tasks(fitted):
         texts = [record["reference"]["text"] for record in splits["train"] if record["task"] == task]
         counts = [count + 1 for count in _token_counts(policy.tokenizer, texts)]
         yield check_references(task, counts, limit, capped=limit < recipe.max_completion_length)
@@ -195,14 +197,24 @@ def check_references(task: str, counts: Sequence[int], limit: int, capped: bool)
     return Check(f"References, {task}", value, state, "raise max_completion_length")
 
 
+def shown_tasks(recipe: Recipe) -> tuple[str, ...]:
+    """The tasks whose prompts a run of the fitted `recipe` shows.
+
+    >>> shown_tasks(recipes.get("v4.1-on-push"))
+    ('push',)
+    """
+    return (recipe.only_task,) if recipe.only_task else TASKS
+
+
 def check_coverage(recipe: Recipe, counts: dict[str, int]) -> Check:
-    """What share of each task's records the run will show; a note below half, off where a task has none."""
-    coverage = recipes.coverage(recipe, counts)
-    shares = ", ".join(f"{task} {coverage[task]['share']:.1%} of {coverage[task]['records']}" for task in TASKS)
+    """What share of the records of each task that is shown the run will show; a note below half, off where a task has
+    none."""
+    coverage, tasks = recipes.coverage(recipe, counts), shown_tasks(recipe)
+    shares = ", ".join(f"{task} {coverage[task]['share']:.1%} of {coverage[task]['records']}" for task in tasks)
     value = f"{recipe.expected_prompts()} prompts in {recipe.max_steps} steps: {shares}"
-    if missing := [task for task in TASKS if not counts[task]]:
+    if missing := [task for task in tasks if not counts[task]]:
         return Check("Coverage", value, "off", f"no record of {', '.join(missing)}: build the pairs again")
-    if min(coverage[task]["share"] for task in TASKS) < 0.5:
+    if min(coverage[task]["share"] for task in tasks) < 0.5:
         return Check("Coverage", value, "note", "a run this short sees less than half of the data")
     return Check("Coverage", value)
 
@@ -222,8 +234,11 @@ def check_dry_run(policy: Policy, recipe: Recipe, profile: Profile, folder: Path
     except RunError as error:
         yield Check("Dry run", str(error), "off", "a real run would end here too; try dtype float32 for its numbers")
         return
-    except RuntimeError as error:
+    except RecipeMismatchError as error:
         yield Check("Trainer arguments", _first_line(error), "off", "the run would not be the recipe's")
+        return
+    except RuntimeError as error:
+        yield Check("Dry run", _first_line(error), "off", "a real run would fail here too")
         return
     yield check_trainer(seen, short)
     yield check_steps(seen.metrics, short)
@@ -352,4 +367,4 @@ def _spread(counts: Sequence[int]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
