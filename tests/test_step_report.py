@@ -149,8 +149,13 @@ def test_unsloths_way_of_handing_lora_to_vllm_counts_as_sync(tmp_path):
 
 
 def test_memory_never_shrinks():
-    before = peak_memory_gib()
-    assert 0.01 < before <= peak_memory_gib() < 1_000
+    before = peak_memory_gib(on_gpu=False)
+    assert 0.01 < before <= peak_memory_gib(on_gpu=False) < 1_000
+
+
+def test_a_clock_of_the_cpu_reports_main_memory_on_a_machine_with_a_gpu_too(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert PhaseClock(on_gpu=False).take()["time/peak_memory_gib"] > 0.05
 
 
 def small_trainer(folder, in_rounds=False):
@@ -179,7 +184,7 @@ def small_trainer(folder, in_rounds=False):
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.01, generator=torch.Generator().manual_seed(1))
     if in_rounds:
-        rollouts.answer_in_rounds(trainer)
+        rollouts.attach(trainer)
     return trainer
 
 
@@ -232,7 +237,7 @@ def test_a_trainer_that_samples_from_a_part_of_the_distribution_keeps_trls_own_g
     for name, value in cut.items():
         setattr(trainer.generation_config, name, value)
     own = trainer._generate_single_turn
-    rollouts.answer_in_rounds(trainer)
+    rollouts.attach(trainer)
     assert trainer._generate_single_turn == own
 
 

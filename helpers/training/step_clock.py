@@ -87,7 +87,7 @@ class PhaseClock(TrainerCallback):
         seconds = {name: round(value, 4) for name, value in self.seconds.items()}
         metrics = {phase_key(name): value for name, value in seconds.items()}
         metrics["time/step_s"] = round(sum(seconds.values()) - seconds["eval"], 4)
-        metrics["time/peak_memory_gib"] = round(peak_memory_gib(), 3)
+        metrics["time/peak_memory_gib"] = round(peak_memory_gib(self.on_gpu), 3)
         if self.batch_tokens:
             metrics["time/tokens_per_s"] = round(self.generated / self.seconds["generation"], 1)
             metrics["train/padding_waste"] = 1 - self.real_tokens / self.batch_tokens
@@ -149,6 +149,6 @@ class PhaseClock(TrainerCallback):
         self.changed = time.perf_counter()
 
 
-def peak_memory_gib() -> float:
-    """The most memory so far, GiB: torch's tensors where there is a GPU, else the process's main memory."""
-    return torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else peak_main_memory_gib()
+def peak_memory_gib(on_gpu: bool) -> float:
+    """The most memory so far, GiB: torch's tensors where a GPU computes, else the process's main memory."""
+    return torch.cuda.max_memory_allocated() / GIB if on_gpu else peak_main_memory_gib()

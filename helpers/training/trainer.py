@@ -47,7 +47,7 @@ def attach_record(trainer: Any, plan: Plan, policy: Policy, track: Track) -> "Ph
         vars(trainer.args)["_setup_devices"] = torch.device("cpu")
     trainer.remove_callback(PrinterCallback)
     if policy.backend == "transformers":
-        rollouts.answer_in_rounds(trainer)
+        rollouts.attach(trainer)
     if trainer.args.device.type == "cpu" and not trainer.args.use_vllm:
         logprobs.read_prompts_once(trainer)
     policy.sampler, policy.by_first = backends.sampler(trainer, policy), backends.asks_server(trainer)

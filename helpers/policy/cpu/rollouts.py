@@ -7,7 +7,7 @@ from helpers.policy.cpu import decoding
 from helpers.policy.model import Policy
 
 
-def answer_in_rounds(trainer: Any) -> None:
+def attach(trainer: Any) -> None:
     """Make `trainer` generate with `generation.answer`: LoRA merged, each prompt read once, ended completions dropped.
 
     A trainer whose sampling is cut (`top_p`, `top_k`) or penalised keeps TRL's own generation. With the same numbers
