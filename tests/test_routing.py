@@ -79,6 +79,16 @@ def test_of_equally_cheap_policies_the_better_one_is_the_first_choice():
     assert chosen(candidate("a", rewards(0.4)), candidate("b", rewards(0.5))) == {"push": "b"}
 
 
+def test_where_several_are_the_cheapest_the_reason_says_that_it_is_the_best_of_them():
+    entry = serve.choose_route([candidate("a", rewards(0.4)), candidate("b", rewards(0.5))]).tasks["push"]
+    assert entry.reason.startswith("the best of the cheapest; a ")
+
+
+def test_parameters_are_shown_as_the_whole_numbers_that_they_are():
+    (row,) = serve.route_table(serve.choose_route([candidate("a", rewards(0.4), 2_361_280)]))
+    assert str(row["parameters"]) == "2361280"
+
+
 def test_each_dearer_policy_must_beat_the_choice_before_it():
     small, middle = candidate("small", rewards(0.2), 1), candidate("middle", rewards(0.5), 2)
     large = candidate("large", rewards(0.53), 8)

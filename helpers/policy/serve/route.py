@@ -60,7 +60,7 @@ class RoutedPolicy(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     run: Path
     adapter: str
-    cost: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    cost: Annotated[int, Field(ge=0)]
 
 
 class Entry(BaseModel):
@@ -104,13 +104,12 @@ class Route(BaseModel):
 def candidate(folder: Path, name: str = "", pairs: Path = PAIRS_DIR) -> Candidate:
     """The run in `folder` as a candidate, called `name` (default: the run's name).
 
-    Its completions are scored again where the record holds no scores under V4.1's reward. Raises `UserError` where the
-    record lacks the evaluation, or the size of its hub model is not known.
+    Its completions are scored again where the record holds no scores under the reward of `MEASURED`. Raises `UserError`
+    where the record lacks the evaluation, or the size of its hub model is not known.
     """
     run = load_run(folder)
     rewards = compare.rewards_under(run, run.max_steps, MEASURED, pairs)
-    data = run.config.get("data", {}).get(f"{MEASURED.split}.jsonl")
-    return Candidate(name or run.name, folder, rewards, parameters(folder), data)
+    return Candidate(name or run.name, folder, rewards, parameters(folder), run.data_hash(MEASURED.split))
 
 
 def parameters(folder: Path) -> int:
@@ -237,7 +236,7 @@ def _entry(task: str, candidates: Sequence[Candidate], margin: float, pinned: Ca
 
 def _smallest_good_enough(task: str, by_size: Sequence[Candidate], margin: float) -> tuple[Candidate, str]:
     """The smallest candidate, or a larger one that beats each choice before it by more than the margin; and why."""
-    chosen, reasons = by_size[0], ["the cheapest" if len(by_size) > 1 else "the only candidate"]
+    chosen, reasons = by_size[0], [_why_first(by_size)]
     for larger in by_size[1:]:
         gain, how = difference(chosen, larger, task)
         if gain.low > margin:
@@ -246,6 +245,12 @@ def _smallest_good_enough(task: str, by_size: Sequence[Candidate], margin: float
         else:
             reasons.append(f"{larger.name} {gain.signed()} ({how}), not wholly above {margin:g}")
     return chosen, "; ".join(reasons)
+
+
+def _why_first(by_size: Sequence[Candidate]) -> str:
+    if len(by_size) == 1:
+        return "the only candidate"
+    return "the best of the cheapest" if by_size[1].parameters == by_size[0].parameters else "the cheapest"
 
 
 def _located(path: Path, name: str, policy: RoutedPolicy) -> Path:
