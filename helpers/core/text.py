@@ -1,7 +1,11 @@
-"""Text as a person counts it."""
+"""Characters and letters as a person sees them."""
+
+import re
+import unicodedata
 
 import regex
 
+_COMBINING = re.compile("[\u0300-\u036f]")
 _GRAPHEME = regex.compile(r"\X")
 
 
@@ -12,3 +16,12 @@ def graphemes(text: str) -> int:
     (5, 6)
     """
     return len(text) if text.isascii() and "\r\n" not in text else len(_GRAPHEME.findall(text))
+
+
+def without_accents(text: str) -> str:
+    """The text's letters without accents, in their own case; compatibility forms (full-width, ligatures) made plain.
+
+    >>> without_accents("Não é ótimo")
+    'Nao e otimo'
+    """
+    return _COMBINING.sub("", unicodedata.normalize("NFKD", text))

@@ -4,10 +4,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from helpers.core.text import graphemes
+from helpers.core.text import graphemes, without_accents
 from helpers.rewards.probes.base import Probe
 from helpers.rewards.push import states
-from helpers.rewards.text.words import without_accents
 from helpers.tasks import MAX_PUSH_CHARACTERS, user_text
 
 _SYNONYMS = (

@@ -1,13 +1,13 @@
 """Reading Portuguese text for the rewards: folded letters, words, and vocabularies kept in data files."""
 
 import re
-import unicodedata
 from functools import lru_cache
 from pathlib import Path
 
+from helpers.core.text import without_accents
+
 VOCABULARY_FOLDER = Path(__file__).resolve().parent / "vocabulary"
 
-_COMBINING = re.compile("[\u0300-\u036f]")
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -19,11 +19,6 @@ def fold(text: str) -> str:
     'avaliacoes a vista'
     """
     return without_accents(text).lower()
-
-
-def without_accents(text: str) -> str:
-    """The text's letters without accents, in their own case; compatibility forms (full-width, ligatures) made plain."""
-    return _COMBINING.sub("", unicodedata.normalize("NFKD", text))
 
 
 def words(text: str) -> list[str]:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
+from helpers.core.text import without_accents
 from helpers.tasks.pairs.portuguese import load_text
-from helpers.tasks.shop.reviews import Meaning, label, strip_accents
+from helpers.tasks.shop.reviews import Meaning, label
 
 MAX_WORDS = 40  # a longer complaint tells more than its rule can be sure of
 NEARLY = 0.85  # difflib's ratio from which a word is read as another's typo
@@ -44,7 +45,7 @@ def normal(message: str) -> str:
     >>> normal("N recebi, o prodto veio QUEBRADO!!!")
     'nao recebi , o produto veio quebrado !'
     """
-    plain = re.sub(r"(.)\1{2,}", r"\1", strip_accents(message.lower()))
+    plain = re.sub(r"(.)\1{2,}", r"\1", without_accents(message.lower()))
     short = load_text("labels")["short"]
     return " ".join(short.get(word) or _mended(word) for word in _WORDS.findall(plain))
 

@@ -8,13 +8,13 @@ abbreviations, typos, emoji) is laid over the words and changes no meaning, save
 
 import math
 import random
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from helpers.core.text import without_accents
 from helpers.tasks.shop.schema import load_toml
 
 FRAGMENTS = load_toml("text/reviews")
@@ -324,7 +324,7 @@ def _style(rng: random.Random, text: str, score: int) -> tuple[str, bool]:
         short = FRAGMENTS["style"]["short"]
         text = " ".join(short[word] if word in short and rng.random() < 0.8 else word for word in text.split(" "))
     if rng.random() < 0.28:
-        text = strip_accents(text)
+        text = without_accents(text)
     if rng.random() < 0.13:
         text = _typo(rng, text)
     if rng.random() < 0.22:
@@ -337,15 +337,6 @@ def _style(rng: random.Random, text: str, score: int) -> tuple[str, bool]:
     if rng.random() < EMOJI_SHARE:
         text += " " + rng.choice(FRAGMENTS["style"]["emoji_bad" if score <= 2 else "emoji_good"])
     return text, exclaimed or capitals
-
-
-def strip_accents(text: str) -> str:
-    """The text without accents or cedillas.
-
-    >>> strip_accents("não é ótimo")
-    'nao e otimo'
-    """
-    return "".join(letter for letter in unicodedata.normalize("NFD", text) if not unicodedata.combining(letter))
 
 
 def _typo(rng: random.Random, text: str) -> str:
