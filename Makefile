@@ -85,7 +85,7 @@ gpu-check: ## check and measure the GPU path on this NVIDIA GPU; SECTIONS="trl l
 		$(if $(WHEELS),--wheels $(WHEELS)) $(if $(OUT),--out $(OUT))))
 
 data/commerce.db: $(shell find helpers/tasks -type f -not -name '*.pyc' 2>/dev/null) | venv
-	$(call timed,building data/commerce.db,$(PY) -m helpers data && touch $@)
+	$(call timed,building data/commerce.db,$(PY) -m helpers data --db $@ && touch $@)
 
 # .venv is whole when it holds a stamp named after the content of the requirements; the stamp is written last.
 venv:

@@ -23,18 +23,19 @@ from pathlib import Path
 
 import helpers
 from helpers import plots, recipes, training
+from helpers.core.files import database_path
 from helpers.recipes import profiles
 from helpers.rewards import WEIGHTS, audit, reward_functions, score
 from helpers.runs import load_run
 from helpers.tasks import TASKS, classify_task, user_text
 from helpers.tasks.pairs.build import build_pairs, write_pairs
 from helpers.tasks.records import load_split
-from helpers.tasks.shop.schema import DB_PATH, DEFAULT_SEED
+from helpers.tasks.shop.schema import DEFAULT_SEED
 
 assert Path(helpers.__file__).is_relative_to(Path.cwd()), helpers.__file__
 assert TASKS == ("extraction", "sql_qa", "insights", "push", "title")
 
-write_pairs(build_pairs(DB_PATH, DEFAULT_SEED))
+write_pairs(build_pairs(database_path(), DEFAULT_SEED))
 records = load_split("eval")
 titles = [record for record in records if record["task"] == "title"]
 assert len(titles) == 65 and {classify_task(user_text(record["prompt"])) for record in titles} == {"title"}

@@ -1,5 +1,6 @@
 """The simulated shop is faithful to the published figures, consistent with itself, and the same for the same seed."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,10 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers import recipes
+from helpers.cli import main
 from helpers.cli.data import counts_table
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT
 from helpers.plots import plot_shop
+from helpers.rewards.sql_qa import query_result
 from helpers.tasks import REVIEW_FIELDS
 from helpers.tasks.review import ReviewFields
 from helpers.tasks.shop.database import build_db, connect
@@ -20,6 +24,7 @@ from helpers.tasks.shop.describe import compare_with_facts, comparison_table
 from helpers.tasks.shop.reviews import Meaning, label
 from helpers.tasks.shop.schema import ALL_TABLES, FACTS, TABLES
 from helpers.tasks.shop.simulate import Tables, quota, simulate
+from helpers.training.fix import extra_pairs
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +103,7 @@ def test_every_reference_between_tables_resolves(db: sqlite3.Connection) -> None
     assert db.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
-def test_orders_enriched_has_one_row_an_order_and_loses_no_money(db: sqlite3.Connection) -> None:
+def test_orders_enriched_has_one_row_per_order_and_loses_no_money(db: sqlite3.Connection) -> None:
     assert number(db, "SELECT COUNT(*) FROM orders_enriched") == number(db, "SELECT COUNT(*) FROM orders")
     for column, table in (
         ("price", "order_items"),
@@ -197,6 +202,14 @@ def test_a_missing_database_says_how_to_build_it(tmp_path: Path) -> None:
         connect(tmp_path / "none.db")
 
 
+def test_a_database_opens_whatever_its_path_holds(tables: Tables, tmp_path: Path) -> None:
+    path = tmp_path / "ca #1?mode=x" / "100%25.db"
+    build_db(tables, path)
+    with closing(connect(path)) as db:
+        assert db.execute("SELECT COUNT(*) FROM orders").fetchone() == (1_500,)
+    assert list(path.parent.iterdir()) == [path] and list(tmp_path.iterdir()) == [path.parent]
+
+
 def test_the_facts_name_every_state_and_shares_that_fill_a_hundred() -> None:
     states = [name for name in FACTS["states"] if name not in ("columns", "known")]
     assert len(states) == len(FACTS["cities"]) == 27
@@ -209,3 +222,20 @@ def test_a_hundred_thousand_orders_keep_the_facts(tmp_path: Path) -> None:
     build_db(simulate(orders=100_000, seed=1), path)
     held = [figure for figure in compare_with_facts(path) if figure.kind in ("share", "median", "mean")]
     assert [figure for figure in held if not figure.close] == []
+
+
+def test_every_verb_and_reward_takes_the_database_that_the_environment_names(
+    tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.db"
+    monkeypatch.setenv("COMMERCE_DB", str(path))
+    assert main(["data", "--orders", "40", "--db-only"]) == 0
+    assert f"{path}: 40 orders" in capsys.readouterr().out
+    assert query_result("SELECT COUNT(*) FROM orders").rows == [(40,)]
+    assert main(["pairs", "--task", "push", "--add", "9999", "--out", str(tmp_path / "extra.jsonl")]) == 2
+    assert "only" in capsys.readouterr().err
+    path.unlink()
+    assert main(["pairs", "--task", "push", "--add", "1", "--out", str(tmp_path / "extra.jsonl")]) == 2
+    with pytest.raises(UserError, match=re.escape(str(path))):
+        extra_pairs(recipes.get("v4.2c-insights"), tmp_path)
+    assert str(path) in capsys.readouterr().err

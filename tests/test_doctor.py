@@ -79,13 +79,20 @@ def test_a_profile_that_does_not_exist_is_off_and_lists_the_ones_that_do(monkeyp
     assert "cpu" in check.value
 
 
-def test_missing_pairs_are_off_and_a_missing_database_is_a_note(tmp_path: Path) -> None:
-    assert doctor.check_data(tmp_path).state == "off"
+def test_missing_pairs_are_off_and_a_missing_database_is_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = doctor.check_data(tmp_path)
+    assert (pairs.state, pairs.remedy) == ("off", "python -m helpers data")
 
     (tmp_path / "data" / "pairs").mkdir(parents=True)
     for split in ("train", "eval", "test"):
         (tmp_path / "data" / "pairs" / f"{split}.jsonl").touch()
     assert doctor.check_data(tmp_path).state == "note"
+
+    (tmp_path / "mine.db").touch()
+    monkeypatch.setenv("COMMERCE_DB", str(tmp_path / "mine.db"))
+    assert doctor.check_data(tmp_path).state == "ok"
 
 
 @pytest.mark.parametrize(("state", "code"), [("off", 1), ("note", 0), ("ok", 0)])

@@ -15,7 +15,7 @@ from filelock import FileLock
 from transformers import TrainerCallback
 
 from helpers.core.errors import UserError
-from helpers.core.files import write_json
+from helpers.core.files import database_path, write_json
 from helpers.parsing import extract_json, parse_completion
 from helpers.policy import embedded, sft
 from helpers.policy.embedded import architecture, build, habits, load, pretrain, readings
@@ -30,7 +30,6 @@ from helpers.tasks.pairs.leaks import find_leaks
 from helpers.tasks.pairs.portuguese import load_text
 from helpers.tasks.records import load_split
 from helpers.tasks.shop.database import connect
-from helpers.tasks.shop.schema import DB_PATH
 
 PROFILE = profiles.get("smallest")
 SETTINGS = PROFILE.embedded
@@ -180,7 +179,7 @@ def test_questions_by_chance_come_from_every_family_alike_and_from_no_held_out_s
 
 def test_questions_by_chance_are_valid_queries_about_more_values_than_a_shop_has():
     drawn = questions_by_chance(300)
-    with closing(connect(DB_PATH)) as shop:
+    with closing(connect(database_path())) as shop:
         for record in drawn:
             shop.execute(record["reference"]["sql"])
     months = {record["meta"]["params"].get("month", "2017-01")[:4] for record in drawn}

@@ -10,7 +10,7 @@ import pandas as pd
 
 from helpers.cli.common import put_between_markers, require_positive
 from helpers.core.errors import UserError
-from helpers.core.files import PROJECT_ROOT, replacing, write_text
+from helpers.core.files import PROJECT_ROOT, database_path, replacing, write_text
 from helpers.plots.data import plot_shop
 from helpers.plots.style import save_png
 from helpers.tasks import TASKS
@@ -19,7 +19,7 @@ from helpers.tasks.records import PAIRS_DIR, SPLITS, count_by_task, load_split
 from helpers.tasks.shop.database import build_db, connect
 from helpers.tasks.shop.describe import compare_with_facts, comparison_table, describe
 from helpers.tasks.shop.import_olist import read_csv_folder, write_csv_folder
-from helpers.tasks.shop.schema import DB_PATH, DEFAULT_ORDERS, DEFAULT_SEED
+from helpers.tasks.shop.schema import DEFAULT_ORDERS, DEFAULT_SEED
 from helpers.tasks.shop.simulate import Tables, simulate
 
 CARD = PROJECT_ROOT / "data" / "README.md"
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--write-csv", type=Path, metavar="DIR", help="also write the simulated tables as Olist's files"
     )
-    parser.add_argument("--db", type=Path, default=DB_PATH, help="the database to write (%(default)s)")
+    parser.add_argument("--db", type=Path, default=database_path(), help="the database to write (%(default)s)")
     parser.add_argument("--pairs", type=Path, default=PAIRS_DIR, metavar="DIR", help="where the pairs go (%(default)s)")
     parser.add_argument("--db-only", action="store_true", help="leave the pairs as they are")
     parser.add_argument(

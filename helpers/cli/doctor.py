@@ -19,7 +19,7 @@ from pathlib import Path
 from helpers.core import gpus, tracking
 from helpers.core.checks import GIB, Check
 from helpers.core.errors import UserError
-from helpers.core.files import PROJECT_ROOT
+from helpers.core.files import PROJECT_ROOT, database_path
 from helpers.core.gpus import Gpu
 from helpers.core.setup import read_pins
 
@@ -185,10 +185,11 @@ def check_data(root: Path) -> Check:
     pairs = [root / "data" / "pairs" / f"{split}.jsonl" for split in ("train", "eval", "test")]
     missing = [path.name for path in pairs if not path.is_file()]
     if missing:
-        return Check("Data", f"data/pairs lacks {', '.join(missing)}", "off", "python -m helpers pairs")
-    if not (root / "data" / "commerce.db").is_file():
-        return Check("Data", "pairs are there; commerce.db is not built", "note", "python -m helpers data")
-    return Check("Data", "pairs and commerce.db are there")
+        return Check("Data", f"data/pairs lacks {', '.join(missing)}", "off", "python -m helpers data")
+    database = database_path(root)
+    if not database.is_file():
+        return Check("Data", f"pairs are there; {database.name} is not built", "note", "python -m helpers data")
+    return Check("Data", f"pairs and {database.name} are there")
 
 
 def as_json(checks: list[Check]) -> str:

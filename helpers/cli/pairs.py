@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 
 from helpers.cli.common import require_names, require_positive
+from helpers.core.files import database_path
 from helpers.tasks import TASKS
 from helpers.tasks.pairs.build import write_extra_pairs
 from helpers.tasks.records import PAIRS_DIR
-from helpers.tasks.shop.schema import DB_PATH, DEFAULT_SEED
+from helpers.tasks.shop.schema import DEFAULT_SEED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--where", default="1", help="an SQL condition on orders_enriched, e.g. \"sentiment='negative'\""
     )
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="another seed, other records (%(default)s)")
-    parser.add_argument("--db", type=Path, default=DB_PATH, help="the database to read (%(default)s)")
+    parser.add_argument("--db", type=Path, default=database_path(), help="the database to read (%(default)s)")
     parser.add_argument(
         "--pairs", type=Path, default=PAIRS_DIR, metavar="DIR", help="the splits not to repeat (%(default)s)"
     )

@@ -13,6 +13,11 @@ from helpers.core.errors import UserError
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
+def database_path(root: Path = PROJECT_ROOT) -> Path:
+    """The shop's database: `COMMERCE_DB` in the environment, else `data/commerce.db` of the project in `root`."""
+    return Path(os.environ.get("COMMERCE_DB") or root / "data" / "commerce.db")
+
+
 def shown(path: Path) -> str:
     """A path to show or to paste into a command: relative to the project's root where it lies inside it.
 

@@ -16,6 +16,7 @@ from urllib.request import urlopen
 
 from helpers.core import gpus
 from helpers.core.errors import UserError
+from helpers.core.files import database_path
 
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 """Linux wheels of torch on PyPI bring 2 GB of CUDA; this index has the same versions without."""
@@ -47,7 +48,7 @@ def prepare(root: Path, drive: str = "") -> None:
     if _replaced:
         were = f"{', '.join(_replaced)} {'was' if len(_replaced) == 1 else 'were'} loaded"
         raise SystemExit(f"Restart the kernel and run this cell again: {were} before the right version was there")
-    if not (root / "data" / "commerce.db").is_file():
+    if not database_path(root).is_file():
         _call([sys.executable, "-m", "helpers", "data", "--db-only"], root, "the shop's database cannot be built")
     note = f"; not at their pins: {', '.join(sorted(other))}" if other else ""
     print(f"{requirements}: {reason}{note}")

@@ -9,10 +9,11 @@ from typing import Any
 import sqlglot
 from sqlglot import exp
 
+from helpers.core.files import database_path
 from helpers.rewards.base import Parser, Parts
 from helpers.rewards.sql_answer import Answer, prose_of, split_answer
 from helpers.rewards.sql_results import result_share
-from helpers.rewards.sql_sandbox import QueryNames, QueryResult, database_path, describe_query, run_query
+from helpers.rewards.sql_sandbox import QueryNames, QueryResult, describe_query, run_query
 from helpers.rewards.text.language import own_words_share, portuguese_share, prompt_words, stems
 from helpers.rewards.text.numbers import Sources, numbers_in
 from helpers.rewards.text.words import vocabulary

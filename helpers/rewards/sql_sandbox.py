@@ -18,10 +18,8 @@ from typing import Any
 from urllib.parse import quote
 
 from helpers.core.errors import UserError
-from helpers.core.files import PROJECT_ROOT
+from helpers.core.files import database_path
 
-DATABASE = PROJECT_ROOT / "data" / "commerce.db"
-DATABASE_VARIABLE = "COMMERCE_DB"
 MAX_ROWS = 200
 MAX_RESULT_BYTES = 256 * 1024
 MAX_STEPS = 20_000_000
@@ -81,11 +79,6 @@ class QueryNames:
 
     tables: frozenset[str]
     columns: frozenset[str]
-
-
-def database_path() -> Path:
-    """The database at hand: `COMMERCE_DB` in the environment, else `data/commerce.db`."""
-    return Path(os.environ.get(DATABASE_VARIABLE) or DATABASE)
 
 
 class _OutOfBudgetError(Exception):

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from helpers.core.files import database_path
 from helpers.recipes import Recipe
 from helpers.tasks.pairs.build import write_extra_pairs
-from helpers.tasks.shop.schema import DB_PATH
 
 EXTRA_PAIRS = 200
 EXTRA_WHERE = "sentiment='negative'"
@@ -12,10 +12,10 @@ EXTRA_WHERE = "sentiment='negative'"
 
 
 def extra_pairs(recipe: Recipe, runs: Path) -> Path | None:
-    """The file of the additional training pairs that the recipe needs, written to `runs` from `data/commerce.db`; None
-    where it needs none."""
+    """The file of the additional training pairs that the recipe needs, written to `runs` from the database; None where
+    it needs none."""
     if not recipe.extra_pairs:
         return None
     extra = runs / f"extra-{recipe.extra_pairs}.jsonl"
-    write_extra_pairs(extra, DB_PATH, recipe.extra_pairs, EXTRA_PAIRS, EXTRA_WHERE)
+    write_extra_pairs(extra, database_path(), recipe.extra_pairs, EXTRA_PAIRS, EXTRA_WHERE)
     return extra

@@ -35,7 +35,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """A read-only connection to the database; `UserError` where there is none."""
     if not path.is_file():
         raise UserError(f"{path}: no such database; `python -m helpers data` builds it")
-    return sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    return sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True)
 
 
 def _insert(connection: sqlite3.Connection, table: Table, frame: pd.DataFrame) -> None:

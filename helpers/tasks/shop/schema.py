@@ -7,10 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from helpers.core.files import PROJECT_ROOT
 from helpers.tasks.review import REVIEW_FIELDS
 
-DB_PATH = PROJECT_ROOT / "data" / "commerce.db"
 SHOP_DIR = Path(__file__).resolve().parent
 DEFAULT_ORDERS = 12_000
 DEFAULT_SEED = 2018
