@@ -87,6 +87,27 @@ def test_an_unknown_option_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["evaluate", "--samples", "0"], "--samples 0: at least 1 completion"),
+        (["evaluate", "--samples", "-1"], "--samples -1: at least 1 completion"),
+        (["evaluate", "--seed", "-1"], "--seed -1: a whole number from 0 to 4294967295"),
+        (["evaluate", "--seed", str(2**32)], "--seed 4294967296: a whole number from 0 to 4294967295"),
+        (["generate", "--record", "push-eval-0001", "--seed", "-1"], "--seed -1: "),
+        (["preflight", "--seed", "-1"], "--seed -1: "),
+        (["data", "--seed", "-1"], "--seed -1: "),
+        (["pairs", "--task", "push", "--add", "1", "--seed", "-1"], "--seed -1: "),
+    ],
+)
+def test_a_number_that_nothing_can_use_is_one_line(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {line}") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("error", "code", "line"),
     [
         (UserError("pairs/train.jsonl, line 3: no task"), 2, "error: pairs/train.jsonl, line 3: no task\n"),

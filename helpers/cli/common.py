@@ -32,6 +32,18 @@ def require_positive(flag: str, value: float, unit: str) -> None:
         raise UserError(f"{flag} {value:g}: {'at least 1' if isinstance(value, int) else 'more than 0'} {unit}")
 
 
+def require_seed(seed: int) -> None:
+    """Raise `UserError` unless every random generator takes `seed`: NumPy's take 32 bits without a sign.
+
+    >>> require_seed(-1)
+    Traceback (most recent call last):
+        ...
+    helpers.core.errors.UserError: --seed -1: a whole number from 0 to 4294967295
+    """
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed}: a whole number from 0 to {2**32 - 1}")
+
+
 def print_frame(title: str, frame: pd.DataFrame) -> None:
     """Print a table under its title: the index on the left, the columns right-aligned."""
     table = Table(title=escape(title), title_justify="left")

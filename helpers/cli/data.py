@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.cli.common import put_between_markers, require_positive
+from helpers.cli.common import put_between_markers, require_positive, require_seed
 from helpers.core.errors import UserError
 from helpers.core.files import PROJECT_ROOT, database_path, replacing, write_text
 from helpers.plots.data import plot_shop
@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
 def _tables(args: argparse.Namespace) -> Tables:
     """The shop's tables, simulated or imported; the import prints what it mended."""
     require_positive("--orders", args.orders, "order")
+    require_seed(args.seed)
     if args.olist_csv and args.write_csv:
         raise UserError("--write-csv writes simulated tables, and --olist-csv simulates none: choose one of them")
     tables = read_csv_folder(args.olist_csv) if args.olist_csv else simulate(args.orders, args.seed)

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print each task's mean with its interval, and write the rows where `--out` says."""
+    from helpers.cli.common import require_positive, require_seed
     from helpers.core.errors import require_known
     from helpers.core.files import write_jsonl
     from helpers.core.progress import Progress
@@ -36,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     require_known("mode", args.mode, MODES)
     require_known("reward version", args.version or "v4.1", VERSIONS)
     require_known("parser", args.parser or "tolerant", tuple(PARSERS))
+    require_positive("--samples", args.samples, "completion")
+    require_seed(args.seed)
     records = load_split(args.split)
     run_policy = find_policy(args.run, args.best, args.recipe, args.profile)
     policy = run_policy.policy

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from helpers.cli.common import require_seed
 from helpers.core.errors import UserError, require_known
 from helpers.core.files import write_jsonl
 from helpers.parsing import parse_completion
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from helpers.policy import MODES, serve
 
     require_known("mode", args.mode, MODES)
+    require_seed(args.seed)
     if args.route and (args.run or args.best or args.recipe or args.profile):
         raise UserError("--route says which policy answers; leave --run, --best, --recipe and --profile out")
     route = serve.read_route(args.route) if args.route else None

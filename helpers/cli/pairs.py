@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from helpers.cli.common import require_names, require_positive
+from helpers.cli.common import require_names, require_positive, require_seed
 from helpers.core.files import database_path
 from helpers.tasks import TASKS
 from helpers.tasks.pairs.build import write_extra_pairs
@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the new records; no record of the three splits is repeated or, for eval and test, nearly repeated."""
     require_names("task", args.task, TASKS)
     require_positive("--add", args.add, "record")
+    require_seed(args.seed)
     path = args.out or args.pairs / f"extra-{args.task}.jsonl"
     rows = write_extra_pairs(path, args.db, args.task, args.add, args.where, args.seed, args.pairs)
     print(f"{path}: {len(rows)} new {args.task} records from orders where {args.where}")

@@ -16,10 +16,12 @@ def run(args: argparse.Namespace) -> int:
     """Print every check as soon as it is done; 1 where one is off."""
     from helpers import recipes
     from helpers.cli import doctor
+    from helpers.cli.common import require_seed
     from helpers.core.files import write_text
     from helpers.recipes import profiles
     from helpers.training import preflight
 
+    require_seed(args.seed)
     recipe, profile = recipes.get(args.recipe), profiles.get(args.profile)
     print(f"recipe {recipe.name} on profile {profile.name}")
     checks = []
