@@ -92,6 +92,22 @@ def test_a_build_that_was_killed_goes_on_and_ends_as_one_that_was_not(cache, tmp
     assert policy.source == str(tmp_path / made.parent.name) and not list(tmp_path.glob("*.building"))
 
 
+def test_a_build_that_was_killed_before_it_was_published_ends_as_one_that_was_not(cache, tmp_path, monkeypatch):
+    def kill(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killing:
+        killing.setattr(build.shutil, "move", kill)
+        with pytest.raises(KeyboardInterrupt):
+            embedded.base_policy(SETTINGS, PROFILE, tmp_path)
+    embedded.base_policy(SETTINGS, PROFILE, tmp_path)
+    (made,) = cache.glob("*/embedded.json")
+    again = tmp_path / made.parent.name
+    assert embedded.read_card(again) == embedded.read_card(made.parent)
+    assert {path.name for path in again.iterdir()} == {path.name for path in made.parent.iterdir()}
+    assert not list(tmp_path.glob("*.building"))
+
+
 def test_who_needs_a_policy_that_is_being_made_waits_and_loads_it(cache, tmp_path):
     (made,) = cache.glob("*/embedded.json")
     folder = tmp_path / made.parent.name

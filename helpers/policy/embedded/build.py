@@ -43,6 +43,9 @@ WEIGHTS = "model.safetensors"
 CARD = "embedded.json"
 """The file of an embedded policy that says what it was made of; written last."""
 
+STAGE = "stage.json"
+"""The file that says what a stage of a build read and learned; written last, and left out of the finished policy."""
+
 
 def make(settings: EmbeddedSettings, folder: Path, cache: Path = CACHE) -> None:
     """Make the policy that `settings` describe in `folder`; goes on with what an earlier build left in `cache`.
@@ -51,11 +54,12 @@ def make(settings: EmbeddedSettings, folder: Path, cache: Path = CACHE) -> None:
     """
     records = draw_records(settings, cache)
     work = cache / f"{settings.name}-{build_key(settings)}.building"
-    for stage in range(len(settings.stages)):
-        if not (work / f"stage-{stage}" / CARD).is_file():
+    folders = [work / f"stage-{stage}" for stage in range(len(settings.stages))]
+    for stage, trained in enumerate(folders):
+        if not (trained / STAGE).is_file():
             _train_stage(settings, stage, records, work)
-    finished = work / f"stage-{stage}"
-    stages = [json.loads((work / f"stage-{stage}" / CARD).read_text()) for stage in range(len(settings.stages))]
+    finished = folders[-1]
+    stages = [json.loads((trained / STAGE).read_text(encoding="utf-8")) for trained in folders]
     made = {
         "key": build_key(settings),
         "settings": asdict(settings),
@@ -68,6 +72,7 @@ def make(settings: EmbeddedSettings, folder: Path, cache: Path = CACHE) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(finished, folder)
+    (folder / STAGE).unlink()
     shutil.rmtree(work)
 
 
@@ -76,7 +81,7 @@ def _train_stage(settings: EmbeddedSettings, stage: int, records: Rows, work: Pa
     from helpers.policy.embedded.pretrain import pretrain  # loads transformers, which Unsloth has to come before
 
     before = work / f"stage-{stage - 1}" if stage else SHIPPED / settings.starts_from if settings.starts_from else None
-    if before and not (before / CARD).is_file():
+    if before and not (stage or (before / CARD).is_file()):
         raise UserError(f"{shown(before)}: {settings.name} starts from it; build that one first")
     tokenizer = load_tokenizer(str(before)) if before else train_tokenizer(all_texts(records), settings.vocabulary)
     rows = training_rows(settings, stage, tokenizer, records)
@@ -90,14 +95,14 @@ def _train_stage(settings: EmbeddedSettings, stage: int, records: Rows, work: Pa
     folder = work / f"stage-{stage}"
     model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    told = {
+    facts = {
         "parameters": model.num_parameters(),
         "vocabulary": len(tokenizer),
         "steps": len(rows) // settings.batch,
         "tokens": sum(len(row["input_ids"]) for row in rows),
         "losses": losses[::5],
     }
-    write_json(folder / CARD, told)
+    write_json(folder / STAGE, facts)
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
