@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from helpers.cli import main
@@ -126,6 +127,18 @@ def test_a_bad_cell_is_told_with_file_line_and_column(
         read_csv_folder(csv_folder)
 
 
+def test_a_complaint_is_as_long_as_a_person_counts(csv_folder: Path) -> None:
+    path = csv_folder / "review_labels.csv"
+    labels = pd.read_csv(path, dtype=str, keep_default_na=False)
+    labels.loc[0, "main_complaint"] = "👎🏽" * 120
+    labels.to_csv(path, index=False)
+    assert read_csv_folder(csv_folder)["review_labels"]["main_complaint"][0] == "👎🏽" * 120
+    labels.loc[0, "main_complaint"] += "!"
+    labels.to_csv(path, index=False)
+    with pytest.raises(UserError, match="longer than 120 characters"):
+        read_csv_folder(csv_folder)
+
+
 def test_a_repeated_key_and_a_row_with_too_many_cells_are_told_with_their_line(csv_folder: Path) -> None:
     path = csv_folder / "olist_sellers_dataset.csv"
     lines = path.read_text(encoding="utf-8").split("\n")
@@ -196,6 +209,7 @@ def test_the_verb_builds_a_shop_and_from_its_files_the_same_shop(
     ("arguments", "told"),
     [
         (["--orders", "0"], "at least 1 order"),
+        (["--seed", "-1"], "--seed -1"),
         (["--olist-csv", "a", "--write-csv", "b"], "choose one of them"),
         (["--olist-csv", "/nowhere"], "no such folder"),
         (["--describe", "--db", "/nowhere/shop.db"], "python -m helpers data"),

@@ -1,4 +1,4 @@
-"""The nine Olist CSV files, real or simulated, to tables: what is safe to mend is mended and reported, a line per
+"""The nine Olist CSV files, real or simulated, to tables: what is safe to mend is mended and reported, one line per
 kind; anything else wrong is refused with file and line.
 
 Columns may come in any order, with more beside them; a BOM, CRLF line ends and line breaks inside quoted reviews are
@@ -17,6 +17,7 @@ import pandas as pd
 
 from helpers.core.errors import UserError
 from helpers.core.files import replacing
+from helpers.core.text import graphemes
 from helpers.tasks.review import ENUM_VALUES, MAX_COMPLAINT_CHARACTERS, REVIEW_FIELDS, SCORE_RANGE
 from helpers.tasks.shop.schema import ALL_TABLES, FACTS, REVIEW_LABELS, TABLES, Table
 
@@ -229,7 +230,7 @@ def _out_of_place(name: str, kind: str, values: np.ndarray) -> tuple[np.ndarray,
         return np.array([bool(re.search(r"[|`]", value)) for value in values], dtype=bool), "has a | or ` in it"
     if name == "main_complaint":
         longer = f"is longer than {MAX_COMPLAINT_CHARACTERS} characters"
-        return np.array([len(value) > MAX_COMPLAINT_CHARACTERS for value in values], dtype=bool), longer
+        return np.array([graphemes(value) > MAX_COMPLAINT_CHARACTERS for value in values], dtype=bool), longer
     if kind in ("integer", "real") and name != "review_score":
         low, high = _RANGES.get(name, _COUNT)
         return (values < low) | (values > high), f"is out of range ({low:,} to {high:,})"
