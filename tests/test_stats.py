@@ -115,3 +115,14 @@ def test_the_unpaired_difference_of_equal_samples_straddles_zero_and_of_distant_
     assert stats.unpaired_difference(rewards(20), rewards(15, seed=1)).low < 0
     gap = stats.unpaired_difference(rewards(20), rewards(15, seed=1) + 0.5)
     assert gap.low > 0 and gap.mean == pytest.approx(rewards(15, seed=1).mean() + 0.5 - rewards(20).mean())
+
+
+def test_a_difference_from_nothing_is_not_a_number() -> None:
+    for before, after in (([], [1.0, 2.0, 3.0]), ([1.0, 2.0, 3.0], []), ([], [])):
+        nothing = stats.unpaired_difference(before, after)
+        assert nothing.n == 0 and math.isnan(nothing.mean) and math.isnan(nothing.low) and math.isnan(nothing.high)
+
+
+@pytest.mark.parametrize(("value", "threshold"), [(0.5, 0.4), (0.1, 0.1)])
+def test_values_without_a_spread_do_not_say_how_many_prompts_would_decide(value: float, threshold: float) -> None:
+    assert stats.prompts_to_decide([value] * 10, threshold) is None

@@ -115,7 +115,10 @@ def unpaired_difference(
     """The difference of the means of two independent samples, `after` minus `before`, and its interval.
 
     For values of different prompts, such as those of two tasks; the same prompts call for `paired_difference`.
+    Where either sample is empty, all is NaN.
     """
+    if not (len(before) and len(after)):
+        return Interval(math.nan, math.nan, math.nan, 0)
     return _weighted_sum({"before": before, "after": after}, {"before": -1.0, "after": 1.0}, draws, seed, level)
 
 
@@ -141,7 +144,7 @@ def prompts_to_decide(values: Values, threshold: float, level: float = LEVEL, po
     86
     """
     data = _checked("values", values)
-    if len(data) < 2 or data.mean() == threshold:
+    if len(data) < 2 or data.min() == data.max() or data.mean() == threshold:
         return None
     z = distributions.norm.ppf(0.5 + level / 2) + distributions.norm.ppf(power)
     return max(2, math.ceil((z * data.std(ddof=1) / abs(data.mean() - threshold)) ** 2))
