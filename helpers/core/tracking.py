@@ -7,8 +7,9 @@ import netrc
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -115,7 +116,6 @@ def _warn(message: str) -> None:
 
 def _begin(mode: Any, name: str, folder: Path, config: dict[str, Any]) -> tuple[Any, str]:
     """A W&B run and no fault, or none and what went wrong."""
-    os.environ["WANDB_MODE"] = mode  # wandb reads it as it is imported, and refuses words that it does not know
     os.environ.setdefault("WANDB_SILENT", "true")
 
     def begin() -> Any:
@@ -125,9 +125,25 @@ def _begin(mode: Any, name: str, folder: Path, config: dict[str, Any]) -> tuple[
         settings = wandb.Settings(silent=True, console="off", init_timeout=_START_S)
         return wandb.init(project=PROJECT, name=name, dir=str(folder), mode=mode, config=config, settings=settings)
 
-    outcome = _started(begin)
-    fault = _fault_of(outcome, _START_S)
+    with _wandb_mode_set(mode):
+        outcome = _started(begin)
+        fault = _fault_of(outcome, _START_S)
     return (None, f"it did not start ({fault})") if fault else (outcome.result(), "")
+
+
+@contextmanager
+def _wandb_mode_set(mode: str) -> Iterator[None]:
+    """`WANDB_MODE` for wandb, which reads it as it is imported and refuses words that it does not know; then the
+    user's own value again, for the next run."""
+    own = os.environ.get("WANDB_MODE")
+    os.environ["WANDB_MODE"] = mode
+    try:
+        yield
+    finally:
+        if own is None:
+            del os.environ["WANDB_MODE"]
+        else:
+            os.environ["WANDB_MODE"] = own
 
 
 def _online_fault() -> str:
