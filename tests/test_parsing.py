@@ -69,9 +69,14 @@ def test_r4_a_decimal_comma_is_one_number_in_an_object_and_a_separator_in_an_arr
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("run", ["4, 5", "1,2,3", "4 ,5", "4,5, 6"])
+@pytest.mark.parametrize("run", ["4, 5", "1,2,3", "4 ,5", "4,5, 6", "4,\n5", "4\n, 5", "4;\n\n-5"])
 def test_r4_a_run_of_numbers_never_becomes_a_number(run: str) -> None:
     assert extract_json(f'{{"a": {run}, "b": 1}}') == {"a": run, "b": 1}
+
+
+def test_r15_a_list_mark_on_the_line_of_a_key_belongs_to_no_run_of_numbers() -> None:
+    for mark in ("2.", "2)", "-"):
+        assert extract_json(f'{{"a": 4,\n{mark} "b": 1}}') == {"a": 4, "b": 1}, mark
 
 
 @pytest.mark.parametrize(

@@ -372,9 +372,8 @@ class _Reader:
     def _read_bare(self, in_array: bool) -> Any:
         """A number, a literal, or a string whose quotes were forgotten."""
         start = self.position
-        simple = None if in_array else syntax.SIMPLE_VALUE.match(self.text, start)
-        if not simple and not in_array:
-            simple = syntax.NUMBER_OR_LITERAL.match(self.text, start)
+        patterns = () if in_array else (syntax.NUMBER_RUN, syntax.SIMPLE_VALUE, syntax.NUMBER_OR_LITERAL)
+        simple = next(filter(None, (pattern.match(self.text, start) for pattern in patterns)), None)
         if simple:
             self.position = simple.end(1)
             return self._meaning(simple[1])

@@ -180,6 +180,9 @@ REMARK_BEHIND_ELEMENT = re.compile(rf"\s*+(?:{_REMARK}\s*+)++(?={_SEP}|{_CLOSE_A
 MARK_BEFORE_ELEMENT = re.compile(rf"(?:\d{{1,2}}[.)]|[a-z]\))\s++(?={_QUOTE})")
 
 # Bare values: where they may end, and what follows a comma that does end one.
+_NUMBER = r"[-+]?\d[\d.]*+"
+NUMBER_RUN = re.compile(rf"({_NUMBER}(?:\s*+[,;]\s*+{_NUMBER})++)(?<!\.)(?=\s*+(?:{_SEP}|{_CLOSE}|{_KEY}))", re.ASCII)
+"""Numbers where one value is allowed, on one line or several; a list mark before a key (`2. "b":`) is none of them."""
 SIMPLE_VALUE = re.compile(
     r"(-?(?:0|[1-9]\d*+)(?:\.\d++)?|true|false|null)(?=\s*+(?:}|,?\n|,\s*+\"[^\"\n]{0,80}\"\s*+:))", re.ASCII
 )
