@@ -63,7 +63,14 @@ def test_an_unknown_card_gets_the_largest_profile_that_its_memory_holds(
     assert profiles.get(profile).memory_gib <= mebibytes / 1024
 
 
-@pytest.mark.parametrize("name", ["Tesla V100-SXM2-32GB", "NVIDIA TITAN RTX", "Quadro RTX 6000"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Tesla V100-SXM2-32GB", "NVIDIA TITAN RTX", "Quadro RTX 6000"),
+        *("Tesla P40", "Tesla P100-PCIE-16GB", "Quadro P6000", "GRID P40-24Q"),
+        *("Tesla M40 24GB", "Tesla M60", "Quadro M6000 24GB", "Tesla K80"),
+    ],
+)
 def test_a_card_without_bfloat16_is_used_as_a_t4_however_large(name: str) -> None:
     chosen, why = profiles.choose(Gpu(name, 32768, 32000, "580.65.06"))
     assert profiles.get(chosen).dtype == "float16" and "bfloat16" in why

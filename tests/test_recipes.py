@@ -97,6 +97,12 @@ def test_an_unknown_name_is_answered_with_the_valid_ones(call, valid):
         call("v9")
 
 
+@pytest.mark.parametrize("name", ["v4.1-on-", "v4.1-on-pull", "v4.1-on-push-on-push", "-on-push"])
+def test_a_recipe_on_no_task_or_an_unknown_one_is_refused(name):
+    with pytest.raises(UserError, match="the valid ones are"):
+        recipes.get(name)
+
+
 def test_auto_is_the_environments_profile_where_one_is_named(monkeypatch):
     monkeypatch.setenv("HELPERS_PROFILE", "smallest")
     assert profiles.get("auto").name == "smallest"
@@ -174,7 +180,7 @@ def test_the_verb_prints_the_same_as_one_json_object(capsys):
     printed = json.loads(capsys.readouterr().out)
     values = {field: row["value"] for field, row in printed["fields"].items()}
     assert values | {"name": printed["recipe"]} == recipes.values(recipes.V4)
-    assert printed["changes"]["max_steps"] == {"before": 200, "after": 60}
+    assert printed["changes"]["max_steps"] == {"before": 200, "after": 70}
 
 
 @pytest.mark.parametrize("arguments", [["v9"], ["v4.1", "--profile", "l5"]])

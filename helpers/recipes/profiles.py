@@ -163,9 +163,9 @@ CPU = Profile(
     eval_batch=130,
     eval_every=40,
     step_share=1 / 6,
-    least_steps=60,  # with fewer, evaluations would take more than 15 % of a run
-    learning_rate_factor=130.0,
-    large_rate_factor=3.0,
+    least_steps=70,  # with fewer, evaluations would take more than 15 % of a run
+    learning_rate_factor=150.0,
+    large_rate_factor=2.6,
     large_step_factor=1.8,  # 120 steps: of V4.2a with 100, evaluations took 16 %
     completion_cap=160,
     embedded_large=LARGE,
@@ -300,7 +300,7 @@ def choose(gpu: Gpu) -> tuple[str, str]:
     return held[-1].name, f"{report}: not a card we know; {held[-1].name} is the largest profile that its memory holds"
 
 
-_WITHOUT_BFLOAT16 = re.compile(r"\b(T4G|V100|RTX 20\d\d|GTX|TITAN|Quadro RTX)\b")
+_WITHOUT_BFLOAT16 = re.compile(r"\b(T4G|V100|[KMP]\d{1,3}|RTX 20\d\d|GTX|TITAN|Quadro)\b")
 
 
 def gpu_profiles() -> list[Profile]:

@@ -216,9 +216,9 @@ def get(name: str) -> Recipe:
     >>> get("v4.2c").only_task, get("v4.2c-on-extraction").only_task
     ('', 'extraction')
     """
-    whole, _, task = name.partition(_ON)
+    whole, mark, task = name.partition(_ON)
     require_known("recipe", whole, tuple(RECIPES))
-    return on(RECIPES[whole], task) if task else RECIPES[whole]
+    return on(RECIPES[whole], task) if mark else RECIPES[whole]
 
 
 def on(recipe: Recipe, task: str) -> Recipe:
