@@ -32,13 +32,12 @@ and classes). `baselines` holds the two earlier parsers, `trials` and `audit` co
 from helpers.parsing.answer import answer_text
 from helpers.parsing.baselines import PARSERS
 from helpers.parsing.completions import ParsedCompletion, extract_json, parse_completion
-from helpers.parsing.repairs import REPAIRS, RepairClass, repair_class
+from helpers.parsing.repairs import REPAIRS, repair_class
 
 __all__ = [
     "PARSERS",
     "REPAIRS",
     "ParsedCompletion",
-    "RepairClass",
     "answer_text",
     "extract_json",
     "parse_completion",

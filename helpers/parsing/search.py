@@ -1,4 +1,4 @@
-"""Which object of a completion is its answer: past the thinking, before the next turn, and not an example."""
+"""Which object of an answer counts: not a draft, an example, or braces that hold no object."""
 
 import re
 from dataclasses import dataclass, field

@@ -20,7 +20,6 @@ from helpers.recipes.recipe import (
     get,
     learning_rates,
     on,
-    parser_of,
     values,
     warmup_steps,
 )

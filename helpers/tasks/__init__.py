@@ -8,7 +8,6 @@ from helpers.tasks.review import (
     REVIEW_FIELDS,
     SCORE_RANGE,
     SENTIMENTS,
-    FieldKind,
 )
 from helpers.tasks.spec import (
     JSON_TASK,

@@ -1,4 +1,4 @@
--- One row an order: everything of the order's own tables summed or picked first, so that no join multiplies rows.
+-- One row per order: everything of the order's own tables summed or picked first, so that no join multiplies rows.
 -- Geolocation is left out on purpose: a zip prefix has many rows there.
 -- main item: the dearest of the order. Payment type: the one that paid most. Review: the last answered.
 CREATE TABLE orders_enriched (
