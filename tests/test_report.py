@@ -37,6 +37,21 @@ def test_without_a_run_named_the_latest_one_is_taken_and_told(runs: Path, capsys
     assert (runs / "page.html").is_file()
 
 
+def test_the_page_of_a_shipped_run_goes_to_the_users_own_runs(
+    runs: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = tmp_path_factory.mktemp("own") / "v4.1" / "report.html"
+    monkeypatch.setattr(load, "SHIPPED_RUNS", runs)
+    monkeypatch.setattr(load, "OWN_RUNS", page.parent.parent)
+    shipped = sorted(runs.rglob("*"))
+    assert main(["report", str(runs / "v4.1"), "--examples", "1"]) == 0
+    assert page.is_file() and f"page: {page}" in capsys.readouterr().out
+    assert sorted(runs.rglob("*")) == shipped
+
+
 def test_the_page_names_the_v4_run_as_its_reference(runs: Path) -> None:
     run = load_run(runs / "v4.1")
     found = report.write_report(run, runs / "page.html", examples=1)

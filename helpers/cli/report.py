@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from helpers.plots.report import write_report
-from helpers.runs import latest_run, load_run
+from helpers.runs import Run, latest_run, load, load_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,7 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run", type=Path, nargs="?", help="a run folder (default: the latest V4.1 run, own before shipped)"
     )
-    parser.add_argument("--out", type=Path, help="the page (default: report.html in the run folder)")
+    parser.add_argument(
+        "--out", type=Path, help="the page (default: report.html in the run folder, a shipped run's in runs/<run>)"
+    )
     parser.add_argument("--examples", type=int, default=10, help="before/after completions per task (default 10)")
 
 
@@ -22,7 +24,13 @@ def run(args: argparse.Namespace) -> int:
     print(source)
     for warning in run.warnings:
         print(f"warning: {warning}")
-    page = args.out or run.path / "report.html"
+    page = args.out or _folder_for(run) / "report.html"
     print(write_report(run, page, args.examples))
     print(f"page: {page}")
     return 0
+
+
+def _folder_for(run: Run) -> Path:
+    """Where the run's page goes: beside its record, or where that ships with the project, to the user's own runs."""
+    shipped = run.path.resolve().is_relative_to(load.SHIPPED_RUNS)
+    return load.OWN_RUNS / run.name if shipped else run.path
