@@ -13,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from helpers.cli import main, notebooks
 from helpers.core.errors import UserError
+from helpers.core.files import write_json
 from helpers.runs import summary
 from tests.synthetic_runs import Spec, means, write_run
 
@@ -103,6 +104,31 @@ def test_a_dead_kernel_is_told_in_two_lines(series: Path, capsys: pytest.Capture
     assert main(["notebooks", "--notebooks", "01"]) == 1
 
     assert "01_first: its kernel died" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ([sys.executable, "-c", "raise SystemExit(3)"], "Kernel died before replying"),
+        (["/no/such/python"], "No such file"),
+    ],
+)
+def test_a_kernel_that_does_not_start_is_told_in_one_line(
+    command: list[str],
+    reason: str,
+    series: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kernel = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    write_json(kernel, {"argv": command, "display_name": "Python 3", "language": "python"})
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+
+    assert main(["notebooks", "--notebooks", "01"]) == 1
+
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "01_first: its kernel did not start" in line and reason in line and "kernels.log" in line
 
 
 def test_branches_that_need_nothing_of_one_another_run_side_by_side(

@@ -15,6 +15,7 @@ from typing import Any
 
 import nbformat
 import papermill
+from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.clientwrap import PapermillNotebookClient
@@ -40,8 +41,12 @@ AT_ONCE = 2
 SECONDS_BETWEEN_NOTES = 10.0
 
 
+class _NoKernelError(Exception):
+    """The kernel did not start; the message says why."""
+
+
 class NotebookError(Exception):
-    """A cell failed or its kernel died; the message says where, in a few lines. The partial copy is kept."""
+    """A cell failed, or its kernel died or did not start; the message says where. The partial copy is kept."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -191,7 +196,7 @@ def execute(notebook: Path, run_folder: Path) -> Path:
 
     Raises `NotebookError` at the first failing cell. The copy is saved after every cell, so what ran is never lost.
     """
-    copy = run_folder / notebook.name
+    copy, log = run_folder / notebook.name, run_folder / KERNEL_LOG
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # a kernel of the user's home never stands in for .venv
     try:
         papermill.execute_notebook(
@@ -204,12 +209,14 @@ def execute(notebook: Path, run_folder: Path) -> Path:
             run_folder=run_folder,
             name=_number(notebook),
         )
-    except (PapermillExecutionError, DeadKernelError) as error:
-        if isinstance(error, DeadKernelError):
-            reason = f": its kernel died, most often for want of memory (see {run_folder / KERNEL_LOG})"
-        else:
-            reason = f" failed in code cell {error.exec_count}: {error.ename}: {error.evalue}"
-        raise NotebookError(f"{notebook.stem}{reason}\n  what ran is kept in {copy}") from error
+    except _NoKernelError as error:
+        raise NotebookError(f"{notebook.stem}: its kernel did not start: {error} (see {log})") from error
+    except DeadKernelError as error:
+        reason = f"its kernel died, most often for want of memory (see {log})"
+        raise NotebookError(f"{notebook.stem}: {reason}\n  what ran is kept in {copy}") from error
+    except PapermillExecutionError as error:
+        reason = f"failed in code cell {error.exec_count}: {error.ename}: {error.evalue}"
+        raise NotebookError(f"{notebook.stem} {reason}\n  what ran is kept in {copy}") from error
     html, _ = HTMLExporter().from_filename(str(copy))
     write_text(copy.with_suffix(".html"), html)
     return copy
@@ -234,6 +241,20 @@ class _Client(PapermillNotebookClient):
         self.on_cell_execute = self.begin
         self.name, self.cell, self.printed, self.started = name, 0, 0.0, time.monotonic()
         self.cells = sum(cell.cell_type == "code" for cell in nb_man.nb.cells)
+
+    def start_new_kernel(self, **options: Any) -> None:
+        """Start the kernel's process; `_NoKernelError` where it is not installed."""
+        try:
+            super().start_new_kernel(**options)
+        except (NoSuchKernel, OSError) as error:
+            raise _NoKernelError(str(error)) from error
+
+    def start_new_kernel_client(self, **options: Any) -> Any:
+        """Wait until the kernel answers; `_NoKernelError` where it ends or stays silent."""
+        try:
+            return super().start_new_kernel_client(**options)
+        except RuntimeError as error:  # jupyter_client's
+            raise _NoKernelError(str(error)) from error
 
     def begin(self, cell: Any, **_: Any) -> None:
         """Print which cell begins: its first line that is no comment or magic."""
