@@ -75,6 +75,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         connection.execute("CREATE TABLE orders (id INTEGER, state TEXT, price REAL)")
         rows = [(number, "SP" if number % 2 else "RJ", number / 10) for number in range(ROWS)]
         connection.executemany("INSERT INTO orders VALUES (?, ?, ?)", rows)
+        connection.execute("CREATE TABLE indexed (id TEXT PRIMARY KEY, place INTEGER UNIQUE) WITHOUT ROWID")
         connection.execute("CREATE VIEW enriched AS SELECT *, lower(state) AS lower_state FROM orders")
     connection.close()
     return path
@@ -155,6 +156,16 @@ def test_a_greedy_query_on_one_thread_does_not_fail_an_innocent_one_on_another(s
     assert errors[1::2] == [None] * 4 and None not in errors[::2]
 
 
+@pytest.mark.parametrize(
+    "clock", ["date('now')", "julianday()", "strftime('%Y', 'NOW', '-1 year')", "strftime('%Y')", "unixepoch( )"]
+)
+def test_a_query_that_reads_the_clock_is_refused(shop: Path, clock: str) -> None:
+    sql = f"SELECT COUNT(*) FROM orders WHERE state < {clock}"
+    error = run_query(shop, sql).error
+    assert error is not None and "reads the clock" in error
+    assert describe_query(sql, shop) is None
+
+
 def test_rows_beyond_the_limit_are_cut_and_told(shop: Path) -> None:
     result = run_query(shop, "SELECT id FROM orders", max_rows=5)
     assert len(result.rows) == 5 and result.truncated
@@ -205,8 +216,13 @@ def test_no_text_raises(shop: Path, sql: str) -> None:
         ),
         ("WITH orders AS (SELECT 1 AS id) SELECT id FROM orders", set(), set()),
         ("-- a\n/* b */ SELECT COUNT(*) FROM orders /* c */; -- d", {"orders"}, set()),
-        ("SELECT lower_state FROM enriched", {"enriched", "orders"}, {"lower_state", "state"}),
+        ("SELECT lower_state FROM enriched", {"orders"}, {"lower_state", "state"}),
         ("SELECT 1", set(), set()),
+        ("WITH r AS (SELECT 1) SELECT 17 AS n FROM r", set(), set()),
+        ("WITH orders AS (SELECT 1) SELECT 17 AS n FROM orders", set(), set()),
+        ("SELECT COUNT(*) FROM enriched", {"orders"}, set()),
+        ("SELECT COUNT(*) FROM orders WHERE EXISTS (SELECT 1 FROM indexed)", {"orders", "indexed"}, set()),
+        ("SELECT COUNT(*) FROM indexed WHERE id = 'a' OR place = 2", {"indexed"}, {"id", "place"}),
     ],
 )
 def test_a_description_names_the_tables_and_columns_that_are_read(

@@ -7,6 +7,7 @@ steps and watches the clock. Steps are the limit that counts: unlike seconds, th
 """
 
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -59,6 +60,11 @@ _FUNCTION_NAMES = (
     "string_agg substr substring sum time total trim trunc typeof unixepoch upper"
 )
 _ALLOWED_FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
+# Of these the date functions are deterministic only where they are given a date: without one they read the clock.
+_CLOCK = re.compile(
+    r"'now'|\b(?:date|datetime|time|julianday|unixepoch)\s*\(\s*\)|\bstrftime\s*\(\s*'[^']*'\s*\)", re.IGNORECASE
+)
+_READING_OPCODES = ("OpenRead", "ReopenIdx")
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,8 @@ class _Connection(sqlite3.Connection):
     """A connection that notes what its statements read: (table, column) pairs in lower case."""
 
     reads: set[tuple[str, str]]
+    table_at: dict[int, str]
+    """The table, in lower case, whose rows or index begin on a page of the file."""
 
 
 @dataclass
@@ -144,26 +152,33 @@ def describe_query(sql: str, db_path: Path | str | None = None) -> QueryNames | 
     """The tables and columns of a database (default: the one at hand) that a query reads; None where it is no SELECT.
 
     SQLite itself says so while it prepares the query, so that what is described is what `run_query` runs: the query's
-    own CTEs are no tables, whatever their names. Raises `UserError` where the database is missing.
+    own CTEs are no tables, whatever their names, and a view is the tables behind it: those that the prepared program
+    opens. Raises `UserError` where the database is missing.
     """
     with _LOCK:
         connection = _connection(Path(db_path or database_path()))
         connection.reads.clear()
         try:
-            if len(sql) > MAX_SQL_CHARACTERS:
-                return None
-            connection.execute(f"EXPLAIN {sql}").close()
+            _refuse(sql)
+            program = connection.execute(f"EXPLAIN {sql}").fetchall()
         except _QUERY_ERRORS:
             return None
-        tables = frozenset(table for table, _ in connection.reads)
-        return QueryNames(tables, frozenset(column for _, column in connection.reads if column))
+        opened = {connection.table_at.get(page) for _, opcode, _, page, *_ in program if opcode in _READING_OPCODES}
+        columns = {column for _, column in connection.reads if column}
+        return QueryNames(frozenset(table for table in opened if table), frozenset(columns))
+
+
+def _refuse(sql: str) -> None:
+    if len(sql) > MAX_SQL_CHARACTERS:
+        raise _OutOfBudgetError(f"the query is longer than {MAX_SQL_CHARACTERS} characters")
+    if _CLOCK.search(sql):
+        raise _OutOfBudgetError("the query reads the clock: its answer would change from day to day")
 
 
 def _run(
     connection: sqlite3.Connection, sql: str, max_rows: int, max_bytes: int, budget: _Budget
 ) -> tuple[tuple[str, ...], list[tuple[Any, ...]], bool]:
-    if len(sql) > MAX_SQL_CHARACTERS:
-        raise _OutOfBudgetError(f"the query is longer than {MAX_SQL_CHARACTERS} characters")
+    _refuse(sql)
     budget.start()
     connection.set_progress_handler(budget.check, _STEPS_A_CHECK)
     cursor = connection.cursor()
@@ -239,6 +254,9 @@ def _open(path: Path) -> _Connection:
     # SQLite's own trimming of given characters takes (length x characters) steps that no budget counts.
     for name, left, right in (("trim", True, True), ("ltrim", True, False), ("rtrim", False, True)):
         connection.create_function(name, 2, partial(_trimmed, left, right), deterministic=True)
+    # Before the authorizer, which keeps the schema table from every query.
+    pages = connection.execute("SELECT rootpage, lower(tbl_name) FROM sqlite_master WHERE rootpage > 0")
+    connection.table_at = dict(pages.fetchall())
     connection.reads = set()
     connection.set_authorizer(partial(_authorize, connection.reads))
     return connection

@@ -16,6 +16,7 @@ from helpers.rewards.text.words import terms
 _QUOTED = re.compile(r"('[^']*')")
 _EXPLANATION = "Esta consulta responde à pergunta que foi feita sobre a loja."
 _ENGLISH = "This query computes what was asked from the orders of the shop and sorts the rows for you to read."
+_ONE_ORDER = "orders WHERE order_id = (SELECT MIN(order_id) FROM orders)"
 _FENCES = {
     "sqlite fence": ("```sqlite", "```"),
     "a dialect in capitals": ("```PostgreSQL", "```"),
@@ -36,10 +37,10 @@ def probes(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> l
         *(Probe(name, "wrong_fact", text) for name, text in _wrong(record, sql, explanation)),
         *_other(record, records),
         *(Probe(name, "lazy", text) for name, text in _lazy(record, sql, explanation).items()),
-        *(Probe(name, "cheat", text) for name, text in _cheats(sql).items()),
+        *(Probe(name, "cheat", text) for name, text in _cheats(record, sql, explanation).items()),
         Probe("right query alone", "partial", f"```sql\n{sql}\n```"),
         Probe("right explanation alone", "partial", explanation),
-        Probe("right rows as constants", "limit", _answer(_constants(record), explanation)),
+        Probe("right rows as constants", "limit", _answer(f"{_constants(record)} FROM {_ONE_ORDER}", explanation)),
     ]
 
 
@@ -176,9 +177,10 @@ def _lazy(record: Mapping[str, Any], sql: str, explanation: str) -> dict[str, st
     }
 
 
-def _cheats(sql: str) -> dict[str, str]:
+def _cheats(record: Mapping[str, Any], sql: str, explanation: str) -> dict[str, str]:
     return {
         "constants": _answer("SELECT 'SP', 42, 3.14", _EXPLANATION),
+        "constants beside a CTE": _answer(f"WITH r AS (SELECT 1) {_constants(record)} FROM r", explanation),
         "SQL words in a row": " ".join(terms("sql_keywords")).upper() + " 1 2 3 pedidos clientes receita frete",
         "business words beside SELECT 1": _answer(
             "SELECT 1", "Receita, frete, pedidos, clientes, 10, 20, 30 e vendas."
@@ -196,10 +198,10 @@ def _cheats(sql: str) -> dict[str, str]:
 
 
 def _constants(record: Mapping[str, Any]) -> str:
-    """The reference's rows as literals beside a table that is not used: knowing the answer is the hard part."""
+    """The reference's rows as literals, whatever they are read from: knowing the answer is the hard part."""
     rows = record["reference"]["result"]["rows"]
     selects = [f"SELECT {', '.join(map(_literal, row))}" for row in rows[:19]]
-    return " UNION ALL ".join(selects) + " FROM orders WHERE order_id = (SELECT MIN(order_id) FROM orders)"
+    return " UNION ALL ".join(selects)
 
 
 def _literal(value: Any) -> str:
