@@ -22,11 +22,22 @@ _FENCE = re.compile(r"`{3,}|~{3,}")
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[^\s`]*[ \t]*$", re.MULTILINE)
 _INLINE = re.compile(r"(?<!`)`([^`]++)`(?!`)")
 _TAG = re.compile(r"[ \t]*[\w.+#-]+(?=\s)")
-_CORRECTION = re.compile(
-    r"\b(?:corrig\w*|correc\w*|corret[ao]s?|errad[ao]s?|err(?:o|ei)|engan\w*|equivoc\w*|na verdade|ops|desculp\w*"
-    r"|pensando melhor|versao final|(?:consulta|query|resposta) final|refaz\w*|refeit\w*|reescrev\w*|em vez dis[st]o"
-    r"|correct(?:ed|ion)|fixed|actually)\b"
+_ALWAYS = (
+    r"engan\w*|equivoc\w*|na verdade|ops|desculp\w*|pensando melhor|versao final|(?:consulta|query|resposta) final"
+    r"|refaz\w*|refeit\w*|reescrev\w*|em vez dis[st]o|correct(?:ed|ion)|fixed|actually"
 )
+# `correto`, `erro` and their like correct something only in a phrase of their own: `Correção:`, `o certo é:` before
+# the query, `a consulta acima está errada`, `havia um erro`.
+_CORRECTION = re.compile(
+    rf"\b(?:(?:{_ALWAYS}|errei|corrigindo|corrijo|corrigi|para corrigir"
+    r"|(?:acima|anterior|primeir[ao]|consulta|query|sql|filtro)\b[^.:;\n]{0,40}\b(?:errad[ao]|incorret[ao]|erro)"
+    r"|(?:ha|havia|contem|continha|cometi|encontrei) (?:um )?erro)\b"
+    r"|(?:correcao|corrigid[ao])\W{0,3}:"
+    r"|(?:consulta|query|versao|resposta|sql|o|a|uma) (?:corret[ao]|correcao|cert[ao]|corrigid[ao])\b"
+    r"[^.:\n]{0,40}:?\W{0,3}\Z)"
+)
+HANDOFF_CORRECTION = re.compile(rf"\b(?:{_ALWAYS}|corrig\w*|correc\w*|corret[ao]s?|errad[ao]s?|err(?:o|ei))\b")
+"""What v4.1 goes by: any of these words, also inside of ordinary prose."""
 
 
 class Answer(NamedTuple):
@@ -42,12 +53,13 @@ class _Block(NamedTuple):
     end: int
 
 
-def split_answer(text: str) -> Answer:
+def split_answer(text: str, correction: re.Pattern[str] = _CORRECTION) -> Answer:
     """The query of a completion, and what is said beside it.
 
     Of the fenced blocks that hold a query, the first is the answer, unless words before a later one say that it
-    corrects: then that one is. A fence is three or more backticks or tildes with any tag, or none. Where no fenced
-    block comes first that holds one, a line that starts a query is the answer, up to its `;` or a blank line.
+    corrects (`correction` in the folded text): then that one is. A fence is three or more backticks or tildes with any
+    tag, or none. Where no fenced block comes first that holds one, a line that starts a query is the answer, up to its
+    `;` or a blank line.
 
     >>> split_answer("SELECT COUNT(*) FROM orders;\\nConta os pedidos.")
     Answer(query='SELECT COUNT(*) FROM orders', explanation='Conta os pedidos.')
@@ -61,7 +73,7 @@ def split_answer(text: str) -> Answer:
         bare = None if holding else _BARE_QUERY.search(text) or _inline_query(text)
     if bare is None and not holding:
         return Answer("", text.strip())
-    query, start, end = (bare[1], *bare.span()) if bare else _last_correction(text, holding)
+    query, start, end = (bare[1], *bare.span()) if bare else _last_correction(text, holding, correction)
     return Answer(query.strip().rstrip(";").rstrip(), f"{text[:start]}\n{text[end:]}".strip())
 
 
@@ -73,10 +85,10 @@ def prose_of(explanation: str) -> str:
     return _FENCE_LINE.sub("", explanation).strip()
 
 
-def _last_correction(text: str, blocks: list[_Block]) -> _Block:
+def _last_correction(text: str, blocks: list[_Block], correction: re.Pattern[str]) -> _Block:
     chosen = blocks[0]
     for before, block in pairwise(blocks):
-        if _CORRECTION.search(fold(text[before.end : block.start])):
+        if correction.search(fold(text[before.end : block.start])):
             chosen = block
     return chosen
 

@@ -11,7 +11,7 @@ from sqlglot import exp
 
 from helpers.core.files import database_path
 from helpers.rewards.base import Parser, Parts
-from helpers.rewards.sql_answer import Answer, prose_of, split_answer
+from helpers.rewards.sql_answer import HANDOFF_CORRECTION, Answer, prose_of, split_answer
 from helpers.rewards.sql_results import result_share
 from helpers.rewards.sql_sandbox import QueryNames, QueryResult, describe_query, run_query
 from helpers.rewards.text.language import own_words_share, portuguese_share, prompt_words, stems
@@ -38,12 +38,13 @@ UNEXPLAINED = 0.25
 
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*(?!\w)")
 _SQL_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?")
+_PERCENT = re.compile(r"percentua(?:l|is)|percentage[mn]|por cento|%|\bp\.?p\.?\b", re.IGNORECASE)
 _LETTER = re.compile(r"[^\W\d_]")
 
 
 def form(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     """v4.1: SQL keywords, a query beside an explanation, digits and business words. Nothing is run or checked."""
-    answer = split_answer(text)
+    answer = split_answer(text, HANDOFF_CORRECTION)
     keywords = len(vocabulary("sql_keywords").found(text))
     shares = {
         "structure": float(keywords >= KEYWORDS_FOR_STRUCTURE),
@@ -102,12 +103,16 @@ def answer_share(rows: Sequence[Sequence[Any]], record: Mapping[str, Any]) -> fl
     asked, open_label = asked_columns(meta.get("family", ""), meta["question"], columns)
     places = [columns.index(name) for name in asked]
     decimals = _decimals(reference["sql"])
+    # `a fração` or `a taxa` may be answered as a fraction, where the reference has a percentage.
+    free_scale = not _PERCENT.search(meta["question"])
+    percentages = [place for place, name in enumerate(asked) if free_scale and name.startswith("pct_")]
     return result_share(
         rows,
         [[row[place] for place in places] for row in reference["result"]["rows"]],
         bool(meta.get("ordered")),
         [decimals.get(name) for name in asked],
         asked.index(open_label) if open_label in asked else None,
+        percentages,
     )
 
 
@@ -146,11 +151,11 @@ def _decimals(reference: str) -> dict[str, int]:
 
 
 def _names(query: str) -> QueryNames | None:
-    return _remembered_names(database_path(), query)
+    return _remembered_names(*_database(), query)
 
 
 @lru_cache(maxsize=4096)
-def _remembered_names(path: Path, query: str) -> QueryNames | None:
+def _remembered_names(path: Path, modified: int, query: str) -> QueryNames | None:
     return describe_query(query, path)
 
 
@@ -162,14 +167,18 @@ def _columns_share(query: str, reference: str) -> float:
 
 def query_result(query: str) -> QueryResult:
     """What a query returns on the database at hand, remembered: a group's completions often hold the same query."""
-    path = database_path()
-    return _remembered(path, path.stat().st_mtime_ns if path.exists() else 0, query)
+    return _remembered(*_database(), query)
 
 
 @lru_cache(maxsize=1024)
 def _remembered(path: Path, modified: int, query: str) -> QueryResult:
-    """`modified` keeps the answers of an earlier database from being taken for those of a rebuilt one."""
     return run_query(path, query, max_rows=MAX_ROWS)
+
+
+def _database() -> tuple[Path, int]:
+    """The database at hand and when it was modified: what is remembered of one does not hold for a rebuilt one."""
+    path = database_path()
+    return path, path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _topic_share(explanation: str, record: Mapping[str, Any]) -> float:

@@ -1,7 +1,8 @@
 """Whether a query's result says what the reference says, whatever its shape: rows as a multiset, names ignored."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from itertools import islice, permutations
 from typing import Any
 
@@ -30,12 +31,15 @@ def result_share(
     ordered: bool = False,
     decimals: Sequence[int | None] = (),
     open_label: int | None = None,
+    percentages: Collection[int] = (),
 ) -> float:
     """1 for the reference's rows (in its order where `ordered`), up to 0.5 for a part of them, else 0.
 
     Columns may stand in another order, with others between them. Numbers are equal, also as text, where they agree to
     `decimals`, which the reference was rounded to (None: to those it shows); or, from two on, to those that the answer
-    shows. The labels in column `open_label` may be any others that stand for the reference's one to one.
+    shows. The labels in column `open_label` may be any others that stand for the reference's one to one. Those columns
+    of the reference in `percentages` may be fractions in the answer. A row whose figure is undefined in the reference
+    (the first month's growth) need not be there.
 
     >>> reference = [["SP", 20.13], ["RJ", 22.5]]
     >>> result_share([("RJ", 22.5), ("SP", "20.1299")], reference), result_share([("SP", 20.2)], reference)
@@ -51,27 +55,49 @@ def result_share(
     given = [[_number(value) for value in column] for column in zip(*rows, strict=True)]
     wanted = [[_number(value) for value in column] for column in zip(*reference, strict=True)]
     rounded = [*decimals, *[None] * width][:width]
-    best, in_order = 0, False
-    for order in _column_orders(given, wanted, open_label, rounded):
+    test_for = [
+        partial(_test, wanted[place], place == open_label, rounded[place], place in percentages)
+        for place in range(width)
+    ]
+    gaps = [place for place in range(width) if place != open_label and _has_gaps(wanted[place])]
+    target = _without_gaps(list(zip(*wanted, strict=True)), gaps)
+    best = 0.0
+    for order in _column_orders(given, wanted, test_for):
         columns = [given[place] for place in order]
-        tests = [_test(columns[place], wanted[place], place == open_label, rounded[place]) for place in range(width)]
-        answer, target = list(zip(*columns, strict=True)), list(zip(*wanted, strict=True))
-        in_order = _in_order(answer, target, tests)
-        best = max(best, len(target) if in_order else _matches(answer, target, tests))
-        if in_order:
+        tests = [test(column) for test, column in zip(test_for, columns, strict=True)]
+        answer = _without_gaps(list(zip(*columns, strict=True)), gaps)
+        best = max(best, _rows_share(answer, target, tests, ordered))
+        if best == 1.0:
             break
-    if best < len(reference) or len(rows) != len(reference):
-        return PARTLY_RIGHT * 2 * best / (len(rows) + len(reference))
-    return 1.0 if in_order or not ordered else PARTLY_RIGHT
+    return best
+
+
+def _rows_share(rows: Sequence[Row], reference: Sequence[Row], tests: list[Same], ordered: bool) -> float:
+    if _in_order(rows, reference, tests):
+        return 1.0
+    matches = _matches(rows, reference, tests)
+    if matches == len(rows) == len(reference):
+        return PARTLY_RIGHT if ordered else 1.0
+    return PARTLY_RIGHT * 2 * matches / (len(rows) + len(reference))
+
+
+def _has_gaps(column: Sequence[Any]) -> bool:
+    """Whether a column of figures has some that are undefined."""
+    figures = [value for value in column if value is not None]
+    return 0 < len(figures) < len(column) and all(isinstance(value, int | float) for value in figures)
+
+
+def _without_gaps(rows: list[Row], gaps: list[int]) -> list[Row]:
+    return [row for row in rows if all(row[place] is not None for place in gaps)]
 
 
 def _column_orders(
-    given: list[list[Any]], wanted: list[list[Any]], open_label: int | None, rounded: list[int | None]
+    given: list[list[Any]], wanted: list[list[Any]], test_for: Sequence[Callable[[list[Any]], Same]]
 ) -> list[tuple[int, ...]]:
     """The ways to read the answer's columns as the reference's, those that have most values in common first."""
     common = []
-    for place, target in enumerate(wanted):
-        tests = [_test(column, target, place == open_label, rounded[place]) for column in given]
+    for target, test in zip(wanted, test_for, strict=True):
+        tests = [test(column) for column in given]
         pairs = list(zip(given, tests, strict=True))
         common.append([sum(any(same(value, b) for value in column) for b in target) for column, same in pairs])
 
@@ -103,12 +129,13 @@ def _same_row(row: Row, wanted: Row, tests: list[Same]) -> bool:
     return all(same(value, target) for value, target, same in zip(row, wanted, tests, strict=True))
 
 
-def _test(given: list[Any], wanted: list[Any], is_open_label: bool, decimals: int | None) -> Same:
+def _test(wanted: list[Any], is_open_label: bool, decimals: int | None, is_percentage: bool, given: list[Any]) -> Same:
     """When a value of an answer's column is one of the reference's column."""
     if is_open_label and len(set(given)) == len(given) and all(map(_may_be_label, given)):
         return _label_test(given, wanted)
     tolerance = _tolerance(wanted) if decimals is None else 0.5 * 10.0**-decimals
-    return lambda value, target: _same(value, target, tolerance)
+    same = _same_percentage if is_percentage else _same
+    return lambda value, target: same(value, target, tolerance)
 
 
 def _label_test(given: list[Any], wanted: list[Any]) -> Same:
@@ -148,6 +175,12 @@ def _same(value: Any, wanted: Any, tolerance: float) -> bool:
     decimals = decimals_shown(value)
     slack = max(tolerance, 0.5 * 10.0**-decimals) if decimals >= 2 else tolerance
     return abs(value - wanted) <= slack * (1 + 1e-9) + 1e-9 * abs(wanted)
+
+
+def _same_percentage(value: Any, wanted: Any, tolerance: float) -> bool:
+    """Whether a value is the percentage, or the fraction that is."""
+    is_number = isinstance(value, int | float)
+    return _same(value, wanted, tolerance) or (is_number and _same(100 * value, wanted, tolerance))
 
 
 def _tolerance(column: Sequence[Any]) -> float:
