@@ -7,7 +7,7 @@ from typing import Any
 
 from helpers.rewards.base import Parser, Parts
 from helpers.rewards.text.language import novelty_share, own_words_share, portuguese_share, prompt_words
-from helpers.rewards.text.numbers import WrittenNumber, numbers_in
+from helpers.rewards.text.numbers import WrittenNumber, approximate, numbers_in
 from helpers.rewards.text.table import TableFacts
 from helpers.rewards.text.words import fold, vocabulary, words
 from helpers.tasks import user_text
@@ -31,18 +31,29 @@ UNNAMED = 0.3
 UNSTRUCTURED = 0.3
 """What right figures and names are worth outside of findings and actions: a table read aloud is no analysis."""
 
-# A label opens a line or a sentence, may wear Markdown, and ends in a colon or with its line. Repetitions are bounded
-# so that no text takes quadratic time.
-_LABEL = re.compile(
-    r"(?:^|[.;!?\n])[ \t#>*_\-\d.)]{0,12}"
-    r"(?:(?:principais|proximas|proximos|possiveis|provaveis|plano[ ]de)[ ]{1,3})?"
-    r"(?:(?P<findings>achados?|descobertas?|constatac\w+|diagnostico|insights?|observac\w+|destaques?|resultados?|"
-    r"o[ ]que[ ]os[ ]dados[ ]mostram)"
-    r"|(?P<causes>causas?|hipoteses?|motivos?|por[ ]que)"
-    r"|(?P<actions>ac(?:ao|oes)|recomendac\w+|passos|sugestoes|o[ ]que[ ]fazer))"
-    r"(?:[ ]{1,3}\w{1,20}){0,2}[ \t*_]{0,6}(?::|$)",
-    re.MULTILINE,
+
+def _labels(mark: str, findings: str, actions: str, end: str) -> re.Pattern[str]:
+    """A label opens a line or a sentence behind `mark`s (Markdown), and ends in a colon or with its line (`end`).
+
+    Repetitions are bounded so that no text takes quadratic time.
+    """
+    return re.compile(
+        rf"(?:^|[.;!?\n]){mark}{{0,12}}"
+        r"(?:(?:principais|proximas|proximos|possiveis|provaveis|plano[ ]de)[ ]{1,3})?"
+        r"(?:(?P<findings>achados?|descobertas?|constatac\w+|diagnostico|insights?|observac\w+|destaques?|resultados?|"
+        rf"o[ ]que[ ]os[ ]dados[ ]mostram{findings})"
+        r"|(?P<causes>causas?|hipoteses?|motivos?|por[ ]que)"
+        rf"|(?P<actions>ac(?:ao|oes)|recomendac\w+|passos|sugestoes|o[ ]que[ ]fazer{actions}))"
+        rf"(?:[ ]{{1,3}}\w{{1,20}}){{0,2}}{end}",
+        re.MULTILINE,
+    )
+
+
+_HANDOFF_LABEL = _labels(r"[ \t#>*_\-\d.)]", "", "", r"[ \t*_]{0,6}(?::|$)")
+_LABEL = _labels(
+    r"[^a-z\n]", "|analises?|resumo", "|sugestao", r"(?:[ ]?\([^()\n]{0,60}\))?[ \t*_]{0,6}(?::|[–—]|-[ ]|\r?$)"
 )
+"""v4.2 also reads emojis and bullets before a label, and a remark, a dash or a Windows line end behind it."""
 
 _SENTENCE_END = re.compile(r"(?<=[.;!?])\s+|\n")
 
@@ -73,26 +84,26 @@ PLAN_REACH = 80
 """Characters before a figure in which the words stand that make it a plan."""
 
 
-def sections(text: str) -> dict[str, str]:
+def sections(text: str, label: re.Pattern[str] = _LABEL) -> dict[str, str]:
     """The folded text of each labelled section (`findings`, `causes`, `actions`); repeated labels are joined.
 
     >>> sections("Achados: o frete subiu.\\nAções: renegociar o frete.")
     {'findings': 'o frete subiu.', 'actions': 'renegociar o frete.'}
     """
     folded = fold(text)
-    labels = list(_LABEL.finditer(folded))
-    found: dict[str, str] = {}
-    for label, following in zip_longest(labels, labels[1:]):
-        name = str(label.lastgroup)
-        body = folded[label.end() : following.start() if following else None]
-        found[name] = f"{found.get(name, '')} {body}".strip(" \t\n*_")
-    return found
+    matches = list(label.finditer(folded))
+    bodies: dict[str, str] = {}
+    for match, following in zip_longest(matches, matches[1:]):
+        name = str(match.lastgroup)
+        body = folded[match.end() : following.start() if following else None]
+        bodies[name] = f"{bodies.get(name, '')} {body}".strip(" \t\n*_")
+    return bodies
 
 
-def structure_share(text: str) -> float:
+def structure_share(text: str, label: re.Pattern[str] = _LABEL) -> float:
     """Half for a findings section with words in it, half for an actions section."""
-    found = sections(text)
-    return sum(len(words(found.get(name, ""))) >= SECTION_WORDS for name in ("findings", "actions")) / 2
+    bodies = sections(text, label)
+    return sum(len(words(bodies.get(name, ""))) >= SECTION_WORDS for name in ("findings", "actions")) / 2
 
 
 def length_share(characters: int) -> float:
@@ -109,7 +120,7 @@ def form(text: str, record: Mapping[str, Any], parser: Parser) -> Parts:
     """v4.1: two labelled sections, action words, a sensible length, business words. No figure is checked."""
     return Parts(
         {
-            "structure": structure_share(text),
+            "structure": structure_share(text, _HANDOFF_LABEL),
             "actions": vocabulary("actions").share(text, ACTION_WORDS_WANTED),
             "length": length_share(len(text.strip())),
             "vocabulary": vocabulary("business").share(text, BUSINESS_TERMS_WANTED),
@@ -154,7 +165,7 @@ def figures_share(text: str, facts: TableFacts) -> tuple[float, int]:
     grounded, ungrounded, cited = 0, 0, set()
     for sentence in _SENTENCE_END.split(text):
         section = next((str(label.lastgroup) for label in _LABEL.finditer(fold(sentence))), section)
-        numbers = numbers_in(sentence)
+        numbers = [approximate(number, sentence) for number in numbers_in(sentence)]
         if not numbers:
             continue
         acts = section == "actions" if acts_in_section else bool(vocabulary("actions").found(sentence))

@@ -9,6 +9,7 @@ from helpers.rewards.text.numbers import WrittenNumber, numbers_in
 from helpers.rewards.text.table import TableFacts
 from helpers.rewards.text.words import terms
 from helpers.tasks import user_text
+from helpers.tasks.pairs.portuguese import number as written
 
 _FACTORS = (1.37, 0.63, 1.71, 2.29, 0.41, 3.83, 1.19, 5.47, 0.29, 7.93)
 _RENAMED = (("Achados", "Principais achados"), ("Ações", "Ações recomendadas"), ("Causas", "Possíveis causas"))
@@ -99,7 +100,7 @@ def _changed(text: str, number: WrittenNumber, facts: TableFacts) -> str | None:
         return None
     decimals = len(shown[0].partition(",")[2])
     for factor in _FACTORS:
-        figure = f"{number.values[0] * factor:,.{decimals}f}".translate(str.maketrans(",.", ".,"))
+        figure = written(number.values[0] * factor, decimals)
         start = number.start + shown.start()
         wrong = text[:start] + figure + text[start + len(shown[0]) :]
         if not all(facts.hold(other) for other in numbers_in(wrong) if other.start <= start < other.end):

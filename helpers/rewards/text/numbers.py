@@ -4,7 +4,7 @@ import bisect
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 Unit = Literal["plain", "money", "percent", "times"]
@@ -12,11 +12,19 @@ Unit = Literal["plain", "money", "percent", "times"]
 _SCALES = {"mil": 1e3, "milhao": 1e6, "milhoes": 1e6, "mi": 1e6, "bilhao": 1e9, "bilhoes": 1e9, "bi": 1e9}
 _DIGITS = r"\d{1,3}(?:\.\d{3})+(?:,\d+)?|\d{1,3}(?:,\d{3})+\.\d+|\d+[.,]\d+|\d+"
 _NUMBER = re.compile(
-    rf"(?<![\w.,])(?P<money>R\$[ \u00a0]{{0,3}})?(?P<digits>{_DIGITS})(?![\d])"
+    rf"(?<!\d)(?<!\d[.,])(?P<money>R\$[ \u00a0]{{0,3}})?(?P<digits>{_DIGITS})(?![\d])"
     r"(?:[ \u00a0]{0,3}(?P<scale>mil(?:h(?:ão|ao|ões|oes))?|bilh(?:ão|ao|ões|oes)|mi|bi)\b)?"
     r"(?:[ \u00a0]{0,3}(?:(?P<percent>%|por cento\b|p\.?p\.?\b|pontos? percentua(?:l|is)\b)|(?P<times>x\b|vezes\b)))?",
     re.IGNORECASE,
 )
+_LETTER = re.compile(r"[^\W\d]")
+_ABOUT = re.compile(
+    r"\b(?:(?P<above>(?:mais|acima) de)|(?P<below>menos de|abaixo de|quase)"
+    r"|(?P<around>cerca de|por volta de|em torno de|aproximadamente))\s+\Z",
+    re.IGNORECASE,
+)
+ABOUT_REACH = 24
+"""Characters before a number in which `mais de` and the like stand."""
 _AFTER_MARKER = re.compile(r"[ºª°]|[.)](?=\s|$)")
 _BEFORE_MARKER = re.compile(r"(?:^|[\n.;:])[ \t#>*_\-(]*$")
 MAX_DIGITS = 20
@@ -48,12 +56,48 @@ class WrittenNumber:
 
 
 def numbers_in(text: str) -> list[WrittenNumber]:
-    """Every number in a text, in order; list markers (`1.`, `2)`) and ordinals (`3º`) are not quantities.
+    """Every number in a text, in order.
+
+    List markers (`1.`, `2)`), ordinals (`3º`) and digits that a word ends in (`top10`) are not quantities; a unit makes
+    one of those too (`até77%`).
 
     >>> [number.values for number in numbers_in("R$ 1.234,56; 12,5%; 3,4 mil; 4.28")]
     [(1234.56,), (12.5,), (3400.0,), (4.28,)]
     """
-    return [_written(match) for match in _NUMBER.finditer(text) if not _is_marker(text, match)]
+    matches = (match for match in _NUMBER.finditer(text) if not _is_marker(text, match))
+    return [_written(match) for match in matches if not _ends_a_word(text, match)]
+
+
+def approximate(number: WrittenNumber, text: str) -> WrittenNumber:
+    """The number with what `mais de`, `quase`, `cerca de` before it in the text let it stand for too.
+
+    That is a unit of its last digit that is not 0, up or down, or half of one either way.
+
+    >>> text = "Mais de 300 pedidos"
+    >>> [Sources([value]).hold(approximate(numbers_in(text)[0], text)) for value in (305, 295, 405)]
+    [True, False, False]
+    """
+    about = _ABOUT.search(text[max(0, number.start - ABOUT_REACH) : number.start])
+    if about is None:
+        return number
+    side = {"above": 0.5, "below": -0.5, "around": 0.0}[str(about.lastgroup)]
+    units = [(reading.value, _last_unit(reading)) for reading in number.readings]
+    wider = tuple(Reading(value + side * unit, unit / 2) for value, unit in units)
+    return replace(number, readings=(*number.readings, *wider))
+
+
+def _last_unit(reading: Reading) -> float:
+    """What one of the number's last digit that is not 0 is worth: 100 in 300, 0.1 in 12.50."""
+    unit = 2 * reading.tolerance
+    digits = round(reading.value / unit)
+    while digits and digits % 10 == 0:
+        digits, unit = digits // 10, unit * 10
+    return unit
+
+
+def _ends_a_word(text: str, match: re.Match[str]) -> bool:
+    has_unit = any(match[name] for name in ("money", "scale", "percent", "times"))
+    return not has_unit and bool(_LETTER.match(text[match.start() - 1 : match.start()]))
 
 
 def _is_marker(text: str, match: re.Match[str]) -> bool:

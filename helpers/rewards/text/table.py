@@ -31,8 +31,8 @@ class TableFacts:
         self.labels = [str(row[0]) for row in rows]
         columns = [_numeric(column) for column in list(zip(*rows, strict=False))[1:]]
         columns = [column for column in columns if column]
-        told = [line for line in prompt.split("\n") if "|" not in line] + self.labels
-        plain = [value for number in numbers_in("\n".join(told)) for value in number.values] + [float(len(rows))]
+        prose = [line for line in prompt.split("\n") if "|" not in line] + self.labels
+        plain = [value for number in numbers_in("\n".join(prose)) for value in number.values] + [float(len(rows))]
         self.direct = Sources(value for column in columns for value in column)
         self._rows = [Sources(_numeric(row[1:])) for row in rows]
         self._differences = Sources(_differences(columns))
@@ -69,12 +69,12 @@ class TableFacts:
 
         A label inside of a longer one that is named (`alto` in `muito alto`) is not named there.
         """
-        left, found, places = " ".join(fold(text).replace("_", " ").split()), stems(text), set()
+        left, mentioned, places = " ".join(fold(text).replace("_", " ").split()), stems(text), set()
         for place in sorted(range(len(self.labels)), key=lambda place: -len(self.labels[place])):
             label = fold(self.labels[place]).replace("_", " ")
             rest = re.sub(rf"(?<!\w){re.escape(label)}(?!\w)", " ", left)
             wanted = stems(label)
-            if rest != left or (len(wanted) > 1 and wanted <= found):
+            if rest != left or (len(wanted) > 1 and wanted <= mentioned):
                 places.add(place)
             left = rest
         return places
