@@ -8,8 +8,8 @@ import regex
 from helpers.core.text import graphemes
 from helpers.rewards.base import Parser, Parts
 from helpers.rewards.text.language import novelty_share, own_words_share, portuguese_share, prompt_words, stems
-from helpers.rewards.text.numbers import Sources, numbers_in
-from helpers.rewards.text.words import fold, terms, vocabulary, words
+from helpers.rewards.text.numbers import Sources, WrittenNumber, numbers_in
+from helpers.rewards.text.words import fold, synonyms, terms, vocabulary, words
 from helpers.tasks import MAX_PUSH_CHARACTERS, user_text
 
 WEIGHTS = {
@@ -36,6 +36,11 @@ _MARKUP = regex.compile(
     regex.IGNORECASE,
 )
 _HEART = regex.compile(r"<3+(?!\d|[.,]\d|\s?(?:%|dias?|horas?|h\b|reais|x\b|vezes))")
+_COUNTED = regex.compile(
+    r"[ \u00a0]{0,3}(?:(?P<money>reais)|(?P<minutes>min(?:utos?)?)|(?P<hours>h(?:s|oras?)?)|(?P<days>dias?)"
+    r"|(?P<weeks>semanas?)|(?P<months>m[eê]s(?:es)?)|(?P<years>anos?))\b",
+    regex.IGNORECASE,
+)
 _TOKEN = regex.compile(r"[^\W\d_]+|[^\w\s]|\n")
 _GREETING = regex.compile(r"oi|ola|ei|hey|alo|parabens|querid[ao]|car[ao]|dia|tarde|noite|bem")
 _COLOUR = regex.compile(
@@ -148,18 +153,42 @@ def states(text: str, fact: Any) -> bool:
 
 def invented_facts(text: str, record: Mapping[str, Any]) -> tuple[str, ...]:
     """The kinds of facts that a text states and its record does not hold: `name`, `number`, `code`, `offer`."""
-    told = f"{user_text(record['prompt'])}\n{record['reference']['text']}"
+    given = f"{user_text(record['prompt'])}\n{record['reference']['text']}"
     context = " ".join(str(value) for value in record["meta"]["context"].values())
-    known_words = set(words(f"{context} {record['reference']['text']}"))
-    values = [value for number in numbers_in(f"{context}\n{record['reference']['text']}") for value in number.values]
-    sources = Sources(values)
+    facts = f"{context}\n{record['reference']['text']}"
+    given_words = set(words(facts))
     kinds = {
-        "name": any(name not in known_words for name in names_used(text)),
-        "number": not all(sources.hold(number) for number in numbers_in(_HEART.sub(" ", text))),
-        "code": not set(_CODE.findall(text)) <= set(_CODE.findall(told)),
-        "offer": not vocabulary("offers").found(text) <= vocabulary("offers").found(told),
+        "name": any(name not in given_words for name in names_used(text)),
+        "number": _invents_number(_HEART.sub(" ", text), facts, given),
+        "code": not set(_CODE.findall(text)) <= set(_CODE.findall(given)),
+        "offer": not promises(text) <= promises(given),
     }
-    return tuple(kind for kind, found in kinds.items() if found)
+    return tuple(kind for kind, invented in kinds.items() if invented)
+
+
+def promises(text: str) -> set[str]:
+    """What a text promises, whatever the words for it.
+
+    >>> sorted(promises("10% off e entrega grátis")) == sorted(promises("Frete grátis e 10% de desconto"))
+    True
+    """
+    return {synonyms("offers")[term] for term in vocabulary("offers").found(text)}
+
+
+def _invents_number(text: str, facts: str, given: str) -> bool:
+    """Whether a number of the text is none of the facts', or has another unit than wherever the record writes it."""
+    sources = Sources(value for number in numbers_in(facts) for value in number.values)
+    written = [(Sources(number.values), _unit(number, given)) for number in numbers_in(given)]
+    for number in numbers_in(text):
+        units = {unit for source, unit in written if unit != "plain" and source.hold(number)}
+        if not sources.hold(number) or (units and _unit(number, text) not in {*units, "plain"}):
+            return True
+    return False
+
+
+def _unit(number: WrittenNumber, text: str) -> str:
+    counted = _COUNTED.match(text, number.end)
+    return str(counted.lastgroup) if counted and number.unit == "plain" else number.unit
 
 
 def names_used(text: str) -> list[str]:

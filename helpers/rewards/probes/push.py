@@ -17,6 +17,13 @@ _SYNONYMS = (
     ("Finalize", "Conclua"),
     ("desconto", "desconto hoje"),
 )
+_PROMISES = (
+    ("% de desconto", "% off"),
+    ("% off", "% de desconto"),
+    ("Frete grátis", "Entrega grátis"),
+    ("frete grátis", "entrega gratuita"),
+    ("ntrega grátis", "ntrega gratuita"),
+)
 
 
 def probes(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[Probe]:
@@ -51,6 +58,7 @@ def _harmless(text: str) -> Iterator[tuple[str, str]]:
         "capitals": text.upper(),
         "no accents": without_accents(text),
         "reworded": _reworded(text),
+        "the promise in other words": _promised(text),
     }
     yield from ((name, probe) for name, probe in variants.items() if graphemes(probe) <= MAX_PUSH_CHARACTERS)
 
@@ -62,10 +70,15 @@ def _reworded(text: str) -> str:
     return f"{text.rstrip('!.')} agora mesmo!"
 
 
+def _promised(text: str) -> str:
+    return next((text.replace(words, others) for words, others in _PROMISES if words in text), text)
+
+
 def _wrong(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     text, context = record["reference"]["text"], record["meta"]["context"]
     yield "invented coupon", f"{text} Cupom VOLTA99"
     yield "invented discount", f"{text} 77% off"
+    yield "another unit", re.sub(r"(\d+)%", r"R$ \1", text, count=1)
     yield "another number", re.sub(r"\d+", lambda match: str(int(match[0]) + 37), text, count=1)
     for key in ("name", "product"):
         mine, other = str(context.get(key) or ""), _another(key, context, records)
@@ -74,8 +87,8 @@ def _wrong(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> I
 
 
 def _another(key: str, context: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str | None:
-    found = (other["meta"]["context"].get(key) for other in records)
-    return next((value for value in found if value and not states(str(context.get(key, "")), value)), None)
+    values = (other["meta"]["context"].get(key) for other in records)
+    return next((value for value in values if value and not states(str(context.get(key, "")), value)), None)
 
 
 def _other(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[Probe]:

@@ -66,12 +66,23 @@ def _as_pattern(term: str) -> str:
 
 @lru_cache(maxsize=16)
 def terms(name: str) -> frozenset[str]:
-    """The folded lines of `helpers/rewards/vocabulary/<name>.txt`: one term a line, `#` starts a comment line."""
+    """The folded terms of `helpers/rewards/text/vocabulary/<name>.txt`."""
+    return frozenset(term for line in _lines(name) for term in line)
+
+
+@lru_cache(maxsize=16)
+def synonyms(name: str) -> dict[str, str]:
+    """Each term of a vocabulary -> the first term of its line, which stands for all that mean the same."""
+    return {term: line[0] for line in _lines(name) for term in line}
+
+
+def _lines(name: str) -> list[list[str]]:
+    """The terms of each line of a vocabulary, ` | ` between those of one meaning; `#` starts a comment line."""
     lines = (VOCABULARY_FOLDER / f"{name}.txt").read_text(encoding="utf-8").split("\n")
-    return frozenset(fold(line.strip()) for line in lines if line.strip() and not line.startswith("#"))
+    return [fold(line.strip()).split(" | ") for line in lines if line.strip() and not line.startswith("#")]
 
 
 @lru_cache(maxsize=16)
 def vocabulary(name: str) -> Vocabulary:
-    """The matcher of the terms of `vocabulary/<name>.txt`."""
+    """The matcher of the terms of `helpers/rewards/text/vocabulary/<name>.txt`."""
     return Vocabulary(sorted(terms(name)))
