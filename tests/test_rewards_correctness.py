@@ -1,6 +1,7 @@
 """v4.2: correctness against the reference, figures and facts with a source, and the small tools that judge them."""
 
 import json
+import sqlite3
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -123,7 +124,17 @@ class TestSqlQa:
     def test_rows_of_another_question_earn_nothing(self, asked: dict[str, Any]) -> None:
         assert self.parts(asked, "SELECT seller_state, COUNT(*) FROM sellers GROUP BY 1")["result"] == 0.0
 
-    @pytest.mark.parametrize("sql", ["SELECT 1", "SELECT x FROM nowhere", "DROP TABLE orders", "SELECT (", ""])
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "SELECT 1",
+            "WITH r AS (SELECT 1) SELECT 17 AS n FROM r",
+            "SELECT x FROM nowhere",
+            "DROP TABLE orders",
+            "SELECT (",
+            "",
+        ],
+    )
     def test_what_reads_no_table_or_does_not_run_earns_nothing(self, asked: dict[str, Any], sql: str) -> None:
         assert set(self.parts(asked, sql).values()) == {0.0}
 
@@ -140,6 +151,16 @@ class TestSqlQa:
         sql = asked["reference"]["sql"]
         for prose in ("", "It counts the orders of each state and shows the 3 with the most of them."):
             assert score("sql_qa", f"```sql\n{sql}\n```\n{prose}", asked, "v4.2").total <= 0.30
+
+    def test_a_rebuilt_database_is_described_anew(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        path, record = tmp_path / "shop.db", question()
+        monkeypatch.setenv("COMMERCE_DB", str(path))
+        for tables, runs in (("CREATE TABLE a (x)", False), ("CREATE TABLE orders (x)", True)):
+            with sqlite3.connect(path) as connection:
+                connection.execute(tables)
+            connection.close()
+            text = "```sql\nSELECT COUNT(*) FROM orders\n```\nConta os pedidos de cada estado."
+            assert (score("sql_qa", text, record, "v4.2").parts["query"] > 0) is runs
 
     def test_a_missing_database_is_told_for_v42_only(
         self, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -284,6 +305,20 @@ class TestWhereTheQueryIs:
             assert split_answer(f"{first}{words}\n{second}Conta.").query == "SELECT 1"
         for words in ("Corrigindo:", "Ops, errei o filtro.", "Na verdade, o certo é:", "Versão final:"):
             assert split_answer(f"{first}{words}\n{second}Conta.").query == "SELECT 2"
+        for words in (
+            "A consulta acima está errada.",
+            "Havia um erro no filtro.",
+            "A query correta é:",
+            "**Correção:**",
+        ):
+            assert split_answer(f"{first}{words}\n{second}Conta.").query == "SELECT 2"
+        for words in (
+            "O resultado correto soma todos os pedidos. Para ver o total:",
+            "Para evitar erro de leitura, filtre por estado:",
+            "Para os pedidos com endereço errado:",
+            "A receita corrigida pela inflação:",
+        ):
+            assert split_answer(f"{first}{words}\n{second}Conta.").query == "SELECT 1"
         assert split_answer(f"{first}Correção:\n{second}Por estado:\n{first}").query == "SELECT 2"
 
     @pytest.mark.parametrize(
@@ -334,6 +369,31 @@ class TestInsights:
 
     def test_a_figure_of_another_row_costs(self) -> None:
         assert self.total(ANALYSIS.replace("A Bahia fica em", "O Pará fica em")) < 0.9
+
+    @pytest.mark.parametrize(
+        "findings", ["📊 Achados:", "• Achados:", "Achados (o que se vê):", "Achados —", "Análise:"]
+    )
+    @pytest.mark.parametrize("actions", ["✅ **Ações**:", "Sugestão:", "Ações -", "### Ações\r\n"])
+    def test_a_section_is_read_however_its_label_is_written(self, findings: str, actions: str) -> None:
+        written = ANALYSIS.replace("Achados:", findings).replace("Ações:", actions)
+        assert self.total(written) == 1.0
+        assert score("insights", written, ANALYSED, "v4.1").parts["structure"] < 1.0
+
+    @pytest.mark.parametrize(
+        ("figure", "grounded"),
+        [
+            ("mais de 300", True),
+            ("quase 500", True),
+            ("cerca de 400", True),
+            ("mais de 390", True),
+            ("menos de 390", False),
+            ("mais de 410", False),
+            ("quase 800", False),
+        ],
+    )
+    def test_a_figure_may_be_rounded_where_its_words_say_so(self, figure: str, grounded: bool) -> None:
+        total = self.total(ANALYSIS.replace("400 pedidos", f"{figure} pedidos"))
+        assert (total == 1.0) is grounded
 
     def test_a_term_set_for_an_action_is_no_figure(self) -> None:
         assert self.total(ANALYSIS.replace("do Pará,", "do Pará em 30 dias,")) == 1.0
@@ -411,11 +471,37 @@ class TestPush:
             ("Ana, seu tênis de corrida está com 15% de desconto. Aproveite!", "invented_number"),
             ("Ana, seu tênis de corrida está com 10% de desconto. Use VOLTA20!", "invented_code"),
             ("Ana, seu tênis de corrida está com 10% e frete grátis. Aproveite!", "invented_offer"),
+            ("Ana, seu tênis de corrida está com R$ 10 de desconto. Aproveite!", "invented_number"),
+            ("Ana, seu tênis de corrida sai em 10 horas. Aproveite!", "invented_number"),
+            ("Ana, seu tênis de corrida está com 10% de desconto.77% a mais!", "invented_number"),
         ],
     )
     def test_an_invented_fact_is_told_and_costs(self, text: str, flag: str) -> None:
         found = self.score(text)
         assert flag in found.flags and found.total < 0.5
+
+    def test_the_words_for_a_promise_are_free(self) -> None:
+        text = "Ana, frete grátis e 10% de desconto no seu tênis de corrida. Aproveite!"
+        record = OFFER | {"reference": {"text": text}}
+        for others in ("entrega gratuita e 10% off", "entrega grátis e 10 por cento de desconto"):
+            assert score("push", text.replace("frete grátis e 10% de desconto", others), record, "v4.2").total >= 0.95
+        for others in ("frete grátis e 10% de cashback", "brinde e 10% off"):
+            changed = text.replace("frete grátis e 10% de desconto", others)
+            assert "invented_offer" in score("push", changed, record, "v4.2").flags
+
+    def test_a_number_of_two_units_may_be_written_in_either(self) -> None:
+        prompt = [{"role": "user", "content": "Escreva uma push.\nCliente: Ana\nOferta: cupom de 30% vence em 30 dias"}]
+        meta = {"context": {"name": "Ana", "discount_percent": 30, "days": 30}}
+        record = {"prompt": prompt, "reference": {"text": "Ana, seu cupom de 30% vence em 30 dias. Use!"}, "meta": meta}
+        for number, invented in (
+            ("30 dias", False),
+            ("30%", False),
+            ("R$ 30", True),
+            ("30h", True),
+            ("30 reais", True),
+        ):
+            flags = score("push", f"Ana, use seu cupom: {number}!", record, "v4.2").flags
+            assert ("invented_number" in flags) is invented, number
 
     @pytest.mark.parametrize(
         "mark", [" ->", " >> app", " <3", " | Ver", " [Ver]", " => [Ver agora]", " app > loja", " *hoje*"]
@@ -579,6 +665,10 @@ class TestNumbers:
             ("de 10% a 12,5%", [10, 12.5]),
             ("2018-03", [2018, 3]),
             ("top10 e COVID19", []),
+            ("15 dias.77% a mais", [15, 77]),
+            ("até77% a menos, porR$ 30", [77, 30]),
+            ("50%,30%", [50, 30]),
+            ("versão 12.5.3", [12.5]),
             ("1. Negociar\n2) Rever\n- 3. Medir", []),
             ("o 1º e a 2ª", []),
             ("(239 contra 33).", [239, 33]),
@@ -649,6 +739,34 @@ class TestResults:
     def test_results_are_compared_as_multisets_of_rows(self, rows: list[Any], share: float) -> None:
         assert result_share(rows, self.ROWS) == pytest.approx(share)
 
+    def test_a_share_may_be_a_fraction_where_the_question_names_no_percentage(self) -> None:
+        def share(question: str, value: float) -> float:
+            result = {"columns": ["pct_atraso"], "rows": [[12.3]]}
+            record = {"reference": {"sql": "", "result": result}, "meta": {"question": question}}
+            return answer_share([(value,)], record)
+
+        for question in ("Qual a fração de pedidos atrasados?", "Qual a taxa de atraso?", "E a relação?"):
+            assert [share(question, value) for value in (12.3, 0.1231, 0.121, 1230)] == [1.0, 1.0, 0.0, 0.0]
+        for question in ("Que percentual atrasou?", "Quantos por cento?", "Quantos % atrasaram?"):
+            assert [share(question, value) for value in (12.3, 0.1231)] == [1.0, 0.0]
+
+    @pytest.mark.parametrize(
+        ("rows", "share"),
+        [
+            ([("2017-01", None), ("2017-02", 5.0), ("2017-03", -2.5)], 1.0),
+            ([("2017-02", 5.0), ("2017-03", -2.5)], 1.0),
+            ([("2017-03", -2.5), ("2017-02", 5.0)], 0.5),
+            ([("2017-01", 0.0), ("2017-02", 5.0), ("2017-03", -2.5)], 0.4),
+            ([("2017-01", None), ("2017-02", 5.0)], 1 / 3),
+        ],
+    )
+    def test_a_row_whose_figure_is_undefined_need_not_be_there(self, rows: list[Any], share: float) -> None:
+        growth = [("2017-01", None), ("2017-02", 5.0), ("2017-03", -2.5)]
+        assert result_share(rows, growth, True, open_label=0) == pytest.approx(share)
+
+    def test_an_undefined_figure_beside_a_reference_without_one_is_wrong(self) -> None:
+        assert result_share([("SP", 20.13), ("RJ", 22.5), (None, None)], self.ROWS) < 1.0
+
     def test_whole_numbers_must_be_equal(self) -> None:
         assert result_share([(101,)], [(100,)]) == 0.0 and result_share([(100.0,)], [(100,)]) == 1.0
 
@@ -716,12 +834,32 @@ class TestCost:
 
 
 class TestLanguage:
-    @pytest.mark.parametrize("text", ["A entrega do pedido está a caminho", "Ana, o preço caiu. Aproveite"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "A entrega do pedido está a caminho",
+            "Ana, o preço caiu. Aproveite",
+            "Davi, seu halter espera no carrinho há 48h. Finalize a compra!",
+            "Durante a semana, contra o atraso",
+            "Se tu voltares, ganhas 10%",
+            "Use o cupom hoje: é só resgatá-lo",
+        ],
+    )
     def test_portuguese_prose_is_recognised(self, text: str) -> None:
         assert portuguese_share(text) == 1.0
 
     @pytest.mark.parametrize(
-        "text", ["The order is on its way to you", "El pedido y la entrega en tu casa", SPANISH, "frete preço", ""]
+        "text",
+        [
+            "The order is on its way to you",
+            "El pedido y la entrega en tu casa",
+            "Ana, tu Mochila te espera. ¡Vuelve!",
+            "Ana, no olvides tu Mochila: si vuelves hoy, te damos 20% de descuento",
+            "Los pedidos de las tiendas",
+            SPANISH,
+            "frete preço",
+            "",
+        ],
     )
     def test_other_languages_and_word_lists_are_not_portuguese(self, text: str) -> None:
         assert portuguese_share(text) == 0.0

@@ -1,5 +1,6 @@
 """What the correctness rewards ask of Portuguese prose: is it Portuguese, does it repeat itself, is it copied."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ COPY_SPAN = 5
 MOSTLY_OWN = 0.5
 STEM_LETTERS = 5
 
+_SPANISH = re.compile("[¡¿ñ]")
+_ENCLITIC = re.compile(r"(?<=\w)-(?:l|n)(?=[oa]s?\b)", re.IGNORECASE)
+
 
 def portuguese_share(text: str) -> float:
     """1 for Portuguese prose, less for lists of keywords, 0 for none, and where another language's words prevail.
@@ -20,11 +24,11 @@ def portuguese_share(text: str) -> float:
     >>> portuguese_share("Seu pedido está a caminho."), portuguese_share("Your order is on the way.")
     (1.0, 0.0)
     """
-    tokens = words(text)
+    tokens = words(_ENCLITIC.sub(" ", text))  # the `lo` of `vê-lo` is no Spanish article
     native, foreign = terms("portuguese"), terms("foreign")
     here = sum(token in native for token in tokens)
     only_here = sum(token in native and token not in foreign for token in tokens)
-    only_there = sum(token in foreign and token not in native for token in tokens)
+    only_there = sum(token in foreign and token not in native for token in tokens) + len(_SPANISH.findall(text))
     if not here or only_there > only_here or only_there == only_here > 0:
         return 0.0
     return min(1.0, here / len(tokens) / FUNCTION_WORD_SHARE)
@@ -52,8 +56,8 @@ def own_words_share(text: str, source: str) -> float:
     spans = _spans(words(text), COPY_SPAN)
     if not spans:
         return 1.0
-    known = set(_spans(words(source), COPY_SPAN))
-    own = sum(span not in known for span in spans) / len(spans)
+    copied = set(_spans(words(source), COPY_SPAN))
+    own = sum(span not in copied for span in spans) / len(spans)
     return min(1.0, own / MOSTLY_OWN)
 
 
