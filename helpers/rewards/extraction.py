@@ -112,8 +112,8 @@ def _format_share(parsed: ParsedCompletion) -> float:
     """1 for exactly the ten fields, all valid, in an object read without guessing; surplus or invalid fields cost."""
     if parsed.value is None or repair_class(parsed.repairs) == "lossy":
         return 0.0
-    known = sum(name in REVIEW_FIELDS for name in parsed.value)
-    return _valid_share(parsed.value) ** 2 * known / max(len(REVIEW_FIELDS), len(parsed.value))
+    expected = sum(name in REVIEW_FIELDS for name in parsed.value)
+    return _valid_share(parsed.value) ** 2 * expected / max(len(REVIEW_FIELDS), len(parsed.value))
 
 
 def _same(value: Any, reference: Any) -> bool:

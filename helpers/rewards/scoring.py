@@ -11,6 +11,7 @@ from helpers.parsing.answer import answer_text
 from helpers.parsing.baselines import PARSERS
 from helpers.rewards.base import (
     ONE_TASK_VERSIONS,
+    REPAIR_FLAG,
     VERSIONS,
     Parser,
     Score,
@@ -74,7 +75,7 @@ def score_row(record: dict[str, Any], completion: str, version: str, parser: str
         "parser": parser or parser_of(version),
         "total": scored.total,
         "parts": dict(scored.parts),
-        "flags": [flag for flag in scored.flags if not flag.startswith("repair:")],
+        "flags": [flag for flag in scored.flags if not flag.startswith(REPAIR_FLAG)],
         "repairs": list(scored.repairs),
         "completion": completion,
     }

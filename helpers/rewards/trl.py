@@ -166,8 +166,8 @@ def _content_text(content: Any) -> str:
 
 def _described(error: Exception, completion: Any, record: Any) -> dict[str, Any]:
     """What a recorded error says; it cannot fail, whatever the error, the completion and the record are."""
-    found = re.search(r'"id": ?"([^"]*)"', record) if isinstance(record, str) else None
-    record_id = record.get("id") if isinstance(record, Mapping) else found and found[1]
+    match = re.search(r'"id": ?"([^"]*)"', record) if isinstance(record, str) else None
+    record_id = record.get("id") if isinstance(record, Mapping) else match and match[1]
     try:
         text = completion_text(completion)
     except Exception:  # noqa: BLE001
