@@ -80,8 +80,8 @@ def adopt(plan: Plan, model: Any, tokenizer: Any) -> Policy:
 def recording(plan: Plan, policy: Policy, trainer: Any) -> Iterator[Track]:
     """Record to the plan's folder and W&B what `trainer` does within the block; at its end save the adapter.
 
-    A record that is resumed is first cut back to its checkpoint. Raises `RuntimeError` where the trainer's arguments
-    are not the plan's (`check_effective`), `UserError` where the policy has been trained already.
+    A record that is resumed is first cut back to its checkpoint. Raises `RecipeMismatchError` where the trainer's
+    arguments are not the plan's (`check_effective`), `UserError` where the policy has been trained already.
     """
     arguments = grpo_arguments(plan)
     check_effective(trainer, arguments, plan.recipe)
