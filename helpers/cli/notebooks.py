@@ -15,7 +15,6 @@ from typing import Any
 
 import nbformat
 import papermill
-from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.clientwrap import PapermillNotebookClient
@@ -246,7 +245,7 @@ class _Client(PapermillNotebookClient):
         """Start the kernel's process; `_NoKernelError` where it is not installed."""
         try:
             super().start_new_kernel(**options)
-        except (NoSuchKernel, OSError) as error:
+        except (KeyError, OSError) as error:  # jupyter_client's NoSuchKernel is a KeyError
             raise _NoKernelError(str(error)) from error
 
     def start_new_kernel_client(self, **options: Any) -> Any:
