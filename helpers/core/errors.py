@@ -5,8 +5,8 @@ class UserError(Exception):
     """Bad input, told in one line: what is wrong, where, what to do. The command line prints it and exits with 2."""
 
 
-def require_known(kind: str, name: str, known: tuple[str, ...]) -> None:
-    """Raise `UserError` listing the valid names unless `name` is one of `known`.
+def require_known(kind: str, name: str, valid: tuple[str, ...]) -> None:
+    """Raise `UserError` listing the valid names unless `name` is one of `valid`.
 
     >>> require_known("task", "push", ("push", "insights"))
     >>> require_known("task", "pull", ("push", "insights"))
@@ -14,8 +14,8 @@ def require_known(kind: str, name: str, known: tuple[str, ...]) -> None:
         ...
     helpers.core.errors.UserError: unknown task 'pull'; the valid ones are: push, insights
     """
-    if name not in known:
-        raise UserError(f"unknown {kind} {name!r}; the valid ones are: {', '.join(known)}")
+    if name not in valid:
+        raise UserError(f"unknown {kind} {name!r}; the valid ones are: {', '.join(valid)}")
 
 
 class RunError(RuntimeError):

@@ -78,10 +78,10 @@ def _values_by_chance(rng: random.Random) -> Values:
     """Values of two decades, all states, and a category: one with a name, or two words of different ones."""
     names = load_text("portuguese")
     words = sorted({word for category in names["categories"] for word in category.split("_")})
-    known = rng.choice(list(names["categories"]))
+    named = rng.choice(list(names["categories"]))
     return {
         "state": list(names["states"]),
-        "category": [known if rng.random() < 0.5 else "_".join(rng.sample(words, 2))],
+        "category": [named if rng.random() < 0.5 else "_".join(rng.sample(words, 2))],
         "month": [f"{year}-{month:02d}" for year in YEARS for month in range(1, 13)],
         "year": [str(year) for year in YEARS],
         "payment": list(names["payments"]),
