@@ -166,7 +166,7 @@ CPU = Profile(
     least_steps=70,  # with fewer, evaluations would take more than 15 % of a run
     learning_rate_factor=150.0,
     large_rate_factor=2.6,
-    large_step_factor=1.8,  # 120 steps: of V4.2a with 100, evaluations took 16 %
+    large_step_factor=1.8,  # 120 steps: with 100, evaluations took 16 % of the run
     completion_cap=160,
     embedded_large=LARGE,
     embedded_base=BASE,
@@ -334,6 +334,16 @@ def fit(recipe: Recipe, profile: Profile) -> tuple[Recipe, list[Change]]:
         sources["only_task"] = f"profile {profile.name}: a small policy gives up a task just learned among other tasks"
     fitted = replace(recipe, **changed, sources=sources)
     return fitted, diff(recipe, fitted)
+
+
+def eval_every(recipe: Recipe, profile: Profile) -> int:
+    """The steps between two evaluations: a run that a profile makes longer is evaluated as often as without that.
+
+    >>> from helpers import recipes
+    >>> eval_every(recipes.V41, get("cpu")), eval_every(recipes.V42A, get("cpu")), eval_every(recipes.V42A, get("l4"))
+    (40, 72, 10)
+    """
+    return round(profile.eval_every * (profile.large_step_factor if recipe.model_id == HUB_37B else 1.0))
 
 
 def accumulation(recipe: Recipe, profile: Profile, processes: int = 1) -> int:

@@ -45,7 +45,7 @@ def grpo_arguments(plan: Plan) -> dict[str, Any]:
         "adam_beta2": 0.999,
         "logging_steps": 1,
         "save_strategy": "steps",
-        "save_steps": profile.eval_every,
+        "save_steps": profiles.eval_every(recipe, profile),
         "save_total_limit": None,  # `checkpoints.keep_newest` removes old ones, once the new one is on the disk
         "report_to": [],
         "disable_tqdm": True,

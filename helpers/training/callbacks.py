@@ -8,6 +8,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from helpers.core import interrupts, processes
 from helpers.core.progress import Progress, in_notebook, say
 from helpers.policy import Policy, evaluation
+from helpers.recipes import profiles
 from helpers.rewards import score_row
 from helpers.runs import stop_rules
 from helpers.runs.record import PARTS, evaluation_due
@@ -107,7 +108,7 @@ class EvalRewardCallback(TrainerCallback):
     def __init__(self, plan: Plan, policy: Policy, track: Track, on_eval: OnEval | None = None) -> None:
         self.plan, self.policy, self.track, self.on_eval = plan, policy, track, on_eval
         self.records = eval_subset(plan.splits["eval"])
-        self.settings, self.every = plan.settings, plan.profile.eval_every
+        self.settings, self.every = plan.settings, profiles.eval_every(plan.recipe, plan.profile)
 
     def at_start(self) -> None:
         """Answer the eval split before the first step: with what the warm-up or another run of the same embedded
