@@ -95,6 +95,9 @@ def test_completions_are_read_from_a_run_and_other_tasks_left_out(tmp_path: Path
     path.write_text('{"completion": "{}"}\n{"completion": 4}\n')
     with pytest.raises(UserError, match="line 2"):
         audits.load_completions(path)
+    path.write_text("")
+    with pytest.raises(UserError, match="no extraction completion"):
+        audits.load_completions(path)
 
 
 def test_the_verb_audits_a_users_completions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ def load_completions(path: Path) -> list[str]:
     """The completions of a JSON-lines file: each line an object with a `completion` (or `text`) string.
 
     A run's `eval.jsonl` is such a file; of its rows, those of other tasks than extraction are left out. Raises
-    `UserError` naming the line without a completion.
+    `UserError` naming the line without a completion, and where the file has none at all.
     """
     texts = []
     for number, row in read_jsonl(path):
@@ -64,6 +64,8 @@ def load_completions(path: Path) -> list[str]:
         if not isinstance(text, str):
             raise UserError(f"{path}, line {number}: no string named 'completion' or 'text'; write one in each line")
         texts.append(text)
+    if not texts:
+        raise UserError(f"{path}: no extraction completion in it; each line is an object with a 'completion'")
     return texts
 
 
