@@ -64,8 +64,8 @@ class Profile:
     `micro_batch` counts completions in one forward and backward pass; `eval_every` is the number of steps between two
     evaluations; `eval_records` bounds the records per task in an evaluation. The `large_*` factors multiply rate and
     steps once more for the 3.7B model: the handoff lowers both for its size, which a small stand-in does not have. GRPO
-    on the base model goes at `base_rate_factor` of the rate, and is shown the prompts of `base_only_task` alone: a small
-    one gives up a task just learned when three others are mixed in.
+    on the base model goes at `base_rate_factor` of the rate, and is shown the prompts of `base_only_task` alone: a
+    small one gives up a task just learned when three others are mixed in.
 
     The last six are for GPUs. `memory_gib` is what torch sees of the card. vLLM may take `vllm_memory_share` of it for
     weights, KV cache and work space; `sleep_mode` frees the KV cache while the policy trains. `usd_per_hour` is the
