@@ -22,6 +22,14 @@ BASE = means(0.36, extraction=0.17)
 EXACT = math.inf
 
 
+@pytest.fixture
+def no_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run but those that the test writes: neither shipped ones nor the reader's own."""
+    monkeypatch.setattr(load, "SHIPPED_RUNS", tmp_path / "none")
+    monkeypatch.setattr(load, "OWN_RUNS", tmp_path / "none")
+    monkeypatch.setenv("HELPERS_RUN_DIR", str(tmp_path / "none"))
+
+
 def made(tmp_path: Path, end: dict[str, float], start: dict[str, float] = BASE, **settings) -> Run:
     spec = Spec(start, end, **{"max_steps": 60, "eval_every": 10, "spread": EXACT} | settings)
     return load_run(write_run(tmp_path / "v4.1", spec))
@@ -175,10 +183,8 @@ def test_a_run_that_a_rule_stopped_says_which(tmp_path: Path) -> None:
     assert not given.resume and not given.stop and given.out != run.path and "--stop grad_norm" in decided.next_step
 
 
-def test_without_a_reference_the_target_alone_can_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "SHIPPED_RUNS", tmp_path / "none")
-    monkeypatch.setattr(load, "OWN_RUNS", tmp_path / "none")
-    monkeypatch.setenv("HELPERS_RUN_DIR", str(tmp_path / "none"))
+@pytest.mark.usefixtures("no_other_runs")
+def test_without_a_reference_the_target_alone_can_decide(tmp_path: Path) -> None:
     assert decision.decide(made(tmp_path, means(0.60))).scenario == "A"
     found = decision.decide(made(tmp_path / "other", means(0.50)))
     assert found.scenario == "undecided" and "train --recipe v4" in found.command
@@ -223,20 +229,14 @@ def test_the_v4_run_of_the_same_policy_is_the_reference(tmp_path: Path) -> None:
     assert "V4 run v4" in reference.name
 
 
-def test_a_v4_run_of_another_policy_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "SHIPPED_RUNS", tmp_path / "none")
-    monkeypatch.setattr(load, "OWN_RUNS", tmp_path / "none")
-    monkeypatch.setenv("HELPERS_RUN_DIR", str(tmp_path / "none"))
+@pytest.mark.usefixtures("no_other_runs")
+def test_a_v4_run_of_another_policy_is_not(tmp_path: Path) -> None:
     write_run(tmp_path / "v4", v4_spec(policy="another"))
     assert decision.reference_for(made(tmp_path, means(0.6))) is None
 
 
-def test_the_hub_model_without_a_v4_run_is_held_against_the_handoff(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(load, "SHIPPED_RUNS", tmp_path / "none")
-    monkeypatch.setattr(load, "OWN_RUNS", tmp_path / "none")
-    monkeypatch.setenv("HELPERS_RUN_DIR", str(tmp_path / "none"))
+@pytest.mark.usefixtures("no_other_runs")
+def test_the_hub_model_without_a_v4_run_is_held_against_the_handoff(tmp_path: Path) -> None:
     run = made(tmp_path, means(0.6), policy="Polygl0t/Tucano2-qwen-0.5B-Instruct")
     assert decision.reference_for(run) == decision.HANDOFF
 
@@ -257,12 +257,8 @@ def test_every_answer_and_decision_names_its_reference(tmp_path: Path) -> None:
     assert all(answer.reference for answer in decision.answer_questions(run))
 
 
-def test_only_runs_beside_a_run_are_taken_for_its_reference_and_no_warm_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(load, "SHIPPED_RUNS", tmp_path / "none")
-    monkeypatch.setattr(load, "OWN_RUNS", tmp_path / "none")
-    monkeypatch.setenv("HELPERS_RUN_DIR", str(tmp_path / "none"))
+@pytest.mark.usefixtures("no_other_runs")
+def test_only_runs_beside_a_run_are_taken_for_its_reference_and_no_warm_up(tmp_path: Path) -> None:
     run = made(tmp_path, means(0.6))
     write_run(tmp_path / "deeper" / "v4", v4_spec())
     write_run(tmp_path / "warmup", v4_spec())

@@ -95,14 +95,14 @@ def _gain_by_task(runs: Sequence[Run]) -> pd.DataFrame:
     seeds = "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
     title = f"gain of {runs[0].recipe.upper()}, {seeds}, {last['n'].iloc[0]} prompts"
     table = last.drop(columns="n").droplevel(["recipe", "seed"]).T.rename_axis(title, axis="index")
-    cut = {f"cut at the limit, {name}": _cut_at_the_end(runs, mode) for mode, name in results.LINES.items()}
+    cut = {f"cut at the limit, {name}": _cut_at_the_end(runs, mode) for mode, name in analysis.ANSWERS.items()}
     return table.assign(**{name: pd.Series(shares) for name, shares in cut.items()}).fillna("-")
 
 
 def _cut_at_the_end(runs: Sequence[Run], mode: str) -> dict[str, str]:
     """Task -> share of the last answers that were cut at the limit, in percent: the mean over runs."""
     ends = pd.DataFrame(
-        {task: end.mean for task, (_, end) in analysis.cut_shares(run, mode).items()} for run in runs
+        {task: share.end.mean for task, share in analysis.cut_shares(run, mode).items()} for run in runs
     ).mean()
     return {str(task): f"{share:.0%}" for task, share in ends.items()}
 

@@ -62,10 +62,9 @@ def _draw_interval(axis: Axes, interval: Interval, y: float, color: str, filled:
 def gain_rows(run: Run) -> list[dict[str, str]]:
     """One row per way of answering and task, as text: start, end, paired gain, and the share cut at the limit."""
     rows = []
-    for mode, answers in (("sample", "sampled"), ("greedy", "greedy")):
+    for mode, answers in analysis.ANSWERS.items():
         cut = analysis.cut_shares(run, mode)
         for task, gain in analysis.gains(run, mode=mode).items():
-            start, end = cut[task]
             rows.append(
                 {
                     "Answers": answers,
@@ -73,7 +72,7 @@ def gain_rows(run: Run) -> list[dict[str, str]]:
                     "Start": str(gain.before),
                     "End": str(gain.after),
                     "Paired gain": gain.difference.signed(),
-                    "Cut at the limit": f"{100 * start.mean:.0f} → {end.percent()}",
+                    "Cut at the limit": str(cut[task]),
                     "Prompts": str(gain.difference.n),
                 }
             )

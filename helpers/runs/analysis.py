@@ -7,7 +7,7 @@ last one of the same split and decoding, so that a gain compares the same prompt
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -19,6 +19,9 @@ from helpers.tasks import JSON_TASK, TASKS
 
 ALL = "all"
 """Stands for all tasks together, beside the names in `TASKS`."""
+
+ANSWERS = {"sample": "sampled", "greedy": "greedy"}
+"""What tables call the two ways of answering an evaluation."""
 
 Rewards = Mapping[str, Mapping[str, float]]
 """Task -> record id -> reward of that prompt."""
@@ -36,6 +39,20 @@ class Gain:
     after: Interval
     difference: Interval
     changes: list[float] = field(default_factory=list, repr=False)
+
+
+class CutShares(NamedTuple):
+    """The share of answers cut at the completion limit, at the start and the end of a run.
+
+    >>> print(CutShares(Interval(0.0, 0.0, 0.0, 65), Interval(0.92, 0.85, 0.984, 65)))
+    0 → 92 % [85, 98]
+    """
+
+    start: Interval
+    end: Interval
+
+    def __str__(self) -> str:
+        return f"{100 * self.start.mean:.0f} → {self.end.percent()}"
 
 
 def comparison_split(run: Run, mode: str = "sample") -> str | None:
@@ -145,7 +162,7 @@ def cut_by_prompt(run: Run, step: int, split: str, mode: str = "sample") -> dict
     return {str(task): stats.by_prompt(own["record_id"], own["clipped"].astype(float)) for task, own in rows}
 
 
-def cut_shares(run: Run, mode: str = "sample") -> dict[str, tuple[Interval, Interval]]:
+def cut_shares(run: Run, mode: str = "sample") -> dict[str, CutShares]:
     """The share of answers cut at the limit, at the start and the end of a run: for all prompts (`ALL`) and each task.
 
     Empty where no split was evaluated twice. A gain that comes with a growing share is one that a user does not see.
@@ -155,7 +172,7 @@ def cut_shares(run: Run, mode: str = "sample") -> dict[str, tuple[Interval, Inte
         return {}
     steps = evaluated_steps(run, split, mode)
     start, end = (cut_by_prompt(run, step, split, mode) for step in (steps[0], steps[-1]))
-    return {task: (task_interval(start, task), task_interval(end, task)) for task in (ALL, *start)}
+    return {task: CutShares(task_interval(start, task), task_interval(end, task)) for task in (ALL, *start)}
 
 
 def best_step(run: Run) -> int | None:

@@ -21,7 +21,7 @@ from helpers.runs.compare import Comparison, Measured
 from helpers.runs.load import SHIPPED_RUNS, Run, evaluated_steps, find_runs, load_run, policies_of
 from helpers.tasks import TASKS
 
-MODES = ("sample", "greedy")
+MODES = tuple(analysis.ANSWERS)
 VERSIONS = ("v4", "v4.1", "v4.2")
 NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "02": ("v4", "v4.1"),
@@ -33,7 +33,6 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
 ENGINE_GAPS = ("engine, trainer", "trainer, plain forward", "engine, plain")
 """Mean absolute differences between two computations of the same tokens' log-probabilities."""
 _ROWS = (ALL, *TASKS)
-LINES = {"sample": "sampled", "greedy": "greedy"}
 
 
 def finished_runs(root: Path) -> list[Run]:
@@ -111,7 +110,12 @@ def _base_rows(run: Run) -> Iterator[dict[str, str]]:
             }
             for task in _ROWS:
                 means = {version: analysis.task_interval(rewards[version], task) for version in VERSIONS}
-                start = {"base": _base(run), "answers": LINES[mode], "task": task, "n": str(means[VERSIONS[0]].n)}
+                start = {
+                    "base": _base(run),
+                    "answers": analysis.ANSWERS[mode],
+                    "task": task,
+                    "n": str(means[VERSIONS[0]].n),
+                }
                 yield start | {version: str(mean) for version, mean in means.items()}
 
 
@@ -140,20 +144,22 @@ def gains_over_seeds(runs: Sequence[Run], mode: str) -> dict[str, analysis.Gain]
 
 
 def _gain_row(recipe: str, seed: str, mode: str, own: dict[str, analysis.Gain]) -> dict[str, str]:
-    start = {"recipe": recipe, "answers": LINES[mode], "seed": seed, "n": str(own[ALL].difference.n)}
+    start = {"recipe": recipe, "answers": analysis.ANSWERS[mode], "seed": seed, "n": str(own[ALL].difference.n)}
     return start | {task: marked(own[task].difference) if task in own else "-" for task in _ROWS}
 
 
 def differences(pairs: Iterable[tuple[Run, Run]]) -> pd.DataFrame:
     """How far the end of each pair's second run lies above that of the first, under v4.1 and v4.2."""
-    ends = ((_names(second, first), compare.ends(first, second)) for first, second in pairs)
-    return _table(["runs", "scored by"], (row for names, pair in ends for row in _difference_rows(names, pair)))
+    return _compared((_names(second, first), compare.ends(first, second)) for first, second in pairs)
 
 
 def own_differences(runs: Iterable[Run]) -> pd.DataFrame:
     """How far each run's last sampled answers lie above its first, under v4.1 and v4.2."""
-    ends = ((_name(run), compare.start_and_end(run)) for run in runs)
-    return _table(["runs", "scored by"], (row for name, pair in ends for row in _difference_rows(name, pair)))
+    return _compared((_name(run), compare.start_and_end(run)) for run in runs)
+
+
+def _compared(named: Iterable[tuple[str, Sequence[Comparison]]]) -> pd.DataFrame:
+    return _table(["runs", "scored by"], (row for names, ends in named for row in _difference_rows(names, ends)))
 
 
 def _difference_rows(names: str, compared: Sequence[Comparison]) -> Iterator[dict[str, str]]:
@@ -209,12 +215,11 @@ def _cut_rows(run: Run, mode: str) -> Iterator[dict[str, str]]:
         analysis.cut_by_prompt(run, step, "eval_subset", mode) for step in evaluated_steps(run, "eval_subset", mode)
     ]
     limit = run.config.get("recipe", {}).get("max_completion_length", "?")
-    row = {"run": _name(run), "answers": LINES[mode], "limit": str(limit)}
-    for task, (start, end) in analysis.cut_shares(run, mode).items():
-        row |= {"n": str(end.n)} if task == ALL else {}
-        row[task] = f"{100 * start.mean:.0f} → {end.percent()}"
-    shares = ", ".join(f"{100 * _mean(analysis.values_of(rewards)):.0f}" for rewards in subset)
-    yield row | {"in training": f"{shares} %" if shares else "-"}
+    row = {"run": _name(run), "answers": analysis.ANSWERS[mode], "limit": str(limit)}
+    shares = analysis.cut_shares(run, mode)
+    row |= {"n": str(shares[ALL].end.n)} | {task: str(share) for task, share in shares.items()}
+    training = ", ".join(f"{100 * _mean(analysis.values_of(rewards)):.0f}" for rewards in subset)
+    yield row | {"in training": f"{training} %" if training else "-"}
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -229,7 +234,7 @@ def warm_up_stages(runs: Sequence[Run]) -> pd.DataFrame:
             warm = (run.path / "warmup").is_dir()
             stages = compare.stages(run.path, mode) if warm else [compare.stage(run, "GRPO alone", run.max_steps, mode)]
             for stage in stages:
-                row = {"run": _name(run), "stage": stage.name, "answers": LINES[mode]}
+                row = {"run": _name(run), "stage": stage.name, "answers": analysis.ANSWERS[mode]}
                 rows.append(
                     row
                     | {"n": str(stage.reward.n), "objects read": stage.parsed.percent(), "reward": str(stage.reward)}
